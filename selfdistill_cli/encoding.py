@@ -1,0 +1,89 @@
+"""Texts as token numbers: the form in which the engine takes examples."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a tokenizer fills short rows."""
+
+    side: str
+    token: int
+    segment: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded examples of one split: all tokens in one flat array, so that a million rows cost no objects."""
+
+    tokens: np.ndarray
+    """int32, all examples one after the other."""
+    segments: np.ndarray | None
+    """Token type numbers, like `tokens`; None if the model takes none."""
+    offsets: np.ndarray
+    """int64 [N + 1]: example i is tokens[offsets[i]:offsets[i + 1]]."""
+    labels: np.ndarray
+    """[N], class numbers (int64) or floats (float32)."""
+    padding: Padding
+    truncated: int
+    """How many examples were cut to the largest length."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example [N]."""
+        return np.diff(self.offsets)
+
+    def digest(self) -> str:
+        """SHA-256 of the token numbers and their partition into examples."""
+        sha = hashlib.sha256(np.ascontiguousarray(self.tokens))
+        sha.update(np.ascontiguousarray(self.offsets))
+        return sha.hexdigest()
+
+    def collate(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Model inputs of these examples [m], padded to the longest of them: each [m, longest]."""
+        lengths = self.lengths[rows]
+        longest = int(lengths.max())
+        places = np.arange(longest)
+        if self.padding.side == "left":
+            places = places - (longest - lengths)[:, None]
+        real = (places >= 0) & (places < lengths[:, None])
+        source = np.where(real, self.offsets[rows][:, None] + places, 0)
+        inputs = {
+            "input_ids": np.where(real, self.tokens[source], self.padding.token),
+            "attention_mask": real,
+        }
+        if self.segments is not None:
+            inputs["token_type_ids"] = np.where(real, self.segments[source], self.padding.segment)
+        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items()}
+
+
+def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np.ndarray, max_length: int) -> Examples:
+    """Tokenize texts (and their second texts), cutting each example to `max_length` tokens."""
+    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
+    ids = encoded["input_ids"]
+    offsets = np.zeros(len(ids) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in ids], out=offsets[1:])
+    fast = encoded.encodings or []
+    return Examples(
+        tokens=_flat(ids, np.int32, offsets[-1]),
+        segments=_flat(encoded["token_type_ids"], np.int8, offsets[-1]) if "token_type_ids" in encoded else None,
+        offsets=offsets,
+        labels=labels,
+        padding=Padding(tokenizer.padding_side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
+        truncated=sum(bool(encoding.overflowing) for encoding in fast),
+    )
+
+
+def _flat(rows: list[list[int]], dtype: Any, size: int) -> np.ndarray:
+    return np.fromiter((value for row in rows for value in row), dtype=dtype, count=size)

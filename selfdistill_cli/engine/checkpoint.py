@@ -1,0 +1,156 @@
+"""Checkpoints: tensors as safetensors, the rest as JSON, a manifest of checksums, renamed into place.
+
+checkpoints/step-00000120/{tensors.safetensors,state.json,manifest.json}
+checkpoints/best/{tensors.safetensors,state.json,manifest.json}      the best model so far
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from selfdistill_cli.files import new_folder
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest two kept, and its best model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state after optimizer step `step`. Raises `UserError` if the disk is full."""
+        _save_tree(self.folder / f"step-{step:08d}", state)
+        for old in self._steps()[:-2]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def load_newest(self) -> dict[str, Any] | None:
+        """The newest checkpoint that is whole; damaged ones are named in a warning and passed over."""
+        for folder in reversed(self._steps()):
+            problem = _damage(folder)
+            if problem is None:
+                return _load_tree(folder)
+            log.warning("checkpoint %s is damaged (%s); trying the one before", folder.name, problem)
+        return None
+
+    def save_best(self, tensors: dict[str, Tensor]) -> None:
+        """Keep these weights as the best so far."""
+        _save_tree(self.folder / "best", tensors)
+
+    def load_best(self) -> dict[str, Tensor]:
+        """The weights that `save_best` kept."""
+        problem = _damage(self.folder / "best")
+        if problem is not None:
+            raise RuntimeError(f"the best weights in {self.folder / 'best'} are damaged ({problem}); use rerun=true")
+        return _load_tree(self.folder / "best")
+
+    def clear(self) -> None:
+        """Remove all checkpoints: the run is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))
+
+
+def _save_tree(path: Path, tree: dict[str, Any]) -> None:
+    tensors: dict[str, Tensor] = {}
+    structure = _pack(tree, tensors)
+    with new_folder(path) as folder:
+        save_file(tensors, folder / "tensors.safetensors")
+        (folder / "state.json").write_text(json.dumps(structure))
+        manifest = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _load_tree(path: Path) -> dict[str, Any]:
+    tensors = load_file(path / "tensors.safetensors")
+    tree = _unpack(json.loads((path / "state.json").read_text()), tensors)
+    assert isinstance(tree, dict)
+    return tree
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return "its manifest is missing or unreadable"
+    for name, expected in manifest.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _sha256(folder / name) != expected:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON for `value`, its tensors moved into `tensors` under numbered names."""
+    if isinstance(value, Tensor):
+        name = f"t{len(tensors)}"
+        # A copy: safetensors refuses tensors that share memory, as tied weights do.
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[_pack(key, tensors), _pack(entry, tensors)] for key, entry in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_pack(entry, tensors) for entry in value]}
+    if isinstance(value, list):
+        return [_pack(entry, tensors) for entry in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a checkpoint cannot hold {type(value).__name__}: use tensors, numbers, strings, lists and dicts")
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(entry, tensors) for entry in value]
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        if "tuple" in value:
+            return tuple(_unpack(entry, tensors) for entry in value["tuple"])
+        return {_unpack(key, tensors): _unpack(entry, tensors) for key, entry in value["dict"]}
+    return value
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator that a run may use."""
+    import random
+
+    import numpy as np
+
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set every random generator to what `random_state` gave."""
+    import random
+
+    import numpy as np
+
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

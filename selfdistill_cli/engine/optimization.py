@@ -1,0 +1,34 @@
+"""Optimizer and learning-rate schedule from their names."""
+
+from __future__ import annotations
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+
+def make_optimizer(model: nn.Module, schedule: DictConfig) -> Optimizer:
+    """The optimizer over two groups: matrices with weight decay; biases and normalisation weights without."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=schedule.lr)
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=schedule.lr, momentum=0.9)
+    from transformers import Adafactor
+
+    return Adafactor(groups, lr=schedule.lr, scale_parameter=False, relative_step=False)
+
+
+def make_lr_scheduler(optimizer: Optimizer, schedule: DictConfig, total_steps: int) -> LRScheduler:
+    """Linear warm-up over `warmup_ratio` of the steps, then linear, cosine or constant."""
+    from transformers import get_scheduler
+
+    name = "constant_with_warmup" if schedule.scheduler == "constant" else schedule.scheduler
+    warmup = round(schedule.warmup_ratio * total_steps)
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=max(1, total_steps))

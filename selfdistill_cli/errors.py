@@ -1,0 +1,26 @@
+"""Mistakes that the user can mend, and the words that help to mend them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something outside the program is wrong: a setting, a file, a model that is not there.
+
+    Its message says what is wrong, where, and what is allowed. It is shown without a traceback.
+    """
+
+
+class Interrupted(BaseException):
+    """The run was asked to stop, wrote a checkpoint, and can be continued by the same command.
+
+    A `BaseException`, so that a sweep stops as well instead of going on with its next job.
+    """
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest of the allowed names, or an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,269 @@
+"""One run, told in order: data, model, method, loop, evaluation, record."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+import numpy as np
+import pyarrow as pa
+import torch
+from accelerate import Accelerator
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pyarrow import parquet
+from torch import Tensor, nn
+
+from selfdistill_cli.config import model_slug
+from selfdistill_cli.encoding import Examples, encode
+from selfdistill_cli.engine.checkpoint import Checkpoints
+from selfdistill_cli.engine.device import make_accelerator
+from selfdistill_cli.engine.loop import Outcome, TrainingLoop
+from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.files import disk_errors, new_folder
+from selfdistill_cli.methods import Method, TrainingContext
+from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms, Terms
+from selfdistill_cli.model_card import write_model_card
+from selfdistill_cli.models import LoadedModel, load_model
+from selfdistill_cli.runs import RunDirectory
+from selfdistill_cli.tasks import Split, TaskData, load_task
+from selfdistill_cli.teacher import teacher_folder, teacher_logits
+from selfdistill_cli.tracking import MetricsRecorder, Terminal, WandbTracker
+from selfdistill_cli.tracking.terminal import make_console, print_results
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
+    """Do the run that `cfg` describes, go on with it, or return its results if it has finished.
+
+    `group` names the sweep that the run belongs to. Returns what results.json holds.
+    """
+    directory = RunDirectory(cfg)
+    with directory.locked():
+        if cfg.rerun:
+            directory.clear()
+        finished = directory.results()
+        if finished is not None:
+            _require_same_data(cfg, finished)
+            results = {**finished, "status": "skipped"}
+        else:
+            with directory.logging():
+                results = _train(cfg, directory, group)
+    print_results(make_console(), results, directory.path)
+    return {**results, "directory": str(directory.path)}
+
+
+def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[str, Any]:
+    task = _task(cfg)
+    accelerator = make_accelerator(cfg.runtime)
+    loaded = load_model(cfg.model, task, cfg.seed)
+    identity = directory.begin(cfg, {"data": task.fingerprint, "weights": loaded.fingerprint})
+    train = _encode(loaded, task.train, cfg.task.max_length)
+    validation = [_encode(loaded, split, cfg.task.max_length) for split in task.validation]
+
+    terms: Terms = RegressionTerms(task.label_range) if task.kind == "regression" else ClassificationTerms()
+    evaluator = Evaluator(task, validation, terms, cfg.runtime.token_budget, accelerator)
+    method = _make_method(cfg, task, terms, group, accelerator)
+    # Whatever the data and the teacher drew, training starts from the seed alone.
+    torch.manual_seed(cfg.seed)
+
+    terminal = Terminal(make_console(), task.metric)
+    tracker = (
+        WandbTracker(cfg, directory.path, identity["wandb_id"], group) if cfg.tracking.backend == "wandb" else None
+    )
+    recorder = MetricsRecorder(directory.path / "metrics.jsonl", [terminal, *([tracker] if tracker else [])])
+    terminal.say(_opening(cfg, task, train, directory))
+    results = None
+    try:
+        loop = TrainingLoop(
+            model=loaded.model,
+            method=method,
+            examples=train,
+            evaluate=evaluator.metrics,
+            main_metric=task.metric,
+            schedule=cfg.schedule,
+            runtime=cfg.runtime,
+            seed=cfg.seed,
+            accelerator=accelerator,
+            recorder=recorder,
+            checkpoints=Checkpoints(directory.path / "checkpoints"),
+        )
+        terminal.start(loop.total_steps)
+        outcome = loop.run()
+        results = _results(cfg, directory, task, train, loaded, outcome)
+        _save_predictions(directory.path / "predictions.parquet", task, evaluator.logits(loop.model))
+        _save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
+        recorder.flush()
+        directory.finish(results)
+        loop.checkpoints.clear()
+    finally:
+        terminal.stop()
+        recorder.close()
+        if tracker:
+            tracker.finish(results)
+    return results
+
+
+def _opening(cfg: DictConfig, task: TaskData, train: Examples, directory: RunDirectory) -> str:
+    cut = f", {train.truncated} cut to {cfg.task.max_length} tokens" if train.truncated else ""
+    return (
+        f"{cfg.method.name} on {task.name}: {cfg.model.name}, {len(task.train):,} training and "
+        f"{sum(map(len, task.validation)):,} validation examples{cut}; {directory.path}"
+    )
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def _load_task(settings: str, data_dir: str, seed: int) -> TaskData:
+    task = OmegaConf.create(settings)
+    assert isinstance(task, DictConfig)
+    return load_task(task, data_dir, seed)
+
+
+def _task(cfg: DictConfig) -> TaskData:
+    """The task's data, read once in a process: a sweep asks for the same task again and again."""
+    seed = cfg.seed if cfg.task.train_examples is not None else 0  # only the subset depends on it
+    return _load_task(OmegaConf.to_yaml(cfg.task, resolve=True), str(cfg.paths.data), seed)
+
+
+_encoded: dict[tuple[str, int, int], tuple[Split, Examples]] = {}
+
+
+def _encode(loaded: LoadedModel, split: Split, max_length: int) -> Examples:
+    """The split in tokens, kept for the next run of a sweep; a task that was loaded anew is encoded anew."""
+    key = (loaded.fingerprint, id(split), max_length)
+    if key not in _encoded:
+        if len(_encoded) >= 16:
+            _encoded.clear()
+        examples = encode(loaded.tokenizer, split.texts, split.pairs, split.labels, max_length)
+        _encoded[key] = (split, examples)  # holding the split keeps its id its own
+    return _encoded[key][1]
+
+
+def _require_same_data(cfg: DictConfig, finished: dict[str, Any]) -> None:
+    """Refuse an old result if the data changed since."""
+    if finished["fingerprints"]["data"] != _task(cfg).fingerprint:
+        raise UserError(
+            f"The data of task={cfg.task.name} changed since this run finished (key {finished['key']}). "
+            "Its result is kept; rerun=true throws it away and starts afresh."
+        )
+
+
+# --- method --------------------------------------------------------------------------------------
+
+
+def _make_method(cfg: DictConfig, task: TaskData, terms: Terms, group: str | None, accelerator: Accelerator) -> Method:
+    """The method object; its teacher, if it has one, is made first."""
+    logits = None
+    if "teacher" in cfg.method:
+        folder = teacher_folder(cfg, train=lambda settings: run(settings, group))
+        logits = teacher_logits(cfg, task, folder, accelerator)
+    settings = OmegaConf.create(OmegaConf.to_container(cfg.method, resolve=True))
+    with open_dict(settings):
+        for read_by_the_runner in ("name", "teacher"):
+            settings.pop(read_by_the_runner, None)
+    context = TrainingContext(terms, torch.from_numpy(task.train.labels), logits)
+    method: Method = hydra.utils.instantiate(settings, context=context)
+    return method
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+class Evaluator:
+    """Scores a model on the task's validation splits."""
+
+    def __init__(
+        self, task: TaskData, validation: list[Examples], terms: Terms, token_budget: int, accelerator: Accelerator
+    ) -> None:
+        self.task = task
+        self.validation = validation
+        self.terms = terms
+        self.token_budget = token_budget
+        self.accelerator = accelerator
+
+    def logits(self, model: nn.Module) -> list[Tensor]:
+        """Logits of each validation split."""
+        return [predict(model, examples, self.token_budget, self.accelerator.device) for examples in self.validation]
+
+    def metrics(self, model: nn.Module) -> dict[str, float]:
+        """The task's metrics and the mean supervised loss; splits after the first carry their name."""
+        from selfdistill_cli.tasks.metrics import score  # seconds to import, so not before the first evaluation
+
+        found: dict[str, float] = {}
+        for split, logits in zip(self.task.validation, self.logits(model), strict=True):
+            prefix = "" if split is self.task.validation[0] else f"{split.name}/"
+            scores = score(self.task, split, decide(logits))
+            scores["loss"] = float(self.terms.hard(logits, torch.from_numpy(split.labels)).mean())
+            found |= {prefix + name: value for name, value in scores.items()}
+        return found
+
+
+def decide(logits: Tensor) -> np.ndarray:
+    """Predicted class numbers of [N, C]; in regression [N] the predictions themselves."""
+    return (logits.argmax(-1) if logits.dim() == 2 else logits).numpy()  # type: ignore[no-any-return]
+
+
+# --- record --------------------------------------------------------------------------------------
+
+
+def _results(
+    cfg: DictConfig, directory: RunDirectory, task: TaskData, train: Examples, loaded: LoadedModel, outcome: Outcome
+) -> dict[str, Any]:
+    progress = outcome.progress
+    return {
+        "status": "finished",
+        "key": directory.key,
+        "task": cfg.task.name,
+        "model": model_slug(cfg.model.name),
+        "method": cfg.method.name,
+        "seed": cfg.seed,
+        "metric": task.metric,
+        "score": outcome.final_metrics[task.metric],
+        "metrics": {"final": outcome.final_metrics, "best": progress.best_metrics, "last": progress.last_metrics},
+        "best_epoch": round(progress.best_step / outcome.steps_per_epoch, 6),
+        "epochs": round(progress.step / outcome.steps_per_epoch, 6),
+        "steps": progress.step,
+        "stopped_early": progress.stopped_early,
+        "examples_forwarded": progress.examples_forwarded,
+        "seconds": round(progress.seconds, 3),
+        "train_examples": len(train),
+        "truncated_examples": train.truncated,
+        "parameters": loaded.model.num_parameters(),
+        "data": task.source,
+        "synthetic": task.synthetic,
+        "fingerprints": {"data": task.fingerprint, "weights": loaded.fingerprint},
+    }
+
+
+def _save_predictions(path: Path, task: TaskData, logits: list[Tensor]) -> None:
+    """predictions.parquet: split, index, logits, prediction and label of every validation example."""
+    tables = []
+    for split, values in zip(task.validation, logits, strict=True):
+        tables.append(
+            pa.table(
+                {
+                    "split": [split.name] * len(split),
+                    "index": split.rows,
+                    "logits": list(values.reshape(len(split), -1).numpy()),
+                    "prediction": decide(values),
+                    "label": split.labels,
+                }
+            )
+        )
+    with disk_errors(path):
+        parquet.write_table(pa.concat_tables(tables), path)
+
+
+def _save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, results: dict[str, Any]) -> None:
+    """model/: weights, tokenizer and model card, as `from_pretrained` reads them."""
+    with new_folder(path) as folder:
+        model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+        write_model_card(folder / "README.md", cfg, results)

@@ -1,0 +1,73 @@
+"""What a training method is: a small object that plans a step and turns logits into losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from selfdistill_cli.methods.terms import Terms
+from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What a method may know about the run that it takes part in."""
+
+    terms: Terms
+    """The supervised and distillation terms of this kind of task."""
+    labels: Tensor
+    """Gold labels of the training set [N]: class numbers, or floats in regression."""
+    teacher_logits: Tensor | None = None
+    """The teacher's logits on the training set, [N, C] ([N] in regression), if the method has a `teacher`."""
+
+
+Predict = Callable[[], Tensor]
+"""Gives the model's logits on the whole training set, dropout off: [N, C], or [N] in regression."""
+
+
+class Method:
+    """A training method. Subclasses must give `loss`; everything else has a default.
+
+    Hydra makes it from `conf/method/<name>.yaml`: `_target_` names the class, and every other key
+    but `name` and `teacher` (which the runner reads) is a keyword argument of the constructor.
+    """
+
+    forwards_per_example = 1
+    """How often an epoch forwards each example; `schedule.match_compute` evens it out."""
+
+    def __init__(self, context: TrainingContext) -> None:
+        self.context = context
+
+    @property
+    def needs_whole_step(self) -> bool:
+        """True if `loss` must see all examples of a step at once; costs the memory of a whole batch."""
+        return False
+
+    def fresh_batch_size(self, batch_size: int) -> int:
+        """How many fresh examples a step takes when the configuration asks for this batch size."""
+        return batch_size
+
+    def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan:
+        """Choose the examples that this step forwards, given the fresh ones and the time in epochs."""
+        return StepPlan(fresh, epoch)
+
+    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss:
+        """Turn logits [m, C] ([m] in regression) into per-example losses."""
+        raise NotImplementedError
+
+    def after_step(self, plan: StepPlan, logits: Tensor) -> None:
+        """See the logits of this step's forward pass: float32, on the CPU, in the order of `plan.examples`."""
+
+    def after_epoch(self, epoch: int, predict: Predict) -> dict[str, float]:
+        """Act when epoch number `epoch` (from 0) has ended; what is returned is logged."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a continued run needs: tensors, numbers, strings, lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""

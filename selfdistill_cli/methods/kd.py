@@ -1,0 +1,37 @@
+"""Plain teacher–student distillation with stored teacher logits (Hinton et al., arXiv 1503.02531).
+
+L = mean_i [ α · CE(z_i, y_i) + (1 − α) · τ² · KL( p(z_i^T; τ) ‖ p(z_i; τ) ) ]
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from selfdistill_cli.methods.base import Method, TrainingContext
+from selfdistill_cli.step_data import MicroBatch, PerExampleLoss
+
+
+class KD(Method):
+    """DCS with all weights 1 and no warm-up: its λ = 1 baseline."""
+
+    def __init__(self, context: TrainingContext, tau: float, alpha: float) -> None:
+        super().__init__(context)
+        if context.teacher_logits is None:
+            raise ValueError("kd and dcs need the teacher's logits on the training set")
+        self.tau = tau
+        self.alpha = alpha
+        self.teacher_logits = context.teacher_logits
+
+    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss:
+        terms, n = self.context.terms, len(batch.plan.examples)
+        teacher = self.teacher_logits[batch.examples.cpu()].to(logits.device)
+        ce_weight, kd_weight = self.example_weights(batch)
+        ce = ce_weight * self.alpha * terms.hard(logits, batch.labels) / n
+        kd = kd_weight * (1 - self.alpha) * terms.teach(teacher, logits, self.tau) / n
+        return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd})
+
+    def example_weights(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Weights of both terms, each [m]."""
+        ones = torch.ones(len(batch.positions), device=batch.labels.device)
+        return ones, ones

@@ -1,0 +1,16 @@
+"""Plain fine-tuning: L = mean_i CE(z_i, y_i); mean squared error in regression."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from selfdistill_cli.methods.base import Method
+from selfdistill_cli.step_data import MicroBatch, PerExampleLoss
+
+
+class Vanilla(Method):
+    """The supervised loss alone."""
+
+    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss:
+        ce = self.context.terms.hard(logits, batch.labels) / len(batch.plan.examples)
+        return PerExampleLoss(ce, {"ce": ce})

@@ -1,0 +1,57 @@
+"""The model card that goes with a fine-tuned model: method, data, metrics, versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.runs import environment
+
+
+def write_model_card(path: Path, cfg: DictConfig, results: dict[str, Any]) -> None:
+    """Write README.md in the Hugging Face Hub's form."""
+    scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in results["metrics"]["final"].items())
+    versions = environment()
+    packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items())
+    warning = (
+        "\nThe data is synthetic: these scores compare with nothing but themselves.\n" if results["synthetic"] else ""
+    )
+    path.write_text(
+        f"""---
+library_name: transformers
+pipeline_tag: text-classification
+tags:
+- self-distillation
+- {results["method"]}
+---
+
+# {results["model"]} fine-tuned on {results["task"]} by {results["method"]}
+
+Starting weights: {cfg.model.name}. Data: {results["data"]} ({results["train_examples"]:,} training examples).
+{warning}
+| metric (validation) | value |
+|---|---|
+{scores}
+
+{results["examples_forwarded"]:,} examples forwarded in {results["steps"]:,} steps; best epoch {results["best_epoch"]:g}; seed {results["seed"]}; run {results["key"]}.
+
+## Method
+
+```yaml
+{OmegaConf.to_yaml(cfg.method, resolve=True).strip()}
+```
+
+## Schedule
+
+```yaml
+{OmegaConf.to_yaml(cfg.schedule, resolve=True).strip()}
+```
+
+## Versions
+
+selfdistill_cli {versions["selfdistill_cli"]}, Python {versions["python"]}, {packages}.
+""",
+        encoding="utf-8",
+    )

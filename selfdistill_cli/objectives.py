@@ -1,0 +1,162 @@
+"""Losses and signals of self-distillation: pure functions on tensors, one value an example.
+
+Shapes: n examples, C classes. Entropies and divergences are in nats. Everything is computed in
+float32 at least, whatever the precision of the model. Nothing here is averaged over examples: the
+methods weigh the terms, so a batch may be split into micro-batches without changing the gradient.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32; float64 stays as it is (gradient checks need it)."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+# --- supervised terms ---------------------------------------------------------------------------
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """CE(z_i, y_i), equal to the negative log-likelihood of the gold label.
+
+    logits [n, C], labels [n] (class numbers) -> [n].
+    """
+    return F.cross_entropy(_wide(logits), labels, reduction="none")
+
+
+def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    """(z_i − y_i)². predictions [n], targets [n] -> [n]."""
+    return (_wide(predictions) - _wide(targets)).square()
+
+
+# --- distillation terms -------------------------------------------------------------------------
+
+
+def tempered_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
+    """τ_i² · KL( softmax(z_i^T / τ_i) ‖ softmax(z_i^S / τ_i) ) (Hinton et al., arXiv 1503.02531).
+
+    teacher [n, C] (receives no gradient), student [n, C], tau [n] or a number -> [n], ≥ 0.
+    """
+    scale = torch.as_tensor(tau, dtype=_wide(student).dtype, device=student.device)
+    per_row = scale.unsqueeze(-1) if scale.dim() else scale
+    log_p = F.log_softmax(_wide(teacher).detach() / per_row, dim=-1)
+    log_q = F.log_softmax(_wide(student) / per_row, dim=-1)
+    # Rounding can push a divergence of (nearly) equal distributions just below zero.
+    return scale.square() * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1).clamp_min(0)
+
+
+def gaussian_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
+    """(z_i^S − z_i^T)² / (2 τ_i²): KL between Gaussians of standard deviation τ_i around both predictions.
+
+    The regression form of the distillation term. teacher [n] (no gradient), student [n] -> [n].
+    """
+    scale = torch.as_tensor(tau, dtype=_wide(student).dtype, device=student.device)
+    return squared_error(student, teacher.detach()) / (2 * scale.square())
+
+
+# --- signals of DynSDPB (arXiv 2411.16991) ------------------------------------------------------
+
+
+def uncertainty(logits: Tensor) -> Tensor:
+    """u_i = H(softmax(z_i)) / log C, in [0, 1]. logits [n, C] -> [n]."""
+    log_p = F.log_softmax(_wide(logits), dim=-1)
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    return (entropy / math.log(logits.shape[-1])).clamp(0, 1)
+
+
+def gold_discrimination(logits: Tensor, labels: Tensor) -> Tensor:
+    """d_i = 2 · sigmoid(−NLL_i), in (0, 1]: 1 where the gold label has all the probability.
+
+    logits [n, C], labels [n] -> [n].
+    """
+    return 2 * torch.sigmoid(-cross_entropy(logits, labels))
+
+
+def margin_discrimination(logits: Tensor) -> Tensor:
+    """Top-1 minus top-2 probability, in [0, 1]: how far the prediction singles out one class.
+
+    logits [n, C] -> [n].
+    """
+    top = _wide(logits).softmax(-1).topk(2, dim=-1).values
+    return top[:, 0] - top[:, 1]
+
+
+def regression_uncertainty(predictions: Tensor, labels: Tensor, label_range: float) -> Tensor:
+    """u_i = |z_i − y_i| / (max y − min y over the training set), clipped to [0, 1]. [n], [n] -> [n]."""
+    return ((_wide(predictions) - _wide(labels)).abs() / label_range).clamp(0, 1)
+
+
+def dynamic_temperature(rule: str, tau: float, u: Tensor, d: Tensor) -> Tensor:
+    """τ_i by name of the rule: an uncertain (or undiscriminating) prediction is smoothed more.
+
+    `uncertainty`: τ(1 + u_i); `confidence`: τ(2 − d_i); `constant`: τ. u [n], d [n] -> [n].
+    """
+    if rule == "uncertainty":
+        return tau * (1 + u)
+    if rule == "confidence":
+        return tau * (2 - d)
+    if rule == "constant":
+        return torch.full_like(u, tau)
+    raise ValueError(f"unknown tau_rule {rule!r}")
+
+
+def dynamic_influence(rule: str, alpha: float, u: Tensor, d: Tensor) -> Tensor:
+    """α_i by name of the rule: a prediction that does not single out the gold label teaches less.
+
+    `discrimination`: α·d_i; `certainty`: α(1 − u_i) (after Li et al., arXiv 2109.11295);
+    `product`: α·d_i(1 − u_i); `constant`: α. u [n], d [n] -> [n].
+    """
+    if rule == "discrimination":
+        return alpha * d
+    if rule == "certainty":
+        return alpha * (1 - u)
+    if rule == "product":
+        return alpha * d * (1 - u)
+    if rule == "constant":
+        return torch.full_like(u, alpha)
+    raise ValueError(f"unknown alpha_rule {rule!r}")
+
+
+# --- reweighting of DCS (arXiv 2312.07028; AdaBoost, Freund & Schapire 1997) ---------------------
+
+
+def discordance(teacher: Tensor, student: Tensor) -> Tensor:
+    """δ_i = 1[ argmax z_i^S ≠ argmax z_i^T ]. teacher [n, C], student [n, C] -> bool [n]."""
+    return teacher.argmax(-1) != student.argmax(-1)
+
+
+def regression_discordance(teacher: Tensor, student: Tensor, quantile: float) -> Tensor:
+    """Where |z_i^S − z_i^T| lies above that quantile of its distribution. [n], [n] -> bool [n]."""
+    gap = (_wide(student) - _wide(teacher)).abs()
+    return gap > torch.quantile(gap, quantile)
+
+
+def boost(weights: Tensor, discordant: Tensor, factor: float, max_weight: float) -> Tensor:
+    """w ← w·λ^δ, scaled to mean 1, clipped at `max_weight`, scaled to mean 1 again.
+
+    weights [N], discordant bool [N], factor λ ≥ 1 -> [N] of mean 1. λ = 1 returns all-ones unchanged.
+    """
+    gained = torch.where(discordant, weights * factor, weights)
+    return to_mean_one(to_mean_one(gained).clamp(max=max_weight))
+
+
+def to_mean_one(weights: Tensor) -> Tensor:
+    """w · N / Σw. weights [N] -> [N]."""
+    return weights * (len(weights) / weights.sum())
+
+
+def weight_entropy(weights: Tensor) -> float:
+    """Entropy in nats of w / Σw; log N when all weights are equal. weights [N]."""
+    p = weights / weights.sum()
+    return float(-torch.special.xlogy(p, p).sum())
+
+
+def effective_sample_size(weights: Tensor) -> float:
+    """(Σw)² / Σw²: N when all weights are equal, 1 when one example has everything. weights [N]."""
+    return float(weights.sum().square() / weights.square().sum())

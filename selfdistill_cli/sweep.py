@@ -1,0 +1,111 @@
+"""Sweeps: every job leaves a record, a failure stops nobody, the end is one table.
+
+outputs/sweeps/<time>/sweep.csv          the table
+outputs/sweeps/<time>/jobs/<n>.json      one job's record
+outputs/sweeps/<time>/jobs/<n>.log       the traceback of a job that failed
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError
+
+COLUMNS = (
+    "job",
+    "status",
+    "settings",
+    "metric",
+    "score",
+    "best_epoch",
+    "examples_forwarded",
+    "seconds",
+    "key",
+    "directory",
+    "reason",
+)
+
+
+def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
+    """Do one job of a sweep and write its record. Returns its score, or NaN if it failed."""
+    from selfdistill_cli.files import write_json
+    from selfdistill_cli.tracking.terminal import make_console
+
+    hydra_cfg = HydraConfig.get()
+    sweep_dir = Path(hydra_cfg.sweep.dir).absolute()
+    jobs = sweep_dir / "jobs"
+    jobs.mkdir(parents=True, exist_ok=True)
+    number, console = hydra_cfg.job.num, make_console()
+    record: dict[str, Any] = {"job": number, "overrides": list(hydra_cfg.overrides.task)}
+    console.print(f"job {number}: {' '.join(record['overrides'])}", style="bold", markup=False)
+    began = time.monotonic()
+    try:
+        record |= run(cfg, group=sweep_dir.name)
+    except Exception as error:
+        log = jobs / f"{number}.log"
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        record |= {"status": "failed", "reason": reason, "seconds": round(time.monotonic() - began, 3)}
+        console.print(f"job {number} failed: {reason}\n  traceback: {log}", style="red", markup=False)
+    write_json(jobs / f"{number}.json", record)
+    return float(record.get("score", "nan"))
+
+
+class SweepReport(Callback):
+    """Hydra calls it when a sweep has ended, whoever ran the jobs."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Show and write the table of all jobs; leave with status 1 if any failed."""
+        sweep_dir = Path(config.hydra.sweep.dir).absolute()
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in (sweep_dir / "jobs").glob("*.json")]
+        records.sort(key=lambda record: record["job"])
+        _name_differences(records)
+        with (sweep_dir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
+            writer.writeheader()
+            writer.writerows(records)
+        _print_table(records, sweep_dir)
+        failed = sum(record["status"] == "failed" for record in records)
+        if failed:
+            # Hydra turns ordinary exceptions of callbacks into warnings.
+            raise SystemExit(f"sdrun: {failed} of {len(records)} jobs failed.")
+
+
+def _name_differences(records: list[dict[str, Any]]) -> None:
+    """`settings`: the overrides of a job that not every job shares; all of them in a sweep of one."""
+    shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
+    for record in records:
+        record["settings"] = " ".join(word for word in record["overrides"] if word not in shared)
+
+
+def _print_table(records: list[dict[str, Any]], sweep_dir: Path) -> None:
+    from rich.table import Table
+
+    from selfdistill_cli.tracking.terminal import duration, make_console, shortest
+
+    table = Table(title=f"{len(records)} jobs", caption=f"{shortest(sweep_dir)}/sweep.csv")
+    for name in ("job", "settings", "score", "best epoch", "forwarded", "time", "status"):
+        table.add_column(name, overflow="fold", justify="left" if name in ("settings", "status") else "right")
+    for record in records:
+        if record["status"] == "failed":
+            cells = ["–", "–", "–", duration(record["seconds"]), f"failed: {record['reason'].splitlines()[0]}"]
+        else:
+            cells = [
+                f"{record['metric']} {record['score']:.4f}",
+                f"{record['best_epoch']:g}",
+                f"{record['examples_forwarded']:,}",
+                duration(record["seconds"]),
+                record["status"],
+            ]
+        table.add_row(str(record["job"]), record["settings"], *cells)
+    make_console().print(table)

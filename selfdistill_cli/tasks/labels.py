@@ -1,0 +1,92 @@
+"""From the labels of a file to class numbers or floats, refusing what does not fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from selfdistill_cli.tasks.sources import RawSplit
+
+
+def infer_kind(values: Sequence[Any]) -> str:
+    """`regression` if the labels are numbers with more than 20 distinct fractional values."""
+    numbers = all(isinstance(value, (int, float)) for value in values)
+    fractional = {value for value in values if numbers and not math.isnan(value) and value != int(value)}
+    return "regression" if len(fractional) > 20 else "classification"
+
+
+def label_name(value: Any) -> str:
+    """How a label is written: 3.0 and 3 are the same class."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+@dataclass(frozen=True)
+class LabelCodec:
+    """Knows the classes of a task, by number and by name; `names` is empty in regression."""
+
+    kind: str
+    names: list[str]
+    configured: bool
+    """The names come from the configuration, so class numbers are allowed beside them."""
+
+    @classmethod
+    def for_task(cls, task: DictConfig, kind: str, splits: Sequence[RawSplit]) -> LabelCodec:
+        """The configured classes, else those of the training split in sorted order (numbers by size)."""
+        if kind == "regression":
+            return cls(kind, [], configured=False)
+        if task.labels:
+            return cls(kind, list(task.labels), configured=True)
+        values = {value for value in splits[0].column(task.label) if value is not None}
+        if all(isinstance(value, (int, float)) for value in values):
+            names = [label_name(value) for value in sorted(values)]
+        else:
+            names = sorted(label_name(value) for value in values)
+        if len(names) < 2:
+            raise UserError(
+                f"{splits[0].origin}: column '{task.label}' holds {len(names)} class(es); at least 2 are needed."
+            )
+        if len(names) > 1000:
+            raise UserError(
+                f"{splits[0].origin}: column '{task.label}' holds {len(names)} classes. "
+                "Is it the label? (task.kind=regression if it is a number to be predicted.)"
+            )
+        return cls(kind, names, configured=False)
+
+    def encode(self, values: Sequence[Any], origin: str) -> np.ndarray:
+        """Labels as numbers: int64 classes or float32 targets. Raises `UserError` on the first that is neither."""
+        if self.kind == "regression":
+            return np.array([self._target(value, row, origin) for row, value in enumerate(values)], dtype=np.float32)
+        numbers = {name: number for number, name in enumerate(self.names)}
+        if self.configured:
+            numbers |= {str(number): number for number in range(len(self.names))}
+        encoded = np.empty(len(values), dtype=np.int64)
+        for row, value in enumerate(values):
+            number = numbers.get(label_name(value))
+            if number is None:
+                allowed = ", ".join(
+                    f"{i} {name}" if self.configured else name for i, name in enumerate(self.names[:20])
+                )
+                hint = " (the split carries no labels)" if value in (-1, "-1") else did_you_mean(str(value), self.names)
+                raise UserError(f"{origin}, row {row}: unknown label {value!r}{hint}. Allowed are {allowed}.")
+            encoded[row] = number
+        return encoded
+
+    @staticmethod
+    def _target(value: Any, row: int, origin: str) -> float:
+        try:
+            target = float(value)
+        except (TypeError, ValueError):
+            target = math.nan
+        if not math.isfinite(target):
+            raise UserError(f"{origin}, row {row}: label {value!r} is not a finite number, as regression needs.")
+        return target

@@ -1,0 +1,46 @@
+"""Seeded, stratified subsets: of the training split, or to be held out from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from selfdistill_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from selfdistill_cli.tasks.data import Split
+
+HOLD_OUT_SEED = 0
+"""Fixed, so that runs of all seeds are scored on the same examples."""
+
+
+def stratified_rows(labels: np.ndarray, kind: str, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose `size` rows whose classes keep their shares (deciles of the label in regression).
+
+    Shares are rounded by largest remainder. Returns row numbers in ascending order.
+    """
+    strata = labels if kind == "classification" else np.argsort(np.argsort(labels, kind="stable")) * 10 // len(labels)
+    values, counts = np.unique(strata, return_counts=True)
+    exact = counts * size / len(labels)
+    quota = np.floor(exact).astype(int)
+    quota[np.argsort(quota - exact, kind="stable")[: size - quota.sum()]] += 1
+    chosen = [rng.permutation(np.flatnonzero(strata == value))[:n] for value, n in zip(values, quota, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def stratified_subset(split: Split, kind: str, size: int, seed: int) -> Split:
+    """A low-resource training set of `size` examples. Raises `UserError` if there are fewer."""
+    if size > len(split):
+        raise UserError(f"task.train_examples={size}: the training split has {len(split)} examples.")
+    return split.take(stratified_rows(split.labels, kind, size, np.random.default_rng([seed, size])))
+
+
+def hold_out_fifth(split: Split, kind: str) -> tuple[Split, Split]:
+    """Part the split into four fifths for training and one for validation."""
+    if len(split) < 5:
+        raise UserError(f"{len(split)} examples are too few to hold out a fifth: give task.validation_path.")
+    held_out = stratified_rows(split.labels, kind, len(split) // 5, np.random.default_rng(HOLD_OUT_SEED))
+    kept = np.setdiff1d(np.arange(len(split)), held_out)
+    validation = split.take(held_out)
+    return split.take(kept), type(split)(**{**vars(validation), "name": "validation"})

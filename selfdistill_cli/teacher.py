@@ -1,0 +1,92 @@
+"""The teacher of kd and dcs: found or trained, and its logits on the training set, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from omegaconf import DictConfig, OmegaConf, open_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from selfdistill_cli.config import CONF_DIR
+from selfdistill_cli.encoding import encode
+from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.files import new_folder
+from selfdistill_cli.models import load_finished, weights_digest
+from selfdistill_cli.runs import RunDirectory
+from selfdistill_cli.tasks import TaskData
+
+log = logging.getLogger(__name__)
+
+
+def teacher_config(cfg: DictConfig) -> DictConfig:
+    """The run that makes the default teacher: vanilla, for `method.teacher.epochs`, otherwise as the student.
+
+    It is a run like any other, so that every run of a sweep with the same teacher shares it.
+    """
+    teacher = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    assert isinstance(teacher, DictConfig)
+    vanilla = OmegaConf.load(CONF_DIR / "method" / "vanilla.yaml")
+    with open_dict(teacher):
+        teacher.method = {"_target_": "selfdistill_cli.methods.Vanilla", "name": vanilla.name}
+        teacher.schedule.update(
+            epochs=cfg.method.teacher.epochs, max_steps=None, keep="last", patience=None, match_compute=False
+        )
+        teacher.rerun = False
+    return teacher
+
+
+def teacher_folder(cfg: DictConfig, train: Callable[[DictConfig], Any]) -> Path:
+    """The folder of the teacher's model: `method.teacher.path`, else trained now by `train` unless it is there.
+
+    Raises `UserError` if the path is neither a finished run nor a model folder.
+    """
+    if cfg.method.teacher.path is None:
+        settings = teacher_config(cfg)
+        if RunDirectory(settings).results() is None:
+            log.info("training the teacher first: vanilla for %g epochs", cfg.method.teacher.epochs)
+            train(settings)
+        return RunDirectory(settings).path / "model"
+    path = Path(cfg.method.teacher.path).expanduser()
+    for folder in (path / "model", path):
+        if (folder / "config.json").is_file():
+            return folder
+    what = "an unfinished run" if (path / "config.yaml").is_file() else "no such run or model"
+    raise UserError(f"method.teacher.path={path}: {what}. Name a finished run directory or a folder with a model.")
+
+
+def teacher_logits(cfg: DictConfig, task: TaskData, folder: Path, accelerator: Accelerator) -> Tensor:
+    """The teacher's logits on the training set, dropout off: [N, C], or [N] in regression.
+
+    Stored under `paths.cache`, keyed by the teacher's weights and the encoded examples. Raises
+    `UserError` if the teacher has other classes than the task.
+    """
+    model, tokenizer = load_finished(folder)
+    _require_same_labels(model.config, task, folder)
+    examples = encode(tokenizer, task.train.texts, task.train.pairs, task.train.labels, cfg.task.max_length)
+    key = hashlib.sha256(f"{weights_digest(model.state_dict())} {examples.digest()} {cfg.runtime.precision}".encode())
+    stored = Path(cfg.paths.cache).absolute() / "teacher_logits" / key.hexdigest()[:16]
+    if not stored.is_dir():
+        log.info("computing the teacher's logits on %d examples", len(examples))
+        logits = predict(accelerator.prepare_model(model), examples, cfg.runtime.token_budget, accelerator.device)
+        with new_folder(stored) as beside:
+            save_file({"logits": logits}, beside / "logits.safetensors")
+    return load_file(stored / "logits.safetensors")["logits"]
+
+
+def _require_same_labels(config: Any, task: TaskData, folder: Path) -> None:
+    expected = len(task.label_names) or 1
+    if config.num_labels != expected:
+        raise UserError(
+            f"The teacher in {folder} has {config.num_labels} output(s), task={task.name} needs {expected}."
+        )
+    names = [config.id2label[number] for number in range(expected)]
+    named = not all(name.startswith("LABEL_") for name in names)
+    if task.label_names and named and names != task.label_names:
+        raise UserError(f"The teacher in {folder} has the labels {names}, task={task.name} has {task.label_names}.")

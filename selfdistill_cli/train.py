@@ -1,0 +1,61 @@
+"""The entry point of `sdrun`: compose, check, run, return the score."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from selfdistill_cli import config, sweep
+from selfdistill_cli.command_line import explain, help_text
+from selfdistill_cli.errors import Interrupted, UserError
+
+config.register_schemas()
+
+
+def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
+    """Check the configuration, do the run, and show and return its results."""
+    config.check(cfg)
+    from selfdistill_cli import experiment  # torch and transformers: seconds that --help should not cost
+
+    return experiment.run(cfg, group)
+
+
+@hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="config")
+def _hydra_main(cfg: DictConfig) -> float | None:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return sweep.run_job(cfg, run)
+    try:
+        return float(run(cfg)["score"])
+    except UserError as error:
+        sys.exit(f"sdrun: {error}")
+
+
+def main() -> None:
+    """What the console script `sdrun` calls."""
+    # Hydra would print its own version of every error and exit; here they get our words instead.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print(help_text())  # Hydra would list all groups first, which takes longer than everything else
+        return
+    try:
+        _hydra_main()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"sdrun: {explain(error, sys.argv[1:])}")
+    except Interrupted as stop:
+        print(f"sdrun: {stop}. The same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("sdrun: stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
