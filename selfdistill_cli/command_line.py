@@ -55,7 +55,7 @@ def _keys(overrides: list[str]) -> list[str]:
 
 
 def _flatten(node: DictConfig, prefix: str) -> Iterator[str]:
-    for key in node:
+    for key in map(str, node):
         yield f"{prefix}{key}"
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -223,14 +224,15 @@ def register_schemas() -> None:
     """Make the dataclasses known to Hydra as `schema/...`, apart from the options that a user chooses."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config)
-    for group, nodes in {
+    groups: dict[str, dict[str, Any]] = {
         "model": {"model": Model},
         "task": {"task": Task},
         "schedule": {"schedule": Schedule},
         "runtime": {"runtime": Runtime},
         "tracking": {"tracking": Tracking},
         "method": {"vanilla": Vanilla, "static_sd": StaticSD, "dynsdpb": DynSDPB, "kd": KD, "dcs": DCS},
-    }.items():
+    }
+    for group, nodes in groups.items():
         for name, node in nodes.items():
             store.store(group=f"schema/{group}", name=name, node=node)
 
@@ -244,6 +246,8 @@ def check(cfg: DictConfig) -> None:
         raise UserError("task=custom needs a file: task.path=reviews.csv task.text=<column> task.label=<column>.")
     _check_node(cfg, "")
     _check_name("task.name", cfg.task.name)
+    for split in (cfg.task.train, cfg.task.train_task, *cfg.task.validation):
+        _check_name("task.train, task.train_task, task.validation", split or "none")
     _check_name("method.name", cfg.method.name)
     _check_task(cfg.task)
     _check_method(cfg)
@@ -253,17 +257,24 @@ def check(cfg: DictConfig) -> None:
 
 def _check_node(node: DictConfig, path: str) -> None:
     """Hold every structured config below `node` against its dataclass, a plugin's own as well."""
-    missing = [f"{path}{key}" for key in node if OmegaConf.is_missing(node, key)]
+    missing = [f"{path}{key!s}" for key in node if OmegaConf.is_missing(node, key)]
     if missing:
         raise UserError(f"{missing[0]} is required: give it as {missing[0]}=… on the command line.")
     schema = OmegaConf.get_type(node)
-    fields = {f.name: f for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
-    for key in node:
+    fields: dict[str, dataclasses.Field[Any]] = getattr(schema, "__dataclass_fields__", {})
+    for key in map(str, node):
         value = node[key]
         if isinstance(value, DictConfig):
             _check_node(value, f"{path}{key}.")
-        elif str(key) in fields and value is not None:
-            _check_value(f"{path}{key}", value, fields[str(key)].metadata)
+        elif key in fields and value is not None:
+            _check_value(f"{path}{key}", value, fields[key].metadata)
+
+
+BOUNDS = (
+    ("above", "greater than", operator.gt),
+    ("at_least", "at least", operator.ge),
+    ("at_most", "at most", operator.le),
+)
 
 
 def _check_value(path: str, value: Any, allowed: Mapping[str, Any]) -> None:
@@ -272,11 +283,7 @@ def _check_value(path: str, value: Any, allowed: Mapping[str, Any]) -> None:
         raise UserError(f"{path}={value}: allowed are {', '.join(choices)}.{did_you_mean(str(value), choices)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{path}={value}: must be a finite number.")
-    for bound, words, holds in (
-        ("above", "greater than", lambda v, b: v > b),
-        ("at_least", "at least", lambda v, b: v >= b),
-        ("at_most", "at most", lambda v, b: v <= b),
-    ):
+    for bound, words, holds in BOUNDS:
         limit = allowed.get(bound)
         if limit is not None and not holds(value, limit):
             raise UserError(f"{path}={value}: must be {words} {limit}.")

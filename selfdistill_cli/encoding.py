@@ -46,8 +46,8 @@ class Examples:
 
     def digest(self) -> str:
         """SHA-256 of the token numbers and their partition into examples."""
-        sha = hashlib.sha256(np.ascontiguousarray(self.tokens))
-        sha.update(np.ascontiguousarray(self.offsets))
+        sha = hashlib.sha256(self.tokens.data)
+        sha.update(self.offsets.data)
         return sha.hexdigest()
 
     def collate(self, rows: np.ndarray) -> dict[str, Tensor]:

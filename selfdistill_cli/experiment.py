@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from pyarrow import parquet
 from torch import Tensor, nn
 
@@ -164,12 +164,11 @@ def _make_method(cfg: DictConfig, task: TaskData, terms: Terms, group: str | Non
     if "teacher" in cfg.method:
         folder = teacher_folder(cfg, train=lambda settings: run(settings, group))
         logits = teacher_logits(cfg, task, folder, accelerator)
-    settings = OmegaConf.create(OmegaConf.to_container(cfg.method, resolve=True))
-    with open_dict(settings):
-        for read_by_the_runner in ("name", "teacher"):
-            settings.pop(read_by_the_runner, None)
+    settings = OmegaConf.to_container(cfg.method, resolve=True)
+    assert isinstance(settings, dict)
+    of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}
     context = TrainingContext(terms, torch.from_numpy(task.train.labels), logits)
-    method: Method = hydra.utils.instantiate(settings, context=context)
+    method: Method = hydra.utils.instantiate(of_the_object, context=context)
     return method
 
 
@@ -207,7 +206,7 @@ class Evaluator:
 
 def decide(logits: Tensor) -> np.ndarray:
     """Predicted class numbers of [N, C]; in regression [N] the predictions themselves."""
-    return (logits.argmax(-1) if logits.dim() == 2 else logits).numpy()  # type: ignore[no-any-return]
+    return (logits.argmax(-1) if logits.dim() == 2 else logits).numpy()
 
 
 # --- record --------------------------------------------------------------------------------------

@@ -72,4 +72,4 @@ class EpochOrder:
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.size)
-        return self._order[place * self.batch_size : (place + 1) * self.batch_size].tolist()  # type: ignore[no-any-return]
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size].tolist()

@@ -22,7 +22,7 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {}
+        before: dict[signal.Signals, Any] = {}
 
         def request(number: int, frame: FrameType | None) -> None:
             self.wanted = True

@@ -130,10 +130,11 @@ class TrainingLoop:
             self.model, self.method, self.examples, plan, self.runtime.token_budget, self.accelerator
         )
         self._require_finite("loss", result.loss)
-        grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.schedule.max_grad_norm or math.inf)
+        limit = self.schedule.max_grad_norm or math.inf
+        grad_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
         if self.runtime.precision != "fp16":  # whose gradient scaler skips such steps by itself
-            self._require_finite("gradient norm", float(grad_norm))
-        lr = self.lr_scheduler.get_last_lr()[0]
+            self._require_finite("gradient norm", grad_norm)
+        lr = float(self.lr_scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.lr_scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -141,7 +142,7 @@ class TrainingLoop:
         self.progress.step += 1
         self.progress.examples_forwarded += len(plan.examples)
         seconds = time.perf_counter() - began
-        row = self._train_row(result, lr, float(grad_norm), seconds)
+        row = self._train_row(result, lr, grad_norm, seconds)
         if self.progress.step % self.order.steps_per_epoch == 0:
             finished_epoch = self.progress.step // self.order.steps_per_epoch - 1
             row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
@@ -197,7 +198,7 @@ class TrainingLoop:
             self.accelerator.unwrap_model(self.model).load_state_dict(self.checkpoints.load_best())
 
     def _weights(self) -> dict[str, Tensor]:
-        return self.accelerator.unwrap_model(self.model).state_dict()  # type: ignore[no-any-return]
+        return self.accelerator.unwrap_model(self.model).state_dict()
 
     # --- continuation ---------------------------------------------------------------------------
 

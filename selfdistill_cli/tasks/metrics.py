@@ -17,7 +17,7 @@ from sklearn import metrics as sklearn_metrics
 from selfdistill_cli.tasks.data import Split, TaskData
 
 
-class LocalMetric(evaluate.Metric):  # type: ignore[misc]
+class LocalMetric(evaluate.Metric):
     """A metric over predictions and references of one type, computed in memory."""
 
     value_type: ClassVar[str] = "int64"

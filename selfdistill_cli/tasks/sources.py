@@ -38,7 +38,7 @@ class RawSplit:
             raise UserError(
                 f"{self.origin} has no column '{name}'.{did_you_mean(name, names)} It has {', '.join(names)}."
             )
-        return self.table.column(name).to_pylist()  # type: ignore[no-any-return]
+        return self.table.column(name).to_pylist()
 
 
 @dataclass(frozen=True)

@@ -165,9 +165,14 @@ def synth_similarity(size: int, seed: int) -> dict[str, list[Any]]:
         kept = {name for name in weights if rng.random() > change}
         second = replace(
             other,
-            **{name: getattr(first, name) for name in ("colour", "number", "place", "day") if name in kept},
-            **({"seller": first.seller, "buyer": first.buyer} if "people" in kept else {}),
-            **({"kind": first.kind, "thing": first.thing} if "thing" in kept else {}),
+            seller=first.seller if "people" in kept else other.seller,
+            buyer=first.buyer if "people" in kept else other.buyer,
+            kind=first.kind if "thing" in kept else other.kind,
+            thing=first.thing if "thing" in kept else other.thing,
+            colour=first.colour if "colour" in kept else other.colour,
+            number=first.number if "number" in kept else other.number,
+            place=first.place if "place" in kept else other.place,
+            day=first.day if "day" in kept else other.day,
         )
         same = {
             "people": (first.seller == second.seller) * 0.5 + (first.buyer == second.buyer) * 0.5,

@@ -1,0 +1,99 @@
+"""Helpers that many tests share: real `sdrun` processes, and runs small enough to be quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+SMALL = (
+    "model=tiny_bert",
+    "model.config.hidden_size=32",
+    "model.config.intermediate_size=64",
+    "tracking=none",
+    "task.generator.train_examples=40",
+    "task.generator.validation_examples=20",
+    "schedule.batch_size=8",
+    "schedule.epochs=2",
+    "schedule.lr=1e-3",
+)
+"""A run of ten steps on a model that trains in a second."""
+
+
+@dataclass
+class Finished:
+    """A process that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Sdrun = Callable[..., Finished]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of a user without a network, whose runs land in a temporary folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SDRUN_", "WANDB_", "HF_"))}
+    return kept | {
+        "SDRUN_OUTPUTS": str(tmp_path / "outputs"),
+        "SDRUN_DATA": str(tmp_path / "data"),
+        "HF_HOME": str(tmp_path / "huggingface"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens: a hub that cannot be reached
+        "COLUMNS": "160",
+    }
+
+
+@pytest.fixture
+def sdrun(environment: dict[str, str], tmp_path: Path) -> Sdrun:
+    """Run the real command line in a process of its own, from a folder that is not the repository."""
+
+    def call(*arguments: str, timeout: float = 180, **variables: str) -> Finished:
+        ended = subprocess.run(
+            [sys.executable, "-m", "selfdistill_cli.train", *arguments],
+            cwd=tmp_path,
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+    return call
+
+
+def only_run(outputs: Path, method: str = "*") -> Path:
+    """The one run directory of this method below `outputs`."""
+    found = [path.parent for path in outputs.glob(f"*/*/{method}/*/config.yaml")]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def rows(run: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl, of one kind or all."""
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in read if kind is None or row["kind"] == kind]
+
+
+def results(run: Path) -> dict[str, Any]:
+    """What a run's results.json holds."""
+    content: dict[str, Any] = json.loads((run / "results.json").read_text())
+    return content
+
+
+TIMES = ("examples_per_s", "tokens_per_s", "seconds")
+
+
+def without_times(values: dict[str, Any]) -> dict[str, Any]:
+    """A row or result without what depends on the clock."""
+    return {name: value for name, value in values.items() if name not in TIMES}
