@@ -16,10 +16,11 @@ def make_optimizer(model: nn.Module, schedule: DictConfig) -> Optimizer:
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": schedule.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
+    # Fused: one pass over each parameter instead of ten small operations, the same update.
     if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=schedule.lr)
+        return torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
     if schedule.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=schedule.lr, momentum=0.9)
+        return torch.optim.SGD(groups, lr=schedule.lr, momentum=0.9, fused=True)
     from transformers import Adafactor
 
     return Adafactor(groups, lr=schedule.lr, scale_parameter=False, relative_step=False)

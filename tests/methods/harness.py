@@ -30,7 +30,9 @@ def regression() -> TrainingContext:
     return TrainingContext(RegressionTerms(5.0), torch.from_numpy(TARGETS), torch.from_numpy(REGRESSION_TEACHER))
 
 
-def loss_of(method: Method, plan: StepPlan, logits: Tensor, cuts: Sequence[Sequence[int]] | None = None) -> list[PerExampleLoss]:
+def loss_of(
+    method: Method, plan: StepPlan, logits: Tensor, cuts: Sequence[Sequence[int]] | None = None
+) -> list[PerExampleLoss]:
     """The method's losses of a step whose examples have these logits, cut into micro-batches of positions."""
     rows = torch.tensor(plan.examples)
     losses = []

@@ -58,7 +58,11 @@ def test_static_loss_is_the_written_one() -> None:
     assert float(losses[0].parts["kd"].sum()) == pytest.approx(kd, rel=1e-5)
 
 
-RULES = [(t, a) for t in ("uncertainty", "confidence", "constant") for a in ("discrimination", "certainty", "product", "constant")]
+RULES = [
+    (t, a)
+    for t in ("uncertainty", "confidence", "constant")
+    for a in ("discrimination", "certainty", "product", "constant")
+]
 
 
 @pytest.mark.parametrize(("tau_rule", "alpha_rule"), RULES)
@@ -146,7 +150,9 @@ def test_before_the_start_epoch_there_is_cross_entropy_alone_on_the_same_batches
 
 
 @pytest.mark.parametrize(("batch_size", "fresh", "previous"), [(8, 4, 4), (5, 3, 2), (2, 1, 1)])
-def test_half_shares_the_batch_and_gives_the_fresh_part_the_odd_example(batch_size: int, fresh: int, previous: int) -> None:
+def test_half_shares_the_batch_and_gives_the_fresh_part_the_odd_example(
+    batch_size: int, fresh: int, previous: int
+) -> None:
     method = StaticSD(classification(), **(STATIC | {"overlap": "half"}))
     assert method.fresh_batch_size(batch_size) == fresh
     plan = method.plan(list(range(fresh)), 0.0)

@@ -1,0 +1,105 @@
+"""Length of a run, evaluation points, weight decay groups, learning-rate curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from selfdistill_cli.config import checkpoint_interval, evaluation_steps
+from selfdistill_cli.engine.loop import total_steps
+from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
+from selfdistill_cli.errors import UserError
+
+
+def schedule(**changes: Any) -> Any:
+    values = {
+        "epochs": 3,
+        "max_steps": None,
+        "match_compute": False,
+        "optimizer": "adamw",
+        "lr": 0.1,
+        "weight_decay": 0.01,
+        "warmup_ratio": 0.1,
+        "scheduler": "linear",
+    }
+    return OmegaConf.create(values | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "forwards", "steps"),
+    [
+        ({}, 1, 30),
+        ({"epochs": 0.25}, 1, 3),  # 2.5 steps: the fraction is finished
+        ({"max_steps": 7}, 1, 7),
+        ({"epochs": 0}, 1, 0),
+        ({"match_compute": True}, 1, 60),  # vanilla: twice as many
+        ({"match_compute": True}, 2, 30),  # static_sd forwards each example twice already
+        ({"match_compute": True, "max_steps": 7}, 1, 14),
+    ],
+)
+def test_total_steps(changes: dict[str, Any], forwards: int, steps: int) -> None:
+    assert total_steps(schedule(**changes), 10, forwards) == steps
+
+
+@pytest.mark.parametrize(("every", "steps"), [("epoch", 10), (0.5, 5), (0.01, 1), (1, 1), (200, 200)])
+def test_evaluation_points(every: Any, steps: int) -> None:
+    assert evaluation_steps(every, steps_per_epoch=10) == steps
+
+
+@pytest.mark.parametrize("every", ["never", 0, -1, 1.5, True, None])
+def test_other_evaluation_points_are_refused(every: Any) -> None:
+    with pytest.raises(UserError, match="evaluate_every"):
+        evaluation_steps(every, 10)
+
+
+def test_checkpoint_intervals() -> None:
+    assert checkpoint_interval("2 minutes") == (2.0, "minutes")
+    assert checkpoint_interval("1 epoch") == (1.0, "epochs")
+    for wrong in ("often", "0 steps", "5", "-1 minutes"):
+        with pytest.raises(UserError, match="checkpoint_every"):
+            checkpoint_interval(wrong)
+
+
+def test_biases_and_normalisation_weights_have_no_decay() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
+    decayed, plain = make_optimizer(model, schedule()).param_groups
+    assert [p.shape for p in decayed["params"]] == [(4, 4)]
+    assert decayed["weight_decay"] == 0.01
+    assert len(plain["params"]) == 3
+    assert plain["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd"])
+def test_every_optimizer_lowers_a_loss(optimizer: str) -> None:
+    torch.manual_seed(0)
+    model, x = torch.nn.Linear(4, 1), torch.randn(16, 4)
+    opt = make_optimizer(model, schedule(optimizer=optimizer, lr=0.05))
+    losses = []
+    for _ in range(20):
+        loss = (model(x) - 1).square().mean()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "middle", "end"), [("linear", 0.5, 0.0), ("cosine", 0.5, 0.0), ("constant", 1.0, 1.0)]
+)
+def test_learning_rate_rises_then_follows_its_curve(name: str, middle: float, end: float) -> None:
+    optimizer = make_optimizer(torch.nn.Linear(2, 2), schedule(lr=1.0))
+    scheduler = make_lr_scheduler(optimizer, schedule(scheduler=name), total_steps=100)
+    rates = []
+    for _ in range(101):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == 0
+    assert rates[5] == pytest.approx(0.5)
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(middle)
+    assert rates[100] == pytest.approx(end)
