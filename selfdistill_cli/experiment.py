@@ -43,16 +43,18 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     `group` names the sweep that the run belongs to. Returns what results.json holds.
     """
     directory = RunDirectory(cfg)
-    with directory.locked():
-        if cfg.rerun:
-            directory.clear()
-        finished = directory.results()
-        if finished is not None:
-            _require_same_data(cfg, finished)
-            results = {**finished, "status": "skipped"}
-        else:
-            with directory.logging():
-                results = _train(cfg, directory, group)
+    finished = None if cfg.rerun else directory.results()
+    if finished is None:
+        with directory.locked():
+            if cfg.rerun:
+                directory.clear()
+            finished = directory.results()  # another process may have finished it in the meantime
+            if finished is None:
+                with directory.logging():
+                    results = _train(cfg, directory, group)
+    if finished is not None:
+        _require_same_data(cfg, finished)
+        results = {**finished, "status": "skipped"}
     print_results(make_console(), results, directory.path)
     return {**results, "directory": str(directory.path)}
 
@@ -76,7 +78,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[
         WandbTracker(cfg, directory.path, identity["wandb_id"], group) if cfg.tracking.backend == "wandb" else None
     )
     recorder = MetricsRecorder(directory.path / "metrics.jsonl", [terminal, *([tracker] if tracker else [])])
-    terminal.say(_opening(cfg, task, train, directory))
+    log.info(_opening(cfg, task, train, directory))
     results = None
     try:
         loop = TrainingLoop(
@@ -99,6 +101,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[
         _save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
         recorder.flush()
         directory.finish(results)
+        log.info("finished: %s %.4f in %.1f s", task.metric, results["score"], results["seconds"])
         loop.checkpoints.clear()
     finally:
         terminal.stop()

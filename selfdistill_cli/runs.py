@@ -108,18 +108,23 @@ class RunDirectory:
         with disk_errors(self.path):
             handler = logging.FileHandler(self.path / "train.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        on_screen = logging.StreamHandler()
         package = logging.getLogger("selfdistill_cli")
-        package.addHandler(handler)
+        package.setLevel(logging.INFO)
+        handlers: list[logging.Handler] = (
+            [handler] if package.handlers else [handler, on_screen]
+        )  # a teacher's run is inside its student's
+        for each in handlers:
+            package.addHandler(each)
         try:
             yield
-        except UserError as error:
-            log.error("%s", error)
-            raise
         except BaseException as error:
-            log.error("ended by %s", type(error).__name__, exc_info=error)
+            package.removeHandler(on_screen)  # the command shows the error itself
+            log.error("ended by %s: %s", type(error).__name__, error, exc_info=not isinstance(error, UserError))
             raise
         finally:
-            package.removeHandler(handler)
+            for each in handlers:
+                package.removeHandler(each)
             handler.close()
 
 

@@ -40,34 +40,40 @@ class Finished:
 Sdrun = Callable[..., Finished]
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """The environment of a user without a network, whose runs land in a temporary folder."""
+def user_environment(folder: Path) -> dict[str, str]:
+    """The environment of a user without a network, whose runs land below `folder`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SDRUN_", "WANDB_", "HF_"))}
     return kept | {
-        "SDRUN_OUTPUTS": str(tmp_path / "outputs"),
-        "SDRUN_DATA": str(tmp_path / "data"),
-        "HF_HOME": str(tmp_path / "huggingface"),
+        "SDRUN_OUTPUTS": str(folder / "outputs"),
+        "SDRUN_DATA": str(folder / "data"),
+        "HF_HOME": str(folder / "huggingface"),
         "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens: a hub that cannot be reached
         "COLUMNS": "160",
+        "PYTHONPATH": str(REPOSITORY),
     }
+
+
+def call_sdrun(folder: Path, environment: dict[str, str], *arguments: str, timeout: float = 300) -> Finished:
+    """Run the real command line in a process of its own, from a folder that is not the repository."""
+    command = [sys.executable, "-m", "selfdistill_cli.train", *arguments]
+    ended = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """`user_environment` of this test's folder."""
+    return user_environment(tmp_path)
 
 
 @pytest.fixture
 def sdrun(environment: dict[str, str], tmp_path: Path) -> Sdrun:
-    """Run the real command line in a process of its own, from a folder that is not the repository."""
+    """`call_sdrun` in this test's folder; keywords are environment variables."""
 
-    def call(*arguments: str, timeout: float = 180, **variables: str) -> Finished:
-        ended = subprocess.run(
-            [sys.executable, "-m", "selfdistill_cli.train", *arguments],
-            cwd=tmp_path,
-            env={**environment, **variables},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Finished(ended.returncode, ended.stdout, ended.stderr)
+    def call(*arguments: str, **variables: str) -> Finished:
+        return call_sdrun(tmp_path, {**environment, **variables}, *arguments)
 
     return call
 

@@ -6,7 +6,6 @@ checkpoints/best/{tensors.safetensors,state.json,manifest.json}      the best mo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -17,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from selfdistill_cli.files import new_folder
+from selfdistill_cli.files import new_folder, sha256
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ def _save_tree(path: Path, tree: dict[str, Any]) -> None:
     with new_folder(path) as folder:
         save_file(tensors, folder / "tensors.safetensors")
         (folder / "state.json").write_text(json.dumps(structure))
-        manifest = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+        manifest = {file.name: sha256(file) for file in sorted(folder.iterdir())}
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -88,14 +87,9 @@ def _damage(folder: Path) -> str | None:
     for name, expected in manifest.items():
         if not (folder / name).is_file():
             return f"{name} is missing"
-        if _sha256(folder / name) != expected:
+        if sha256(folder / name) != expected:
             return f"{name} does not match its checksum"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.files import sha256
 from selfdistill_cli.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import synthetic
 
@@ -174,8 +175,7 @@ def file_digest(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def _digest(parts: list[Any]) -> str:

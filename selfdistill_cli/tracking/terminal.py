@@ -74,11 +74,13 @@ def print_results(console: Console, results: dict[str, Any], path: Path) -> None
     table.add_column("", overflow="fold")
     for name, value in final.items():
         table.add_row(name, f"{value:.4f}")
-    table.add_row("best epoch", f"{results['best_epoch']:g} of {results['epochs']:g}")
+    table.add_row("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}")
     table.add_row("examples forwarded", f"{results['examples_forwarded']:,}")
     table.add_row("time", duration(results["seconds"]))
     if results["synthetic"]:
         table.add_row("data", "synthetic: compare with nothing but itself")
+    if results["status"] == "skipped":
+        table.add_row("status", "finished earlier; rerun=true does it again")
     table.add_row("files", str(shortest(path)))
     console.print(table)
 

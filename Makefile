@@ -1,0 +1,33 @@
+# Everything that the README names. `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+# Where the CPU build of torch lies; PyPI's own has several gigabytes of CUDA libraries. For a GPU: make run TORCH_INDEX=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := $(VENV)/bin
+
+.PHONY: help run test lint install clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: install ## vanilla beside dynsdpb on a generated task, from embedded weights: about two minutes
+	$(BIN)/sdrun -m method=vanilla,dynsdpb
+
+test: install ## all checks and tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: install ## style and types only
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+install: $(VENV)/installed ## make the environment
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --retries 1 --no-deps --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	touch $@
+
+clean: ## remove the environment and caches; runs in outputs/ stay
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

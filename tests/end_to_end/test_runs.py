@@ -1,0 +1,146 @@
+"""A run is addressed by its settings: the same command repeats it, shows it, or goes on with it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.conftest import SMALL, Sdrun, call_sdrun, only_run, results, rows, user_environment, without_times
+
+LONG = (*SMALL, "schedule.epochs=30", "runtime.checkpoint_every=4 steps")
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Same rows, results and weights; only the clock may differ."""
+    assert [without_times(row) for row in rows(first)] == [without_times(row) for row in rows(second)]
+    assert without_times(results(first)) == without_times(results(second))
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (first, second)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("method", ["dynsdpb", "dcs"])
+def test_the_same_command_gives_the_same_run(method: str, tmp_path: Path) -> None:
+    runs = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert call_sdrun(folder, user_environment(folder), f"method={method}", *SMALL).code == 0
+        runs.append(only_run(folder / "outputs", method))
+    assert_same_run(*runs)
+
+
+def test_another_seed_gives_another_run(sdrun: Sdrun, tmp_path: Path) -> None:
+    assert sdrun("-m", "method=vanilla", "seed=0,1", *SMALL).code == 0
+    first, second = sorted((tmp_path / "outputs").glob("*/*/vanilla/*"))
+    assert [row["loss"] for row in rows(first, "train")] != [row["loss"] for row in rows(second, "train")]
+
+
+def test_a_finished_run_is_shown_and_rerun_does_it_again(sdrun: Sdrun, tmp_path: Path) -> None:
+    command = ("method=vanilla", *SMALL)
+    assert sdrun(*command).code == 0
+    run = only_run(tmp_path / "outputs")
+    finished = (run / "results.json").stat().st_mtime_ns
+    again = sdrun(*command)
+    assert again.code == 0
+    assert "finished earlier" in again.out
+    assert f"{results(run)['score']:.4f}" in again.out
+    assert (run / "results.json").stat().st_mtime_ns == finished
+    # What changes speed or place only leads to the same run.
+    assert "finished earlier" in sdrun(*command, "runtime.token_budget=128").out
+    assert sdrun(*command, "rerun=true").code == 0
+    assert (run / "results.json").stat().st_mtime_ns > finished
+    assert len(rows(run, "train")) == 10
+
+
+@pytest.mark.parametrize(
+    ("method", "how"), [("dynsdpb", signal.SIGKILL), ("dcs", signal.SIGKILL), ("static_sd", signal.SIGTERM)]
+)
+def test_an_interrupted_run_ends_as_the_undisturbed_one(method: str, how: signal.Signals, tmp_path: Path) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    command = (f"method={method}", *LONG)
+    assert call_sdrun(undisturbed, user_environment(undisturbed), *command).code == 0
+
+    environment = user_environment(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "selfdistill_cli.train", *command],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "outputs").glob(f"*/*/{method}/*/checkpoints/step-*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
+    run = only_run(tmp_path / "outputs", method)
+    assert not (run / "results.json").exists()
+    if how == signal.SIGTERM:
+        assert process.returncode == 130
+        assert "The same command goes on from there" in said
+    assert call_sdrun(tmp_path, environment, *command).code == 0
+    assert_same_run(only_run(undisturbed / "outputs", method), run)
+
+
+def test_a_run_in_use_is_left_alone(sdrun: Sdrun, tmp_path: Path) -> None:
+    assert sdrun("method=vanilla", *SMALL).code == 0
+    run = only_run(tmp_path / "outputs")
+    (run / "results.json").unlink()
+    with (run / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(f"process {os.getpid()} on here")
+        lock.flush()
+        ended = sdrun("method=vanilla", *SMALL)
+    assert ended.code == 1
+    assert f"in use by process {os.getpid()} on here" in ended.err
+
+
+def test_changed_data_is_never_mixed_into_an_old_run(sdrun: Sdrun, tmp_path: Path) -> None:
+    lines = ["body,stars", *(f"good thing {i},1\nbad thing {i},2" for i in range(20))]
+    path = tmp_path / "reviews.csv"
+    path.write_text("\n".join(lines) + "\n")
+    command = ("method=vanilla", "task=custom", f"task.path={path}", "task.text=body", "task.label=stars")
+    small = tuple(word for word in SMALL if not word.startswith("task."))
+    assert sdrun(*command, *small).code == 0
+    path.write_text("\n".join([*lines, "one more,1"]) + "\n")
+    refused = sdrun(*command, *small)
+    assert refused.code == 1
+    assert "The data of task=custom changed" in refused.err
+    assert sdrun(*command, *small, "rerun=true").code == 0
+
+
+def test_best_and_last_weights(sdrun: Sdrun, tmp_path: Path) -> None:
+    command = ("method=vanilla", "task=synth_similarity", *SMALL, "schedule.epochs=6", "schedule.lr=0.02")
+    assert sdrun("-m", *command, "schedule.keep=best,last").code == 0
+    runs = {
+        ("best" if "keep: best" in (r / "config.yaml").read_text() else "last"): r
+        for r in (tmp_path / "outputs").glob("*/*/vanilla/*")
+    }
+    best, last = results(runs["best"]), results(runs["last"])
+    scores = [row["eval/pearson"] for row in rows(runs["best"], "eval")]
+    assert best["score"] == max(scores)
+    assert last["score"] == scores[-1]
+    assert best["best_epoch"] == 1 + scores.index(max(scores))
+    same = load_file(runs["best"] / "model/model.safetensors"), load_file(runs["last"] / "model/model.safetensors")
+    if max(scores) != scores[-1]:
+        assert any(not (same[0][name] == same[1][name]).all() for name in same[0])
+
+
+def test_patience_stops_early(sdrun: Sdrun, tmp_path: Path) -> None:
+    ended = sdrun("method=vanilla", *SMALL, "schedule.epochs=50", "schedule.patience=2", "schedule.lr=1e-9")
+    assert ended.code == 0
+    found = results(only_run(tmp_path / "outputs"))
+    assert found["stopped_early"] is True
+    assert found["epochs"] == 3
