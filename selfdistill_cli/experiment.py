@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from pyarrow import parquet
 from torch import Tensor, nn
@@ -171,7 +172,12 @@ def _make_method(cfg: DictConfig, task: TaskData, terms: Terms, group: str | Non
     assert isinstance(settings, dict)
     of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}
     context = TrainingContext(terms, torch.from_numpy(task.train.labels), logits)
-    method: Method = hydra.utils.instantiate(of_the_object, context=context)
+    try:
+        method: Method = hydra.utils.instantiate(of_the_object, context=context)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):  # a plugin's own check of its settings
+            raise error.__cause__ from None
+        raise
     return method
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from selfdistill_cli.config import CONF_DIR
@@ -90,7 +91,7 @@ def load_finished(folder: Path) -> tuple[PreTrainedModel, Any]:
     try:
         model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
         return model, AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder} holds no sequence classifier: {_first_line(error)}") from error
 
 
@@ -154,7 +155,7 @@ def _pretrained(source: str, settings_key: str, dropout: float | None, trust_rem
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(_model_missing(source, error)) from error
     missing = sorted(loading["missing_keys"])
     known = {name: tensor for name, tensor in model.state_dict().items() if name not in missing}
@@ -206,11 +207,23 @@ def _set_dropout(config: Any, dropout: float | None) -> None:
 
 
 def _trained_tokenizer(task: TaskData, vocab_size: int) -> Any:
-    """A WordPiece tokenizer trained on the task's training split, BERT's way."""
+    """A WordPiece tokenizer trained on the task's training split, BERT's way; the same in every process."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizerFast
 
-    trained = BertWordPieceTokenizer(lowercase=True)
+    learner = BertWordPieceTokenizer(lowercase=True)
     texts = [*task.train.texts, *(task.train.pairs or [])]
-    trained.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=1, show_progress=False)
+    characters = sorted({c for text in texts for c in learner.normalizer.normalize_str(text) if not c.isspace()})
+    # The trainer numbers the pieces "##a", "##b" … in the order of a hash table, which differs from process
+    # to process, and breaks ties by these numbers. Naming them beforehand, in order, takes that away.
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    learner.train_from_iterator(
+        texts,
+        vocab_size=vocab_size,
+        min_frequency=1,
+        limit_alphabet=max(1, len(characters)),
+        special_tokens=[*specials, *(f"##{c}" for c in characters)],
+        show_progress=False,
+    )
+    trained = BertWordPieceTokenizer(vocab=learner.get_vocab(), lowercase=True)
     return BertTokenizerFast(tokenizer_object=trained._tokenizer, do_lower_case=True, model_max_length=512)

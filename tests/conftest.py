@@ -50,6 +50,7 @@ def user_environment(folder: Path) -> dict[str, str]:
         "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens: a hub that cannot be reached
         "COLUMNS": "160",
         "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",  # two tests run at a time
     }
 
 

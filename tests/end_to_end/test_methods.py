@@ -35,11 +35,7 @@ CASES = [(method, task) for method in METHODS for task in TASKS]
 def find(outputs: Path, task: str, method: str) -> Path:
     """The run of this method; kd and dcs also left a vanilla run, their teacher's."""
     found = [path.parent for path in outputs.glob(f"{task}/tiny_bert/{method}/*/results.json")]
-    return next(
-        run
-        for run in found
-        if "epochs: 2\n" in (run / "config.yaml").read_text() and "keep: best" in (run / "config.yaml").read_text()
-    )
+    return next(run for run in found if "keep: best" in (run / "config.yaml").read_text())
 
 
 def test_the_sweep_ends_well_with_a_table_and_a_csv(swept: tuple[Path, Finished]) -> None:

@@ -1,0 +1,85 @@
+"""A user's mistake ends in one clear message, a non-zero exit and nothing that looks finished."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL, Finished, Sdrun, only_run
+
+MISTAKES = {
+    "misspelt option": (["method=dynsdp"], ["no method=dynsdp", "Did you mean 'dynsdpb'?", "static_sd"]),
+    "misspelt group": (["metod=dcs"], ["no setting 'metod'", "Did you mean 'method'?"]),
+    "misspelt key": (["method.tua=1"], ["no setting 'method.tua'", "Did you mean 'method.tau'?"]),
+    "key of another method": (["method=dcs", "method.lambd_=2"], ["Did you mean 'method.lambda_'?"]),
+    "wrong type": (["method.tau=warm"], ["method.tau=warm", "could not be converted to Float"]),
+    "value out of bounds": (["method.tau=0"], ["method.tau=0.0", "greater than 0"]),
+    "unfinished list": (["schedule.epochs=[1"], ["[1"]),
+    "missing file": (["task=custom", "task.path=no.csv", "task.text=a"], ["There is no file no.csv"]),
+    "missing data": (["task=rte"], ["no train split", "Three ways out", "SDRUN_DATA"]),
+    "missing model": (["model.name=mini"], ["'mini' cannot be loaded", "Did you mean 'minilm'?", "Three ways out"]),
+    "missing folder": (["model.name=./weights"], ["there is no such folder"]),
+    "missing teacher": (["method=kd", "method.teacher.path=nowhere", *SMALL], ["no such run or model"]),
+    "diverged": (["method=vanilla", *SMALL, "schedule.lr=1e38"], ["training diverged", "lower schedule.lr"]),
+    "no such device": (["runtime.device=mps", *SMALL], ["this machine has none"]),
+    "fp16 on a CPU": (["runtime.precision=fp16", "runtime.device=cpu", *SMALL], ["needs a GPU"]),
+}
+
+
+def assert_one_clear_message(ended: Finished, words: list[str]) -> None:
+    assert ended.code == 1, ended
+    assert "Traceback" not in ended.err + ended.out
+    message = ended.err[ended.err.index("sdrun: ") :]
+    for part in words:
+        assert part in message
+    assert ended.err.count("sdrun: ") == 1
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_in_one_clear_message(mistake: str, sdrun: Sdrun, tmp_path: Path) -> None:
+    arguments, words = MISTAKES[mistake]
+    assert_one_clear_message(sdrun(*arguments), words)
+    assert not list(tmp_path.rglob("results.json"))
+
+
+def test_a_failed_run_starts_afresh_once_the_mistake_is_mended(sdrun: Sdrun, tmp_path: Path) -> None:
+    lines = ["body,stars", *(f"good {i},1\nbad {i},2" for i in range(20))]
+    (tmp_path / "reviews.csv").write_text("\n".join([*lines, ",3"]) + "\n")
+    command = ("task=custom", "task.path=reviews.csv", "task.text=bodi", "task.label=stars", "method=vanilla")
+    small = [word for word in SMALL if not word.startswith("task.")]
+    assert_one_clear_message(sdrun(*command, *small), ["no column 'bodi'", "Did you mean 'body'?"])
+    assert sdrun(*command, *small, "task.text=body").code == 0
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_that_looks_finished(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    # A limit on the size of files is what a full disk looks like to a program, and needs no disk to fill.
+    command = [sys.executable, "-m", "selfdistill_cli.train", "method=vanilla", *SMALL, "model.config.hidden_size=256"]
+    limited = "import resource, os, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000,) * 2); os.execv(sys.argv[1], sys.argv[1:])"
+    process = subprocess.run(
+        [sys.executable, "-c", limited, *command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_one_clear_message(Finished(process.returncode, process.stdout, process.stderr), ["disk is full"])
+    run = only_run(tmp_path / "outputs")
+    assert not (run / "results.json").exists()
+    assert not [path for path in run.rglob("*") if path.name.startswith(".") and str(os.getpid()) in path.name]
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_folder_that_cannot_be_written(sdrun: Sdrun, tmp_path: Path) -> None:
+    (tmp_path / "occupied").write_text("a file, not a folder")
+    ended = sdrun(*SMALL, SDRUN_OUTPUTS=str(tmp_path / "occupied"))
+    assert ended.code == 1
+    assert "occupied" in ended.err
+    assert "Traceback" not in ended.err

@@ -1,0 +1,49 @@
+"""The README's plugin, as it stands there, installed and run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, SMALL, call_sdrun, only_run, rows, user_environment
+
+
+def files_of_the_readme() -> dict[str, str]:
+    """The code blocks of the README's method section, by the file name in their first line."""
+    section = (REPOSITORY / "README.md").read_text().split("### A method of your own")[1].split("\n## ")[0]
+    blocks = re.findall(r"```\w+\n# (\S+)\n(.*?)```", section, re.DOTALL)
+    return dict(blocks)
+
+
+def test_the_plugin_is_short() -> None:
+    written = sum(len(content.strip().splitlines()) for content in files_of_the_readme().values())
+    assert 10 < written <= 32
+
+
+def test_the_plugin_installs_and_trains(tmp_path: Path) -> None:
+    files = files_of_the_readme()
+    assert len(files) >= 2
+    for name, content in files.items():
+        path = tmp_path / "their_project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    installed = tmp_path / "installed"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
+         "--target", str(installed), str(tmp_path / "their_project")],
+        check=True,
+    )  # fmt: skip
+    environment = user_environment(tmp_path)
+    environment["PYTHONPATH"] += f":{installed}"
+    command = ("hydra.searchpath=[pkg://confidence_penalty.conf]", "method=confidence_penalty", "method.beta=0.2")
+    ended = call_sdrun(tmp_path, environment, *command, *SMALL)
+    assert ended.code == 0, ended.err
+    train = rows(only_run(tmp_path / "outputs", "confidence_penalty"), "train")
+    assert train[0]["loss/penalty"] == pytest.approx(-0.2 * 0.693, abs=0.02)  # two classes, undecided: −β log 2
+    wrong = call_sdrun(tmp_path, environment, *command[:2], "method.beta=-1", *SMALL)
+    assert wrong.code == 1
+    assert "method.beta=-1.0: must be at least 0" in wrong.err

