@@ -80,7 +80,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[
     )
     recorder = MetricsRecorder(directory.path / "metrics.jsonl", [terminal, *([tracker] if tracker else [])])
     log.info(_opening(cfg, task, train, directory))
-    results = None
+    recorded = None
     try:
         loop = TrainingLoop(
             model=loaded.model,
@@ -102,13 +102,14 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[
         _save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
         recorder.flush()
         directory.finish(results)
-        log.info("finished: %s %.4f in %.1f s", task.metric, results["score"], results["seconds"])
+        recorded = results
+        log.debug("finished: %s %.4f in %.1f s", task.metric, results["score"], results["seconds"])
         loop.checkpoints.clear()
     finally:
         terminal.stop()
         recorder.close()
         if tracker:
-            tracker.finish(results)
+            tracker.finish(recorded)
     return results
 
 
@@ -151,8 +152,12 @@ def _encode(loaded: LoadedModel, split: Split, max_length: int) -> Examples:
 
 
 def _require_same_data(cfg: DictConfig, finished: dict[str, Any]) -> None:
-    """Refuse an old result if the data changed since."""
-    if finished["fingerprints"]["data"] != _task(cfg).fingerprint:
+    """Refuse an old result if the data changed since; where the data is gone, there is nothing to compare."""
+    try:
+        now = _task(cfg).fingerprint
+    except UserError:
+        return
+    if finished["fingerprints"]["data"] != now:
         raise UserError(
             f"The data of task={cfg.task.name} changed since this run finished (key {finished['key']}). "
             "Its result is kept; rerun=true throws it away and starts afresh."

@@ -109,8 +109,9 @@ class RunDirectory:
             handler = logging.FileHandler(self.path / "train.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         on_screen = logging.StreamHandler()
+        on_screen.setLevel(logging.INFO)
         package = logging.getLogger("selfdistill_cli")
-        package.setLevel(logging.INFO)
+        package.setLevel(logging.DEBUG)
         handlers: list[logging.Handler] = (
             [handler] if package.handlers else [handler, on_screen]
         )  # a teacher's run is inside its student's

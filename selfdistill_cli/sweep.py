@@ -93,19 +93,27 @@ def _print_table(records: list[dict[str, Any]], sweep_dir: Path) -> None:
 
     from selfdistill_cli.tracking.terminal import duration, make_console, shortest
 
+    metrics = {record["metric"] for record in records if "metric" in record}
+    score = metrics.pop() if len(metrics) == 1 else "score"
     table = Table(title=f"{len(records)} jobs", caption=f"{shortest(sweep_dir)}/sweep.csv")
-    for name in ("job", "settings", "score", "best epoch", "forwarded", "time", "status"):
-        table.add_column(name, overflow="fold", justify="left" if name in ("settings", "status") else "right")
+    table.add_column("job", justify="right", no_wrap=True)
+    table.add_column("settings", overflow="fold", min_width=16)
+    for name in (score, "best epoch", "examples", "time", "status"):
+        table.add_column(name, justify="left" if name == "status" else "right")
     for record in records:
         if record["status"] == "failed":
-            cells = ["–", "–", "–", duration(record["seconds"]), f"failed: {record['reason'].splitlines()[0]}"]
+            cells = ["–", "–", "–", duration(record["seconds"]), "failed"]
         else:
             cells = [
-                f"{record['metric']} {record['score']:.4f}",
-                f"{record['best_epoch']:g}",
+                f"{record['score']:.4f}" if score != "score" else f"{record['metric']} {record['score']:.4f}",
+                f"{record['best_epoch']:.4g}",
                 f"{record['examples_forwarded']:,}",
                 duration(record["seconds"]),
                 record["status"],
             ]
         table.add_row(str(record["job"]), record["settings"], *cells)
-    make_console().print(table)
+    console = make_console()
+    console.print(table)
+    for record in records:
+        if record["status"] == "failed":
+            console.print(f"job {record['job']} failed: {record['reason']}", markup=False)

@@ -49,6 +49,8 @@ def main() -> None:
         _hydra_main()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"sdrun: {explain(error, sys.argv[1:])}")
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        sys.exit(f"sdrun: {error}. paths.outputs=<folder> names another place for runs.")
     except Interrupted as stop:
         print(f"sdrun: {stop}. The same command goes on from there.", file=sys.stderr)
         sys.exit(130)

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
+from selfdistill_cli.config import CONF_DIR, register_schemas
+
+register_schemas()
 REPOSITORY = Path(__file__).parent.parent
 SMALL = (
     "model=tiny_bert",
@@ -77,6 +82,12 @@ def sdrun(environment: dict[str, str], tmp_path: Path) -> Sdrun:
         return call_sdrun(tmp_path, {**environment, **variables}, *arguments)
 
     return call
+
+
+def composed(*overrides: str, hydra: bool = False) -> DictConfig:
+    """The configuration that `sdrun <overrides>` composes."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose("config", overrides=list(overrides), return_hydra_config=hydra)
 
 
 def only_run(outputs: Path, method: str = "*") -> Path:

@@ -6,23 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config import CONF_DIR, check, register_schemas, run_key
+from selfdistill_cli.config import CONF_DIR, check, run_key
 from selfdistill_cli.errors import UserError
+from tests.conftest import composed
 
-register_schemas()
 PLAIN_GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking")
 OPTIONS = [(group, path.stem) for group in PLAIN_GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]
 ADDED = [(group, path.stem) for group in ("sweep", "experiment") for path in sorted((CONF_DIR / group).glob("*.yaml"))]
 LAUNCHERS = sorted(path.stem for path in (CONF_DIR / "hydra" / "launcher").glob("*.yaml"))
 CUSTOM = ["task.path=x.csv", "task.text=body"]
-
-
-def composed(*overrides: str, hydra: bool = False) -> DictConfig:
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("config", overrides=list(overrides), return_hydra_config=hydra)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

@@ -40,7 +40,7 @@ class Terminal:
         self._total = total_steps
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn(), console=self.console
+                TextColumn("{task.description}"), TimeRemainingColumn(compact=True), BarColumn(), console=self.console
             )
             self._bar.start()
             self._task = self._bar.add_task(f"step 0/{total_steps}", total=total_steps)
@@ -69,11 +69,12 @@ class Terminal:
 def print_results(console: Console, results: dict[str, Any], path: Path) -> None:
     """The table that ends a run."""
     final = results["metrics"]["final"]
-    table = Table(title=f"{results['method']} on {results['task']} ({results['model']}, seed {results['seed']})")
-    table.add_column("", style="bold")
-    table.add_column("", overflow="fold")
+    title = f"{results['method']} on {results['task']} ({results['model']}, seed {results['seed']})"
+    table = Table(title=title, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in final.items():
-        table.add_row(name, f"{value:.4f}")
+        table.add_row(f"validation {name}" if name == "loss" else name, f"{value:.4f}")
     table.add_row("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}")
     table.add_row("examples forwarded", f"{results['examples_forwarded']:,}")
     table.add_row("time", duration(results["seconds"]))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tests.conftest import SMALL, Finished, Sdrun, only_run, results, rows
+from tests.conftest import SMALL, Finished, Sdrun, call_sdrun, composed, only_run, results, rows, user_environment
 
 METHODS = ("vanilla", "static_sd", "dynsdpb", "kd", "dcs")
 TASKS = {"synth_entailment": "accuracy", "synth_similarity": "pearson"}
@@ -20,8 +20,6 @@ TASKS = {"synth_entailment": "accuracy", "synth_similarity": "pearson"}
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
     """All methods on both kinds of task; their runs and what the command said."""
-    from tests.conftest import call_sdrun, user_environment
-
     folder = tmp_path_factory.mktemp("sweep")
     ended = call_sdrun(
         folder, user_environment(folder), "-m", f"method={','.join(METHODS)}", f"task={','.join(TASKS)}", *SMALL
@@ -105,18 +103,15 @@ def test_the_result_is_a_hugging_face_model_that_gives_the_stored_predictions(
     task: str, swept: tuple[Path, Finished]
 ) -> None:
     import torch
-    from hydra import compose, initialize_config_dir
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from selfdistill_cli.config import CONF_DIR
     from selfdistill_cli.tasks import load_task
 
     run = find(swept[0], task, "dynsdpb")
     model = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     sizes = [word for word in SMALL if word.startswith("task.")]
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        data = load_task(compose("config", overrides=[f"task={task}", *sizes]).task, "", 0)
+    data = load_task(composed(f"task={task}", *sizes).task, "", 0)
     split = data.validation[0]
     with torch.no_grad():
         logits = model(**tokenizer(split.texts, split.pairs, padding=True, return_tensors="pt")).logits

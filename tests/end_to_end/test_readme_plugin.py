@@ -46,4 +46,4 @@ def test_the_plugin_installs_and_trains(tmp_path: Path) -> None:
     assert train[0]["loss/penalty"] == pytest.approx(-0.2 * 0.693, abs=0.02)  # two classes, undecided: −β log 2
     wrong = call_sdrun(tmp_path, environment, *command[:2], "method.beta=-1", *SMALL)
     assert wrong.code == 1
-    assert "method.beta=-1.0: must be at least 0" in wrong.err
+    assert wrong.err == "sdrun: method.beta=-1: must be at least 0.\n"

@@ -9,20 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hydra import compose, initialize_config_dir
 from pyarrow import parquet
 
-from selfdistill_cli.config import CONF_DIR, register_schemas
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.tasks import TaskData, load_task
-
-register_schemas()
+from tests.conftest import composed
 
 
 def load(*overrides: str, data: Path | str = "nowhere", seed: int = 0) -> TaskData:
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        cfg = compose("config", overrides=list(overrides))
-    return load_task(cfg.task, str(data), seed)
+    return load_task(composed(*overrides).task, str(data), seed)
 
 
 def write(path: Path, columns: dict[str, list[Any]]) -> Path:
