@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from pyarrow import parquet
 from torch import Tensor, nn
 
-from selfdistill_cli.config import model_slug
 from selfdistill_cli.encoding import Examples, encode
 from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.device import make_accelerator
@@ -29,7 +28,7 @@ from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms, Terms
 from selfdistill_cli.model_card import write_model_card
 from selfdistill_cli.models import LoadedModel, load_model
-from selfdistill_cli.runs import RunDirectory
+from selfdistill_cli.runs import RunDirectory, model_slug
 from selfdistill_cli.tasks import Split, TaskData, load_task
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, Terminal, WandbTracker

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.runs import environment
+from selfdistill_cli.environment import environment
 
 
 def write_model_card(path: Path, cfg: DictConfig, results: dict[str, Any]) -> None:

@@ -9,28 +9,42 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
+import hashlib
 import json
 import logging
 import os
-import platform
+import re
 import secrets
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli import __version__
-from selfdistill_cli.config import model_slug, run_key
+from selfdistill_cli.environment import environment
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.files import disk_errors, write_json
 
 log = logging.getLogger(__name__)
+
+SCIENCE = ("model", "task", "method", "schedule", "seed")
+"""The parts of a configuration that can change a result; the rest changes speed or place only."""
+
+
+def run_key(cfg: DictConfig) -> str:
+    """Ten hexadecimal digits that identify the resolved scientific settings."""
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    canonical = json.dumps({name: resolved[name] for name in SCIENCE}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def model_slug(name: str) -> str:
+    """A model's name as a folder: the last part of a path or Hub id."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip(".-")
+    return slug or "model"
 
 
 class RunDirectory:
@@ -138,45 +152,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged ({error}). rerun=true starts the run afresh.") from error
     assert isinstance(content, dict)
     return content
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine and commit: what a reader needs to judge or repeat a run."""
-    import torch
-
-    packages = (
-        "torch",
-        "transformers",
-        "datasets",
-        "evaluate",
-        "accelerate",
-        "hydra-core",
-        "omegaconf",
-        "wandb",
-        "numpy",
-    )
-    return {
-        "selfdistill_cli": __version__,
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-        "platform": platform.platform(),
-        "processor_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": sys.argv,
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the working tree that the command was given in, marked if it had changes."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()

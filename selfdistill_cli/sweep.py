@@ -97,7 +97,7 @@ def _print_table(records: list[dict[str, Any]], sweep_dir: Path) -> None:
     score = metrics.pop() if len(metrics) == 1 else "score"
     table = Table(title=f"{len(records)} jobs", caption=f"{shortest(sweep_dir)}/sweep.csv")
     table.add_column("job", justify="right", no_wrap=True)
-    table.add_column("settings", overflow="fold", min_width=16)
+    table.add_column("settings", overflow="fold")
     for name in (score, "best epoch", "examples", "time", "status"):
         table.add_column(name, justify="left" if name == "status" else "right")
     for record in records:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from selfdistill_cli import config, sweep
+from selfdistill_cli.checks import check
 from selfdistill_cli.command_line import explain, help_text
 from selfdistill_cli.errors import Interrupted, UserError
 
@@ -22,7 +23,7 @@ config.register_schemas()
 
 def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Check the configuration, do the run, and show and return its results."""
-    config.check(cfg)
+    check(cfg)
     from selfdistill_cli import experiment  # torch and transformers: seconds that --help should not cost
 
     return experiment.run(cfg, group)

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from selfdistill_cli.config import checkpoint_interval, evaluation_steps
+from selfdistill_cli.checks import checkpoint_interval, evaluation_steps
 from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.batching import EpochOrder
 from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state

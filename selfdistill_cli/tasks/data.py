@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.tasks.labels import LabelCodec, infer_kind
-from selfdistill_cli.tasks.sampling import hold_out_fifth, stratified_subset
+from selfdistill_cli.tasks.sampling import hold_out_rows, subset_rows
 from selfdistill_cli.tasks.sources import RawSplit, read_splits
 
 DEFAULT_METRICS = {"classification": ["accuracy", "macro_f1"], "regression": ["pearson", "spearman"]}
@@ -87,10 +87,10 @@ def load_task(task: DictConfig, data_dir: str, seed: int) -> TaskData:
     codec = LabelCodec.for_task(task, kind, source.splits)
     train, *validation = (_make_split(task, raw, codec) for raw in source.splits)
     if not validation:
-        train, held_out = hold_out_fifth(train, kind)
-        validation = [held_out]
+        kept, held_out = hold_out_rows(train.labels, kind)
+        train, validation = train.take(kept), [replace(train.take(held_out), name="validation")]
     if task.train_examples is not None:
-        train = stratified_subset(train, kind, task.train_examples, seed)
+        train = train.take(subset_rows(train.labels, kind, task.train_examples, seed))
     metrics = list(task.metrics or DEFAULT_METRICS[kind])
     return TaskData(
         name=task.name,

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from selfdistill_cli.errors import UserError
-
-if TYPE_CHECKING:
-    from selfdistill_cli.tasks.data import Split
 
 HOLD_OUT_SEED = 0
 """Fixed, so that runs of all seeds are scored on the same examples."""
@@ -29,18 +24,16 @@ def stratified_rows(labels: np.ndarray, kind: str, size: int, rng: np.random.Gen
     return np.sort(np.concatenate(chosen))
 
 
-def stratified_subset(split: Split, kind: str, size: int, seed: int) -> Split:
-    """A low-resource training set of `size` examples. Raises `UserError` if there are fewer."""
-    if size > len(split):
-        raise UserError(f"task.train_examples={size}: the training split has {len(split)} examples.")
-    return split.take(stratified_rows(split.labels, kind, size, np.random.default_rng([seed, size])))
+def subset_rows(labels: np.ndarray, kind: str, size: int, seed: int) -> np.ndarray:
+    """Rows of a low-resource training set of `size` examples. Raises `UserError` if there are fewer."""
+    if size > len(labels):
+        raise UserError(f"task.train_examples={size}: the training split has {len(labels)} examples.")
+    return stratified_rows(labels, kind, size, np.random.default_rng([seed, size]))
 
 
-def hold_out_fifth(split: Split, kind: str) -> tuple[Split, Split]:
-    """Part the split into four fifths for training and one for validation."""
-    if len(split) < 5:
-        raise UserError(f"{len(split)} examples are too few to hold out a fifth: give task.validation_path.")
-    held_out = stratified_rows(split.labels, kind, len(split) // 5, np.random.default_rng(HOLD_OUT_SEED))
-    kept = np.setdiff1d(np.arange(len(split)), held_out)
-    validation = split.take(held_out)
-    return split.take(kept), type(split)(**{**vars(validation), "name": "validation"})
+def hold_out_rows(labels: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of four fifths for training and of one for validation. Raises `UserError` below five examples."""
+    if len(labels) < 5:
+        raise UserError(f"{len(labels)} examples are too few to hold out a fifth: give task.validation_path.")
+    held_out = stratified_rows(labels, kind, len(labels) // 5, np.random.default_rng(HOLD_OUT_SEED))
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
