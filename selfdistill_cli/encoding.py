@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfdistill_cli.errors import UserError
+
 
 @dataclass(frozen=True)
 class Padding:
@@ -69,7 +71,14 @@ class Examples:
 
 
 def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np.ndarray, max_length: int) -> Examples:
-    """Tokenize texts (and their second texts), cutting each example to `max_length` tokens."""
+    """Tokenize texts (and their second texts), cutting each example to `max_length` tokens.
+
+    Raises `UserError` if the model takes fewer tokens, or its tokenizer has nothing to fill rows with.
+    """
+    if max_length > tokenizer.model_max_length:
+        raise UserError(f"task.max_length={max_length}: this model takes at most {tokenizer.model_max_length} tokens.")
+    if tokenizer.pad_token_id is None:
+        raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
     encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
     ids = encoded["input_ids"]
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)

@@ -23,7 +23,7 @@ from selfdistill_cli.engine.device import make_accelerator
 from selfdistill_cli.engine.loop import Outcome, TrainingLoop
 from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import disk_errors, new_folder
+from selfdistill_cli.files import new_file, new_folder
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms, Terms
 from selfdistill_cli.model_card import write_model_card
@@ -269,8 +269,8 @@ def _save_predictions(path: Path, task: TaskData, logits: list[Tensor]) -> None:
                 }
             )
         )
-    with disk_errors(path):
-        parquet.write_table(pa.concat_tables(tables), path)
+    with new_file(path) as beside:
+        parquet.write_table(pa.concat_tables(tables), beside)
 
 
 def _save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, results: dict[str, Any]) -> None:

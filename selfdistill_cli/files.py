@@ -37,19 +37,26 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically. Raises `UserError` if the disk is full."""
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Fill a file beside `path`; it takes the place of `path` when the block ends without an error."""
     with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
+            yield beside
+            sync(beside)
             beside.replace(path)
+            sync(path.parent)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically. Raises `UserError` if the disk is full."""
+    with new_file(path) as beside:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -61,8 +61,9 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process. Raises `UserError` if another one has it.
+        """Hold the run for this process; wait while another one has it.
 
+        Two jobs of a sweep may need the same teacher at the same time: one trains it, the other waits.
         The operating system gives the lock back when its holder dies, so a crash leaves nothing to clean.
         """
         with disk_errors(self.path):
@@ -71,10 +72,10 @@ class RunDirectory:
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except OSError:
                 file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise UserError(f"{self.path} is in use by {holder}. Wait for it, or stop it first.") from error
+                print(f"{self.path} is in use by {file.read().strip() or 'another process'}: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()

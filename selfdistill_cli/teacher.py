@@ -17,7 +17,7 @@ from selfdistill_cli.config import CONF_DIR
 from selfdistill_cli.encoding import encode
 from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import new_folder
+from selfdistill_cli.files import new_file
 from selfdistill_cli.models import load_finished, weights_digest
 from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import TaskData
@@ -71,13 +71,13 @@ def teacher_logits(cfg: DictConfig, task: TaskData, folder: Path, accelerator: A
     _require_same_labels(model.config, task, folder)
     examples = encode(tokenizer, task.train.texts, task.train.pairs, task.train.labels, cfg.task.max_length)
     key = hashlib.sha256(f"{weights_digest(model.state_dict())} {examples.digest()} {cfg.runtime.precision}".encode())
-    stored = Path(cfg.paths.cache).absolute() / "teacher_logits" / key.hexdigest()[:16]
-    if not stored.is_dir():
+    stored = Path(cfg.paths.cache).absolute() / "teacher_logits" / f"{key.hexdigest()[:16]}.safetensors"
+    if not stored.is_file():
         log.info("computing the teacher's logits on %d examples", len(examples))
         logits = predict(accelerator.prepare_model(model), examples, cfg.runtime.token_budget, accelerator.device)
-        with new_folder(stored) as beside:
-            save_file({"logits": logits}, beside / "logits.safetensors")
-    return load_file(stored / "logits.safetensors")["logits"]
+        with new_file(stored) as beside:
+            save_file({"logits": logits}, beside)
+    return load_file(stored)["logits"]
 
 
 def _require_same_labels(config: Any, task: TaskData, folder: Path) -> None:

@@ -12,6 +12,7 @@ import transformers
 from omegaconf import OmegaConf
 
 from selfdistill_cli import models
+from selfdistill_cli.encoding import encode
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.tasks import Split, TaskData
 
@@ -122,6 +123,28 @@ def test_every_dropout_of_a_model_is_set(architecture: str) -> None:
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.37}
+
+
+def test_more_tokens_than_the_model_takes_are_refused(hub_folder: Path) -> None:
+    loaded = models.load_model(settings(str(hub_folder)), task(), 0)
+    with pytest.raises(UserError, match="at most 512 tokens"):
+        encode(loaded.tokenizer, ["a"], None, np.zeros(1), max_length=513)
+
+
+def test_a_tokenizer_without_padding_is_refused(hub_folder: Path) -> None:
+    tokenizer = models.load_model(settings(str(hub_folder)), task(), 0).tokenizer
+    tokenizer.pad_token = None
+    with pytest.raises(UserError, match="no padding token"):
+        encode(tokenizer, ["a"], None, np.zeros(1), max_length=12)
+
+
+def test_cut_examples_are_counted(hub_folder: Path) -> None:
+    tokenizer = models.load_model(settings(str(hub_folder)), task(), 0).tokenizer
+    examples = encode(
+        tokenizer, ["cats", "cats and dogs and cats and dogs"], ["dogs", "dogs"], np.zeros(2), max_length=6
+    )
+    assert examples.truncated == 1
+    assert examples.lengths.tolist() == [5, 6]
 
 
 def test_weights_in_a_pickle_are_refused(hub_folder: Path) -> None:

@@ -88,7 +88,7 @@ class RegressionTerms:
         return objectives.regression_uncertainty(logits, labels, self.label_range)
 
     def discrimination(self, logits: Tensor, labels: Tensor, form: str) -> Tensor:
-        # `margin` needs class probabilities; config.check has refused it for regression.
+        # `margin` needs class probabilities; checks.check has refused it for regression.
         return 1 - self.uncertainty(logits, labels)
 
     def discordant(self, teacher: Tensor, student: Tensor, quantile: float) -> Tensor:

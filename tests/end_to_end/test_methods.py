@@ -134,7 +134,7 @@ def test_kd_and_dcs_share_one_teacher(swept: tuple[Path, Finished]) -> None:
     for task in TASKS:
         teachers = [p for p in outputs.glob(f"{task}/tiny_bert/vanilla/*/config.yaml") if "keep: last" in p.read_text()]
         assert len(teachers) == 1
-    assert len(list(outputs.glob(".cache/teacher_logits/*"))) == len(TASKS)
+    assert len(list(outputs.glob(".cache/teacher_logits/*.safetensors"))) == len(TASKS)
 
 
 def test_lambda_one_is_kd_without_warm_up(sdrun: Sdrun, tmp_path: Path) -> None:

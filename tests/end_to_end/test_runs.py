@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -94,17 +93,34 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(method: str, how: signal
     assert_same_run(only_run(undisturbed / "outputs", method), run)
 
 
-def test_a_run_in_use_is_left_alone(sdrun: Sdrun, tmp_path: Path) -> None:
-    assert sdrun("method=vanilla", *SMALL).code == 0
+def test_a_second_process_on_the_same_run_waits_and_shows_its_result(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "selfdistill_cli.train", "method=dynsdpb", *SMALL]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = [process.communicate(timeout=180)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted("finished earlier" in words for words in said) == [False, True]
+    assert len(rows(only_run(tmp_path / "outputs"), "train")) == 10
+
+
+def test_waiting_names_the_holder(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "selfdistill_cli.train", "method=vanilla", *SMALL]
+    assert subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False).returncode == 0
     run = only_run(tmp_path / "outputs")
     (run / "results.json").unlink()
     with (run / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write(f"process {os.getpid()} on here")
+        lock.write("process 7 on here")
         lock.flush()
-        ended = sdrun("method=vanilla", *SMALL)
-    assert ended.code == 1
-    assert f"in use by process {os.getpid()} on here" in ended.err
+        waiting = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+        assert waiting.stdout is not None
+        assert "in use by process 7 on here: waiting" in waiting.stdout.readline()
+    said, _ = waiting.communicate(timeout=180)
+    assert waiting.returncode == 0
+    assert "accuracy" in said
 
 
 def test_changed_data_is_never_mixed_into_an_old_run(sdrun: Sdrun, tmp_path: Path) -> None:
