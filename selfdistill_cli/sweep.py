@@ -39,7 +39,7 @@ COLUMNS = (
 def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     """Do one job of a sweep and write its record. Returns its score, or NaN if it failed."""
     from selfdistill_cli.files import write_json
-    from selfdistill_cli.tracking.terminal import make_console
+    from selfdistill_cli.tracking.terminal import make_console, say
 
     hydra_cfg = HydraConfig.get()
     sweep_dir = Path(hydra_cfg.sweep.dir).absolute()
@@ -47,7 +47,7 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     jobs.mkdir(parents=True, exist_ok=True)
     number, console = hydra_cfg.job.num, make_console()
     record: dict[str, Any] = {"job": number, "overrides": list(hydra_cfg.overrides.task)}
-    console.print(f"job {number}: {' '.join(record['overrides'])}", style="bold", markup=False)
+    say(console, f"job {number}: {' '.join(record['overrides'])}", style="bold")
     began = time.monotonic()
     try:
         record |= run(cfg, group=sweep_dir.name)
@@ -56,7 +56,7 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
         log.write_text(traceback.format_exc(), encoding="utf-8")
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         record |= {"status": "failed", "reason": reason, "seconds": round(time.monotonic() - began, 3)}
-        console.print(f"job {number} failed: {reason}\n  traceback: {log}", style="red", markup=False)
+        say(console, f"job {number} failed: {reason}\n  traceback: {log}", style="red")
     write_json(jobs / f"{number}.json", record)
     return float(record.get("score", "nan"))
 
@@ -91,7 +91,7 @@ def _name_differences(records: list[dict[str, Any]]) -> None:
 def _print_table(records: list[dict[str, Any]], sweep_dir: Path) -> None:
     from rich.table import Table
 
-    from selfdistill_cli.tracking.terminal import duration, make_console, shortest
+    from selfdistill_cli.tracking.terminal import duration, make_console, say, shortest
 
     metrics = {record["metric"] for record in records if "metric" in record}
     score = metrics.pop() if len(metrics) == 1 else "score"
@@ -116,4 +116,4 @@ def _print_table(records: list[dict[str, Any]], sweep_dir: Path) -> None:
     console.print(table)
     for record in records:
         if record["status"] == "failed":
-            console.print(f"job {record['job']} failed: {record['reason']}", markup=False)
+            say(console, f"job {record['job']} failed: {record['reason']}")

@@ -19,6 +19,11 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=160)
 
 
+def say(console: Console, words: str, style: str | None = None) -> None:
+    """One line, whole however long it is, so that it can be searched for in a file."""
+    console.print(words, markup=False, soft_wrap=True, style=style)
+
+
 class Terminal:
     """Follows one run. `metric` names the score that is shown."""
 
@@ -30,10 +35,6 @@ class Terminal:
         self._total = 0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-
-    def say(self, words: str) -> None:
-        """One plain line."""
-        self.console.print(words, markup=False)
 
     def start(self, total_steps: int) -> None:
         """Show progress towards this many steps."""
@@ -57,7 +58,7 @@ class Terminal:
             self._bar.update(self._task, completed=values["step"], description=words)
         elif evaluation or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.say(words)
+            say(self.console, words)
 
     def stop(self) -> None:
         """Take the progress line away."""

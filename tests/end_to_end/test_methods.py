@@ -22,7 +22,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
     """All methods on both kinds of task; their runs and what the command said."""
     folder = tmp_path_factory.mktemp("sweep")
     ended = call_sdrun(
-        folder, user_environment(folder), "-m", f"method={','.join(METHODS)}", f"task={','.join(TASKS)}", *SMALL
+        folder, user_environment(folder), "-m", "+experiment=compare", "seed=0", f"task={','.join(TASKS)}", *SMALL
     )
     return folder / "outputs", ended
 
@@ -143,3 +143,18 @@ def test_lambda_one_is_kd_without_warm_up(sdrun: Sdrun, tmp_path: Path) -> None:
     assert sdrun("method=kd", *SMALL).code == 0
     losses = [[row["loss"] for row in rows(only_run(tmp_path / "outputs", name), "train")] for name in ("dcs", "kd")]
     assert losses[0] == losses[1]
+
+
+def test_any_finished_run_can_teach_unless_its_outputs_differ(sdrun: Sdrun, tmp_path: Path) -> None:
+    wider = ("model.config.hidden_size=64", "schedule.epochs=1")
+    assert sdrun("-m", "method=vanilla", f"task={','.join(TASKS)}", *SMALL, *wider).code == 0
+    right, wrong = (next((tmp_path / "outputs").glob(f"{task}/*/vanilla/*")) for task in TASKS)
+    ended = sdrun("-m", "method=kd", f"method.teacher.path={right},{right}/model,{wrong}", *SMALL)
+    assert ended.code == 1
+    assert f"The teacher in {wrong}/model has 1 output(s), task=synth_entailment needs 2." in ended.out
+    first, second = (
+        rows(run, "train") for run in (tmp_path / "outputs").glob("*/*/kd/*") if (run / "results.json").exists()
+    )
+    assert [row["loss"] for row in first] == [
+        row["loss"] for row in second
+    ]  # a run and its model folder are the same teacher
