@@ -175,7 +175,7 @@ def _make_method(cfg: DictConfig, task: TaskData, terms: Terms, group: str | Non
     settings = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(settings, dict)
     of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}
-    context = TrainingContext(terms, torch.from_numpy(task.train.labels), logits)
+    context = TrainingContext(terms, torch.from_numpy(task.train.labels), cfg.schedule.batch_size, logits)
     try:
         method: Method = hydra.utils.instantiate(of_the_object, context=context)
     except InstantiationException as error:

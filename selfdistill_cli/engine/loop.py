@@ -84,7 +84,7 @@ class TrainingLoop:
         self.accelerator = accelerator
         self.recorder = recorder
         self.checkpoints = checkpoints
-        self.order = EpochOrder(len(examples), method.fresh_batch_size(schedule.batch_size), seed)
+        self.order = EpochOrder(len(examples), method.fresh_per_step, seed)
         self.total_steps = total_steps(schedule, self.order.steps_per_epoch, method.forwards_per_example)
         self.evaluate_every = evaluation_steps(schedule.evaluate_every, self.order.steps_per_epoch)
         self.optimizer = accelerator.prepare_optimizer(make_optimizer(model, schedule))

@@ -20,6 +20,8 @@ class TrainingContext:
     """The supervised and distillation terms of this kind of task."""
     labels: Tensor
     """Gold labels of the training set [N]: class numbers, or floats in regression."""
+    batch_size: int
+    """`schedule.batch_size`: examples a step, before a method adds any."""
     teacher_logits: Tensor | None = None
     """The teacher's logits on the training set, [N, C] ([N] in regression), if the method has a `teacher`."""
 
@@ -46,9 +48,10 @@ class Method:
         """True if `loss` must see all examples of a step at once; costs the memory of a whole batch."""
         return False
 
-    def fresh_batch_size(self, batch_size: int) -> int:
-        """How many fresh examples a step takes when the configuration asks for this batch size."""
-        return batch_size
+    @property
+    def fresh_per_step(self) -> int:
+        """How many fresh examples a step takes."""
+        return self.context.batch_size
 
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan:
         """Choose the examples that this step forwards, given the fresh ones and the time in epochs."""

@@ -29,17 +29,21 @@ class StaticSD(Method):
         self.alpha = alpha
         self.overlap = overlap
         self.start_epoch = start_epoch
-        self._room: int | None = None  # how many previous examples a step takes; None: all
         self._previous: list[int] = []
         self._teacher: Tensor | None = None  # logits of `_previous`, in its order
 
-    def fresh_batch_size(self, batch_size: int) -> int:
-        if self.overlap == "append":
-            return batch_size
-        # `half`: the batch size counts both parts; of an odd one the fresh part gets the extra example,
-        # so one of the fresh examples finds no room in the next step.
-        self._room = batch_size // 2
-        return batch_size - self._room
+    @property
+    def previous_per_step(self) -> int:
+        """How many examples of the step before a step takes, at most.
+
+        `half`: the batch size counts both parts; of an odd one the fresh part gets the extra example, so
+        one of the fresh examples finds no room in the next step.
+        """
+        return self.context.batch_size // 2 if self.overlap == "half" else self.context.batch_size
+
+    @property
+    def fresh_per_step(self) -> int:
+        return self.context.batch_size - self.previous_per_step if self.overlap == "half" else self.context.batch_size
 
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan:
         return StepPlan(fresh, epoch, previous=tuple(self._previous))
@@ -67,7 +71,7 @@ class StaticSD(Method):
         return self.tau * ones, self.alpha * ones, {}
 
     def after_step(self, plan: StepPlan, logits: Tensor) -> None:
-        self._previous = list(plan.fresh[: self._room])
+        self._previous = list(plan.fresh[: self.previous_per_step])
         self._teacher = logits[: len(self._previous)].clone()
 
     def state_dict(self) -> dict[str, Any]:

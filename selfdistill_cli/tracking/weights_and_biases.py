@@ -44,13 +44,14 @@ class WandbTracker:
         try:
             import wandb
 
+            tags = [cfg.task.name, folder.parent.parent.name, cfg.method.name, *(cfg.tracking.tags or [])]
             self._run = wandb.init(
                 project=cfg.tracking.project,
                 entity=cfg.tracking.entity,
                 group=cfg.tracking.group or group,
                 job_type=cfg.method.name,
                 name=f"{cfg.task.name}-{cfg.method.name}-{run_id.partition('-')[0]}-seed{cfg.seed}",
-                tags=[cfg.task.name, folder.parent.parent.name, cfg.method.name, *(cfg.tracking.tags or [])],
+                tags=[tag[:64] for tag in tags],  # longer ones are refused there
                 config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
                 id=run_id,
                 resume="allow",
@@ -66,14 +67,10 @@ class WandbTracker:
 
     def row(self, values: dict[str, Any]) -> None:
         """Take a row of metrics.jsonl."""
-        prefix = "train/" if values["kind"] == "train" else ""
-        times = ("step", "epoch")
-        self._safely(
-            lambda run: run.log(
-                {**{prefix + name: value for name, value in values.items() if name not in ("kind", *times)}}
-                | {name: values[name] for name in times}
-            )
-        )
+        times = {name: values[name] for name in ("step", "epoch")}
+        prefix = "train/" if values["kind"] == "train" else ""  # evaluation rows carry theirs
+        named = {prefix + name: value for name, value in values.items() if name != "kind" and name not in times}
+        self._safely(lambda run: run.log(named | times))
 
     def finish(self, results: dict[str, Any] | None) -> None:
         """Write the summary of a finished run, or mark it as failed without one."""

@@ -47,7 +47,7 @@ def make_methods(regression: bool, examples: Examples) -> dict[str, Method]:
     torch.manual_seed(1)
     teacher = torch.randn(SIZE) if regression else torch.randn(SIZE, 3)
     terms = RegressionTerms(5.0) if regression else ClassificationTerms()
-    context = TrainingContext(terms, torch.from_numpy(examples.labels), teacher)
+    context = TrainingContext(terms, torch.from_numpy(examples.labels), 10, teacher)
     static: dict[str, Any] = {"tau": 3.0, "alpha": 1.0, "overlap": "append", "start_epoch": 0.0}
     rules = {"tau_rule": "uncertainty", "alpha_rule": "discrimination", "discrimination": "gold"}
     return {

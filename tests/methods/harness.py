@@ -20,14 +20,14 @@ TEACHER = (2 * generator.normal(size=(SIZE, CLASSES))).astype(np.float32)
 REGRESSION_TEACHER = (TARGETS + generator.normal(size=SIZE)).astype(np.float32)
 
 
-def classification() -> TrainingContext:
+def classification(batch_size: int = 8) -> TrainingContext:
     """A context with integer labels and a teacher."""
-    return TrainingContext(ClassificationTerms(), torch.from_numpy(LABELS), torch.from_numpy(TEACHER))
+    return TrainingContext(ClassificationTerms(), torch.from_numpy(LABELS), batch_size, torch.from_numpy(TEACHER))
 
 
 def regression() -> TrainingContext:
     """A context with float targets between 0 and 5 and a teacher."""
-    return TrainingContext(RegressionTerms(5.0), torch.from_numpy(TARGETS), torch.from_numpy(REGRESSION_TEACHER))
+    return TrainingContext(RegressionTerms(5.0), torch.from_numpy(TARGETS), 8, torch.from_numpy(REGRESSION_TEACHER))
 
 
 def loss_of(

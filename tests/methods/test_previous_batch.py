@@ -153,8 +153,8 @@ def test_before_the_start_epoch_there_is_cross_entropy_alone_on_the_same_batches
 def test_half_shares_the_batch_and_gives_the_fresh_part_the_odd_example(
     batch_size: int, fresh: int, previous: int
 ) -> None:
-    method = StaticSD(classification(), **(STATIC | {"overlap": "half"}))
-    assert method.fresh_batch_size(batch_size) == fresh
+    method = StaticSD(classification(batch_size), **(STATIC | {"overlap": "half"}))
+    assert method.fresh_per_step == fresh
     plan = method.plan(list(range(fresh)), 0.0)
     method.after_step(plan, random_logits(fresh, 1))
     second = method.plan(list(range(10, 10 + fresh)), 0.1)

@@ -66,7 +66,7 @@ def test_kd_is_the_written_loss() -> None:
 
 
 def test_kd_without_a_teacher_is_an_error() -> None:
-    context = TrainingContext(classification().terms, classification().labels)
+    context = TrainingContext(classification().terms, classification().labels, batch_size=8)
     with pytest.raises(ValueError, match="teacher"):
         KD(context, tau=2.0, alpha=0.3)
 
