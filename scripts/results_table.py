@@ -1,6 +1,8 @@
 """Print a Markdown table of finished runs: mean ± standard deviation over seeds.
 
 python scripts/results_table.py outputs
+
+Only runs that differ in nothing but their seed are averaged; what sets others apart stands beside the method.
 """
 
 from __future__ import annotations
@@ -8,15 +10,25 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import yaml
 
-def setting(run: Path) -> str:
-    """The method of a run, marked if its epochs were doubled to match the compute of the others."""
-    results = json.loads((run / "results.json").read_text())
-    matched = "match_compute: true" in (run / "config.yaml").read_text()
-    return results["method"] + (" (matched compute)" if matched else "")
+Settings = dict[str, Any]
+
+
+def flat_settings(run: Path) -> Settings:
+    """The scientific settings of a run but its seed, one dotted key each."""
+    cfg = yaml.safe_load((run / "config.yaml").read_text())
+
+    def flatten(node: Any, prefix: str) -> Settings:
+        if not isinstance(node, dict):
+            return {prefix: node}
+        return {key: value for name, child in node.items() for key, value in flatten(child, f"{prefix}.{name}").items()}
+
+    return {k: v for group in ("model", "task", "method", "schedule") for k, v in flatten(cfg[group], group).items()}
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -25,24 +37,38 @@ def spread(values: list[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
+def differences(settings: Settings, others: list[Settings]) -> str:
+    """The settings of a group that others of the same task, model and method do not share."""
+    differing = [key for key in settings if any(other.get(key) != settings[key] for other in others)]
+    return f" ({', '.join(f'{key}={settings[key]}' for key in differing)})" if differing else ""
+
+
 def main(outputs: Path) -> None:
-    """Group the runs below `outputs` by task, model, training examples and method."""
-    groups: dict[tuple[str, str, int, str], list[dict[str, Any]]] = {}
+    """Print a row for every group of runs below `outputs`."""
+    groups: dict[str, list[Settings]] = defaultdict(list)
+    settings_of: dict[str, Settings] = {}
     for path in sorted(outputs.glob("*/*/*/*/results.json")):
-        found = json.loads(path.read_text())
-        key = (found["task"], found["model"], found["train_examples"], setting(path.parent))
-        groups.setdefault(key, []).append(found)
-    print("| task (training examples) | method | metric | score | examples forwarded | time | seeds |")
+        settings = flat_settings(path.parent)
+        key = json.dumps(settings)
+        settings_of[key] = settings
+        groups[key].append(json.loads(path.read_text()))
+
+    def place(run: Settings) -> tuple[Any, ...]:
+        return run["task"], run["train_examples"], run["model"], run["method"]
+
+    print("| task (training examples) | method | metric | score | examples forwarded | seconds | seeds |")
     print("|---|---|---|---|---|---|---|")
-    for (task, _, size, method), runs in groups.items():
+    for key, runs in groups.items():
+        first = runs[0]
+        neighbours = [settings_of[k] for k, other in groups.items() if place(other[0]) == place(first)]
         cells = [
-            f"{task} ({size:,})",
-            method,
-            runs[0]["metric"],
+            f"{first['task']} ({first['train_examples']:,})",
+            first["method"] + differences(settings_of[key], neighbours),
+            first["metric"],
             spread([run["score"] for run in runs], 4),
-            f"{runs[0]['examples_forwarded']:,}",
-            f"{spread([run['seconds'] for run in runs], 0)} s",
-            str(len(runs)),
+            f"{first['examples_forwarded']:,}",
+            spread([run["seconds"] for run in runs], 0),
+            ", ".join(str(run["seed"]) for run in sorted(runs, key=lambda run: run["seed"])),
         ]
         print(f"| {' | '.join(cells)} |")
 
