@@ -37,6 +37,12 @@ def spread(values: list[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
+def teacher_cost(run: Settings) -> str:
+    """` + 4,980` if a run of ours made the teacher."""
+    forwarded = run.get("teacher", {}).get("examples_forwarded")
+    return f" + {forwarded:,}" if forwarded else ""
+
+
 def differences(settings: Settings, others: list[Settings]) -> str:
     """The settings of a group that others of the same task, model and method do not share."""
     differing = [key for key in settings if any(other.get(key) != settings[key] for other in others)]
@@ -66,7 +72,7 @@ def main(outputs: Path) -> None:
             first["method"] + differences(settings_of[key], neighbours),
             first["metric"],
             spread([run["score"] for run in runs], 4),
-            f"{first['examples_forwarded']:,}",
+            f"{first['examples_forwarded']:,}" + teacher_cost(first),
             spread([run["seconds"] for run in runs], 0),
             ", ".join(str(run["seed"]) for run in sorted(runs, key=lambda run: run["seed"])),
         ]

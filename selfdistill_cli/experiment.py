@@ -8,27 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import hydra.utils
-import numpy as np
-import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from pyarrow import parquet
-from torch import Tensor, nn
 
 from selfdistill_cli.encoding import Examples, encode
 from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.device import make_accelerator
-from selfdistill_cli.engine.loop import Outcome, TrainingLoop
-from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import new_file, new_folder
+from selfdistill_cli.evaluation import Evaluator
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms, Terms
-from selfdistill_cli.model_card import write_model_card
 from selfdistill_cli.models import LoadedModel, load_model
-from selfdistill_cli.runs import RunDirectory, model_slug
+from selfdistill_cli.record import cost_of, save_model, save_predictions, summarize
+from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import Split, TaskData, load_task
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, Terminal, WandbTracker
@@ -61,6 +56,7 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
 
 def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[str, Any]:
     task = _task(cfg)
+    teacher = teacher_folder(cfg, train=lambda settings: run(settings, group)) if "teacher" in cfg.method else None
     accelerator = make_accelerator(cfg.runtime)
     loaded = load_model(cfg.model, task, cfg.seed)
     identity = directory.begin(cfg, {"data": task.fingerprint, "weights": loaded.fingerprint})
@@ -69,7 +65,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[
 
     terms: Terms = RegressionTerms(task.label_range) if task.kind == "regression" else ClassificationTerms()
     evaluator = Evaluator(task, validation, terms, cfg.runtime.token_budget, accelerator)
-    method = _make_method(cfg, task, terms, group, accelerator)
+    method = _make_method(cfg, task, terms, teacher, accelerator)
     # Whatever the data and the teacher drew, training starts from the seed alone.
     torch.manual_seed(cfg.seed)
 
@@ -96,9 +92,9 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[
         )
         terminal.start(loop.total_steps)
         outcome = loop.run()
-        results = _results(cfg, directory, task, train, loaded, outcome)
-        _save_predictions(directory.path / "predictions.parquet", task, evaluator.logits(loop.model))
-        _save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
+        results = summarize(cfg, directory, task, train, loaded, outcome) | cost_of(teacher)
+        save_predictions(directory.path / "predictions.parquet", task, evaluator.logits(loop.model))
+        save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
         recorder.flush()
         directory.finish(results)
         recorded = results
@@ -166,12 +162,11 @@ def _require_same_data(cfg: DictConfig, finished: dict[str, Any]) -> None:
 # --- method --------------------------------------------------------------------------------------
 
 
-def _make_method(cfg: DictConfig, task: TaskData, terms: Terms, group: str | None, accelerator: Accelerator) -> Method:
-    """The method object; its teacher, if it has one, is made first."""
-    logits = None
-    if "teacher" in cfg.method:
-        folder = teacher_folder(cfg, train=lambda settings: run(settings, group))
-        logits = teacher_logits(cfg, task, folder, accelerator)
+def _make_method(
+    cfg: DictConfig, task: TaskData, terms: Terms, teacher: Path | None, accelerator: Accelerator
+) -> Method:
+    """The method object, with its teacher's logits on the training set if it has a teacher."""
+    logits = teacher_logits(cfg, task, teacher, accelerator) if teacher else None
     settings = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(settings, dict)
     of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}
@@ -183,99 +178,3 @@ def _make_method(cfg: DictConfig, task: TaskData, terms: Terms, group: str | Non
             raise error.__cause__ from None
         raise
     return method
-
-
-# --- evaluation ----------------------------------------------------------------------------------
-
-
-class Evaluator:
-    """Scores a model on the task's validation splits."""
-
-    def __init__(
-        self, task: TaskData, validation: list[Examples], terms: Terms, token_budget: int, accelerator: Accelerator
-    ) -> None:
-        self.task = task
-        self.validation = validation
-        self.terms = terms
-        self.token_budget = token_budget
-        self.accelerator = accelerator
-
-    def logits(self, model: nn.Module) -> list[Tensor]:
-        """Logits of each validation split."""
-        return [predict(model, examples, self.token_budget, self.accelerator.device) for examples in self.validation]
-
-    def metrics(self, model: nn.Module) -> dict[str, float]:
-        """The task's metrics and the mean supervised loss; splits after the first carry their name."""
-        from selfdistill_cli.tasks.metrics import score  # seconds to import, so not before the first evaluation
-
-        found: dict[str, float] = {}
-        for split, logits in zip(self.task.validation, self.logits(model), strict=True):
-            prefix = "" if split is self.task.validation[0] else f"{split.name}/"
-            scores = score(self.task, split, decide(logits))
-            scores["loss"] = float(self.terms.hard(logits, torch.from_numpy(split.labels)).mean())
-            found |= {prefix + name: value for name, value in scores.items()}
-        return found
-
-
-def decide(logits: Tensor) -> np.ndarray:
-    """Predicted class numbers of [N, C]; in regression [N] the predictions themselves."""
-    return (logits.argmax(-1) if logits.dim() == 2 else logits).numpy()
-
-
-# --- record --------------------------------------------------------------------------------------
-
-
-def _results(
-    cfg: DictConfig, directory: RunDirectory, task: TaskData, train: Examples, loaded: LoadedModel, outcome: Outcome
-) -> dict[str, Any]:
-    progress = outcome.progress
-    return {
-        "status": "finished",
-        "key": directory.key,
-        "task": cfg.task.name,
-        "model": model_slug(cfg.model.name),
-        "method": cfg.method.name,
-        "seed": cfg.seed,
-        "metric": task.metric,
-        "score": outcome.final_metrics[task.metric],
-        "metrics": {"final": outcome.final_metrics, "best": progress.best_metrics, "last": progress.last_metrics},
-        "best_epoch": round(progress.best_step / outcome.steps_per_epoch, 6),
-        "epochs": round(progress.step / outcome.steps_per_epoch, 6),
-        "steps": progress.step,
-        "stopped_early": progress.stopped_early,
-        "examples_forwarded": progress.examples_forwarded,
-        "seconds": round(progress.seconds, 3),
-        "train_examples": len(train),
-        "truncated_examples": train.truncated,
-        "parameters": loaded.model.num_parameters(),
-        "data": task.source,
-        "synthetic": task.synthetic,
-        "fingerprints": {"data": task.fingerprint, "weights": loaded.fingerprint},
-    }
-
-
-def _save_predictions(path: Path, task: TaskData, logits: list[Tensor]) -> None:
-    """predictions.parquet: split, index, logits, prediction and label of every validation example."""
-    tables = []
-    for split, values in zip(task.validation, logits, strict=True):
-        tables.append(
-            pa.table(
-                {
-                    "split": [split.name] * len(split),
-                    "index": split.rows,
-                    "logits": list(values.reshape(len(split), -1).numpy()),
-                    "prediction": decide(values),
-                    "label": split.labels,
-                }
-            )
-        )
-    with new_file(path) as beside:
-        parquet.write_table(pa.concat_tables(tables), beside)
-
-
-def _save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, results: dict[str, Any]) -> None:
-    """model/: weights, tokenizer and model card, as `from_pretrained` reads them."""
-    with new_folder(path) as folder:
-        model.save_pretrained(folder)
-        loaded.tokenizer.save_pretrained(folder)
-        write_model_card(folder / "README.md", cfg, results)

@@ -29,7 +29,7 @@ tags:
 
 # {results["model"]} fine-tuned on {results["task"]} by {results["method"]}
 
-Starting weights: {cfg.model.name}. Data: {results["data"]} ({results["train_examples"]:,} training examples).
+Starting weights: {cfg.model.name}. Data: {results["task"]}, {results["train_examples"]:,} training examples (fingerprint {results["fingerprints"]["data"][:12]}).
 {warning}
 | metric (validation) | value |
 |---|---|

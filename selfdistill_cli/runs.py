@@ -57,7 +57,7 @@ class RunDirectory:
 
     def results(self) -> dict[str, Any] | None:
         """What results.json holds, or None if the run has not finished."""
-        return _read_json(self.path / "results.json")
+        return read_json(self.path / "results.json")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -98,7 +98,7 @@ class RunDirectory:
         Returns the run's identity. Raises `UserError` if data or starting weights are no longer those
         that this run began with.
         """
-        identity = _read_json(self.path / "run.json")
+        identity = read_json(self.path / "run.json")
         if identity is None:
             identity = {"key": self.key, "wandb_id": f"{self.key}-{secrets.token_hex(4)}", "fingerprints": fingerprints}
             write_json(self.path / "run.json", identity)
@@ -144,7 +144,8 @@ class RunDirectory:
             handler.close()
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The contents of a JSON file, or None if there is none. Raises `UserError` if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -78,6 +78,8 @@ def print_results(console: Console, results: dict[str, Any], path: Path) -> None
         table.add_row(f"validation {name}" if name == "loss" else name, f"{value:.4f}")
     table.add_row("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}")
     table.add_row("examples forwarded", f"{results['examples_forwarded']:,}")
+    if results.get("teacher", {}).get("examples_forwarded"):
+        table.add_row("by the teacher", f"{results['teacher']['examples_forwarded']:,}")
     table.add_row("time", duration(results["seconds"]))
     if results["synthetic"]:
         table.add_row("data", "synthetic: compare with nothing but itself")

@@ -129,8 +129,10 @@ def test_the_result_is_a_hugging_face_model_that_gives_the_stored_predictions(
         )
 
 
-def test_kd_and_dcs_share_one_teacher(swept: tuple[Path, Finished]) -> None:
+def test_kd_and_dcs_share_one_teacher_and_say_what_it_cost(swept: tuple[Path, Finished]) -> None:
     outputs = swept[0]
+    for method in ("kd", "dcs"):
+        assert results(find(outputs, "synth_entailment", method))["teacher"]["examples_forwarded"] == 80
     for task in TASKS:
         teachers = [p for p in outputs.glob(f"{task}/tiny_bert/vanilla/*/config.yaml") if "keep: last" in p.read_text()]
         assert len(teachers) == 1

@@ -1,0 +1,84 @@
+"""What a finished run leaves: results, predictions, the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from omegaconf import DictConfig
+from pyarrow import parquet
+from torch import Tensor
+
+from selfdistill_cli.encoding import Examples
+from selfdistill_cli.engine.loop import Outcome
+from selfdistill_cli.evaluation import decide
+from selfdistill_cli.files import new_file, new_folder
+from selfdistill_cli.model_card import write_model_card
+from selfdistill_cli.models import LoadedModel
+from selfdistill_cli.runs import RunDirectory, model_slug, read_json
+from selfdistill_cli.tasks import TaskData
+
+
+def summarize(
+    cfg: DictConfig, directory: RunDirectory, task: TaskData, train: Examples, loaded: LoadedModel, outcome: Outcome
+) -> dict[str, Any]:
+    progress = outcome.progress
+    return {
+        "status": "finished",
+        "key": directory.key,
+        "task": cfg.task.name,
+        "model": model_slug(cfg.model.name),
+        "method": cfg.method.name,
+        "seed": cfg.seed,
+        "metric": task.metric,
+        "score": outcome.final_metrics[task.metric],
+        "metrics": {"final": outcome.final_metrics, "best": progress.best_metrics, "last": progress.last_metrics},
+        "best_epoch": round(progress.best_step / outcome.steps_per_epoch, 6),
+        "epochs": round(progress.step / outcome.steps_per_epoch, 6),
+        "steps": progress.step,
+        "stopped_early": progress.stopped_early,
+        "examples_forwarded": progress.examples_forwarded,
+        "seconds": round(progress.seconds, 3),
+        "train_examples": len(train),
+        "truncated_examples": train.truncated,
+        "parameters": loaded.model.num_parameters(),
+        "data": task.source,
+        "synthetic": task.synthetic,
+        "fingerprints": {"data": task.fingerprint, "weights": loaded.fingerprint},
+    }
+
+
+def cost_of(teacher: Path | None) -> dict[str, Any]:
+    """Which teacher a run had and what it cost, where a run of ours made it: part of a fair comparison."""
+    if teacher is None:
+        return {}
+    made_by = read_json(teacher.parent / "results.json") or {}
+    return {"teacher": {"folder": str(teacher), "examples_forwarded": made_by.get("examples_forwarded")}}
+
+
+def save_predictions(path: Path, task: TaskData, logits: list[Tensor]) -> None:
+    """predictions.parquet: split, index, logits, prediction and label of every validation example."""
+    tables = []
+    for split, values in zip(task.validation, logits, strict=True):
+        tables.append(
+            pa.table(
+                {
+                    "split": [split.name] * len(split),
+                    "index": split.rows,
+                    "logits": list(values.reshape(len(split), -1).numpy()),
+                    "prediction": decide(values),
+                    "label": split.labels,
+                }
+            )
+        )
+    with new_file(path) as beside:
+        parquet.write_table(pa.concat_tables(tables), beside)
+
+
+def save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, results: dict[str, Any]) -> None:
+    """model/: weights, tokenizer and model card, as `from_pretrained` reads them."""
+    with new_folder(path) as folder:
+        model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+        write_model_card(folder / "README.md", cfg, results)
