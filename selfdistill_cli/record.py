@@ -54,7 +54,7 @@ def cost_of(teacher: Path | None) -> dict[str, Any]:
     if teacher is None:
         return {}
     made_by = read_json(teacher.parent / "results.json") or {}
-    return {"teacher": {"folder": str(teacher), "examples_forwarded": made_by.get("examples_forwarded")}}
+    return {"teacher": {name: made_by.get(name) for name in ("key", "examples_forwarded")}}
 
 
 def save_predictions(path: Path, task: TaskData, logits: list[Tensor]) -> None:
