@@ -111,11 +111,9 @@ def _resolve(name: str) -> str:
         return str(Path(name).expanduser())
     if name in PACKAGES:
         package = PACKAGES[name]
-        if importlib.util.find_spec(package.module) is None:
-            return package.hub_id
         spec = importlib.util.find_spec(package.module)
-        assert spec is not None
-        assert spec.origin is not None
+        if spec is None or spec.origin is None:
+            return package.hub_id
         folder = Path(spec.origin).parent / package.folder
         if file_digest(folder / "model.safetensors") != package.sha256:
             raise UserError(

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from selfdistill_cli.config import CONF_DIR
 from selfdistill_cli.encoding import encode
 from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.errors import UserError
@@ -32,9 +31,8 @@ def teacher_config(cfg: DictConfig) -> DictConfig:
     """
     teacher = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     assert isinstance(teacher, DictConfig)
-    vanilla = OmegaConf.load(CONF_DIR / "method" / "vanilla.yaml")
     with open_dict(teacher):
-        teacher.method = {"_target_": "selfdistill_cli.methods.Vanilla", "name": vanilla.name}
+        teacher.method = {"_target_": "selfdistill_cli.methods.Vanilla", "name": "vanilla"}
         teacher.schedule.update(
             epochs=cfg.method.teacher.epochs, max_steps=None, keep="last", patience=None, match_compute=False
         )
