@@ -123,10 +123,16 @@ def evaluation_steps(evaluate_every: Any, steps_per_epoch: int) -> int:
 
 
 def checkpoint_interval(every: str) -> tuple[float, str]:
-    """Parse `2 minutes`, `500 steps` or `1 epochs` into (amount, unit). Raises `UserError` on anything else."""
+    """Parse `2 minutes`, `500 steps` or `1 epochs` into (amount, unit); `auto` gives (0, `auto`).
+
+    Raises `UserError` on anything else.
+    """
+    if every == "auto":
+        return 0, "auto"
     parsed = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(step|minute|epoch)s?\s*", str(every))
     if not parsed or float(parsed[1]) <= 0:
         raise UserError(
-            f"runtime.checkpoint_every={every}: allowed is a number and a unit: '2 minutes', '500 steps', '1 epochs'."
+            f"runtime.checkpoint_every={every}: allowed are 'auto', or a number and a unit: '2 minutes', '500 steps', "
+            "'1 epochs'."
         )
     return float(parsed[1]), parsed[2] + "s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from signal import Signals
 
 
 class UserError(Exception):
@@ -14,10 +15,14 @@ class UserError(Exception):
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop, wrote a checkpoint, and can be continued by the same command.
+    """The run was asked to stop, and can be continued by the same command.
 
     A `BaseException`, so that a sweep stops as well instead of going on with its next job.
     """
+
+    def __init__(self, words: str, signal: Signals) -> None:
+        super().__init__(words)
+        self.signal = signal
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

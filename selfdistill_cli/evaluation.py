@@ -27,7 +27,7 @@ class Evaluator:
 
     def logits(self, model: nn.Module) -> list[Tensor]:
         """Logits of each validation split."""
-        return [predict(model, examples, self.token_budget, self.accelerator.device) for examples in self.validation]
+        return [predict(model, examples, self.token_budget, self.accelerator) for examples in self.validation]
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics and the mean supervised loss; splits after the first carry their name."""

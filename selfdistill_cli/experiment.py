@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from selfdistill_cli.encoding import Examples, encode
 from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.device import make_accelerator
 from selfdistill_cli.engine.loop import TrainingLoop
+from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation import Evaluator
 from selfdistill_cli.methods import Method, TrainingContext
@@ -26,54 +28,69 @@ from selfdistill_cli.record import cost_of, save_model, save_predictions, summar
 from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import Split, TaskData, load_task
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
-from selfdistill_cli.tracking import MetricsRecorder, Terminal, WandbTracker
+from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
 from selfdistill_cli.tracking.terminal import make_console, print_results
 
 log = logging.getLogger(__name__)
+
+RANK_STRIDE = 1_000_003
+"""Between the seeds of dropout in the processes of one run."""
 
 
 def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Do the run that `cfg` describes, go on with it, or return its results if it has finished.
 
-    `group` names the sweep that the run belongs to. Returns what results.json holds.
+    `group` names the sweep that the run belongs to. Returns what results.json holds. Several processes
+    may do it together: the main one claims the run, writes and speaks.
     """
     directory = RunDirectory(cfg)
-    finished = None if cfg.rerun else directory.results()
-    if finished is None:
-        with directory.locked():
-            if cfg.rerun:
-                directory.clear()
-            finished = directory.results()  # another process may have finished it in the meantime
-            if finished is None:
-                with directory.logging():
-                    results = _train(cfg, directory, group)
+    accelerator = make_accelerator(cfg.runtime)
+    with contextlib.ExitStack() as claim:
+        finished = on_main(accelerator, lambda: _open(cfg, directory, claim))
+        if finished is None:
+            with directory.logging() if accelerator.is_main_process else contextlib.nullcontext():
+                results = _train(cfg, directory, group, accelerator)
     if finished is not None:
-        _require_same_data(cfg, finished)
+        on_main(accelerator, lambda: _require_same_data(cfg, finished))
         results = {**finished, "status": "skipped"}
-    print_results(make_console(), results, directory.path)
+    if accelerator.is_main_process:
+        print_results(make_console(), results, directory.path)
     return {**results, "directory": str(directory.path)}
 
 
-def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[str, Any]:
+def _open(cfg: DictConfig, directory: RunDirectory, claim: contextlib.ExitStack) -> dict[str, Any] | None:
+    """The results of a finished run; else None, and the run is claimed until `claim` closes."""
+    finished = None if cfg.rerun else directory.results()
+    if finished is not None and not directory.checkpoints.exists():
+        return finished
+    claim.enter_context(directory.claimed())
+    if cfg.rerun:
+        directory.clear()
+    finished = directory.results()  # another process may have finished it in the meantime
+    if finished is not None:
+        Checkpoints(directory.checkpoints).clear()  # a run killed as it finished still had them
+        claim.close()
+    return finished
+
+
+def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelerator: Accelerator) -> dict[str, Any]:
     task = _task(cfg)
-    teacher = teacher_folder(cfg, train=lambda settings: run(settings, group)) if "teacher" in cfg.method else None
-    accelerator = make_accelerator(cfg.runtime)
+    teacher = None
+    if "teacher" in cfg.method:
+        teacher = teacher_folder(cfg, accelerator, train=lambda settings: run(settings, group))
     loaded = load_model(cfg.model, task, cfg.seed)
-    identity = directory.begin(cfg, {"data": task.fingerprint, "weights": loaded.fingerprint})
+    fingerprints = {"data": task.fingerprint, "weights": loaded.fingerprint}
+    identity = on_main(accelerator, lambda: directory.begin(cfg, fingerprints))
     train = _encode(loaded, task.train, cfg.task.max_length)
     validation = [_encode(loaded, split, cfg.task.max_length) for split in task.validation]
 
     terms: Terms = RegressionTerms(task.label_range) if task.kind == "regression" else ClassificationTerms()
     evaluator = Evaluator(task, validation, terms, cfg.runtime.token_budget, accelerator)
     method = _make_method(cfg, task, terms, teacher, accelerator)
-    # Whatever the data and the teacher drew, training starts from the seed alone.
-    torch.manual_seed(cfg.seed)
+    # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
+    torch.manual_seed(cfg.seed + RANK_STRIDE * accelerator.process_index)
 
-    terminal = Terminal(make_console(), task.metric)
-    tracker = (
-        WandbTracker(cfg, directory.path, identity["wandb_id"], group) if cfg.tracking.backend == "wandb" else None
-    )
-    recorder = MetricsRecorder(directory.path / "metrics.jsonl", [terminal, *([tracker] if tracker else [])])
+    recorder = _recorder(cfg, directory, task, identity["wandb_id"], group) if accelerator.is_main_process else SilentRecorder()
     log.info(_opening(cfg, task, train, directory))
     recorded = None
     try:
@@ -88,24 +105,35 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None) -> dict[
             seed=cfg.seed,
             accelerator=accelerator,
             recorder=recorder,
-            checkpoints=Checkpoints(directory.path / "checkpoints"),
+            checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_claim),
         )
-        terminal.start(loop.total_steps)
+        recorder.start(loop.total_steps)
         outcome = loop.run()
         results = summarize(cfg, directory, task, train, loaded, outcome) | cost_of(teacher)
-        save_predictions(directory.path / "predictions.parquet", task, evaluator.logits(loop.model))
-        save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
-        recorder.flush()
-        directory.finish(results)
+        results |= {"processes": accelerator.num_processes}
+        logits = evaluator.logits(loop.model)
+
+        def save() -> None:
+            save_predictions(directory.path / "predictions.parquet", task, logits)
+            save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
+            recorder.flush()
+            directory.finish(results)
+            loop.checkpoints.clear()
+
+        on_main(accelerator, save)
         recorded = results
         log.debug("finished: %s %.4f in %.1f s", task.metric, results["score"], results["seconds"])
-        loop.checkpoints.clear()
     finally:
-        terminal.stop()
-        recorder.close()
-        if tracker:
-            tracker.finish(recorded)
+        recorder.close(recorded)
     return results
+
+
+def _recorder(cfg: DictConfig, directory: RunDirectory, task: TaskData, wandb_id: str, group: str | None) -> MetricsRecorder:
+    """metrics.jsonl, the terminal and Weights & Biases."""
+    watchers: list[Watcher] = [Terminal(make_console(), task.metric)]
+    if cfg.tracking.backend == "wandb":
+        watchers.append(WandbTracker(cfg, directory.path, wandb_id, group))
+    return MetricsRecorder(directory.path / "metrics.jsonl", watchers)
 
 
 def _opening(cfg: DictConfig, task: TaskData, train: Examples, directory: RunDirectory) -> str:

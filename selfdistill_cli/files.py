@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.fault_injection import passing
 
 
 @contextmanager
@@ -42,12 +44,14 @@ def new_file(path: Path) -> Iterator[Path]:
     """Fill a file beside `path`; it takes the place of `path` when the block ends without an error."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside = _beside(path)
         try:
             yield beside
             sync(beside)
+            passing(f"{path.name} written")
             beside.replace(path)
             sync(path.parent)
+            passing(f"{path.name} in place")
         finally:
             beside.unlink(missing_ok=True)
 
@@ -63,19 +67,32 @@ def write_json(path: Path, content: Any) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder beside `path`; it takes the place of `path` when the block ends without an error."""
     with disk_errors(path):
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        shutil.rmtree(beside, ignore_errors=True)
+        beside = _beside(path)
         beside.mkdir(parents=True)
         try:
             yield beside
-            for file in beside.rglob("*"):
-                if file.is_file():
-                    sync(file)
+            for entry in [*beside.rglob("*"), beside]:
+                sync(entry)
+            passing(f"{path.name} written")
+            # An older folder of the name is a damaged checkpoint or an unfinished run's model: no loss.
             shutil.rmtree(path, ignore_errors=True)
+            passing(f"{path.name} removed")
             beside.replace(path)
             sync(path.parent)
+            passing(f"{path.name} in place")
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name of its own: processes of several machines may write the same target in a shared folder."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left half-written below `folder`; the caller holds the folder."""
+    for entry in [*folder.glob(".*.partial"), *folder.glob("*/.*.partial")]:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -40,6 +40,7 @@ def summarize(
         "stopped_early": progress.stopped_early,
         "examples_forwarded": progress.examples_forwarded,
         "seconds": round(progress.seconds, 3),
+        "checkpoint_seconds": round(progress.checkpoint_seconds, 3),
         "train_examples": len(train),
         "truncated_examples": train.truncated,
         "parameters": loaded.model.num_parameters(),

@@ -1,4 +1,4 @@
-"""A run's directory: addressed by its settings, locked while in use, finished once results.json is there.
+"""A run's directory: addressed by its settings, claimed while in use, finished once results.json is there.
 
 outputs/<task>/<model>/<method>/<key>/
     config.yaml  metrics.jsonl  results.json  predictions.parquet  model/  checkpoints/
@@ -8,24 +8,23 @@ outputs/<task>/<model>/<method>/<key>/
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import SoftFileLease
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.environment import environment
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import disk_errors, write_json
+from selfdistill_cli.files import disk_errors, new_file, remove_partials, write_json
+from selfdistill_cli.lease import claimed, require
 
 log = logging.getLogger(__name__)
 
@@ -54,38 +53,34 @@ class RunDirectory:
         self.key = run_key(cfg)
         names = (cfg.task.name, model_slug(cfg.model.name), cfg.method.name)
         self.path = Path(cfg.paths.outputs, *names, self.key).absolute()
+        self._lease: SoftFileLease | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints lie while it trains."""
+        return self.path / "checkpoints"
 
     def results(self) -> dict[str, Any] | None:
         """What results.json holds, or None if the run has not finished."""
         return read_json(self.path / "results.json")
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run for this process; wait while another one has it.
+    def claimed(self) -> Iterator[None]:
+        """Hold the run for this process, with what a killed one left half-written removed; wait for another.
 
         Two jobs of a sweep may need the same teacher at the same time: one trains it, the other waits.
-        The operating system gives the lock back when its holder dies, so a crash leaves nothing to clean.
         """
-        with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+", encoding="utf-8")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                print(f"{self.path} is in use by {file.read().strip() or 'another process'}: waiting for it")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            try:
-                yield
-            finally:
-                file.truncate(0)
+        with claimed(self.path / "lock") as self._lease:
+            remove_partials(self.path)
+            yield
+
+    def require_claim(self) -> None:
+        """Raise `UserError` if another process took the run over in the meantime."""
+        if self._lease is not None:
+            require(self._lease)
 
     def clear(self) -> None:
-        """Throw away everything but the lock."""
+        """Throw away everything but the claim."""
         for entry in self.path.iterdir() if self.path.is_dir() else ():
             if entry.is_dir():
                 shutil.rmtree(entry)
@@ -108,13 +103,14 @@ class RunDirectory:
                 f"{self.path} was begun with other {' and '.join(changed)} under the same settings. "
                 "To keep them apart nothing is mixed: rerun=true throws the earlier run away and starts afresh."
             )
-        with disk_errors(self.path):
-            (self.path / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        with new_file(self.path / "config.yaml") as beside:
+            beside.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         write_json(self.path / "environment.json", environment())
         return identity
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write results.json: from now on the run counts as finished."""
+        self.require_claim()
         write_json(self.path / "results.json", results)
 
     @contextlib.contextmanager

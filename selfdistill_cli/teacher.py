@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from selfdistill_cli.encoding import encode
 from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.files import new_file
+from selfdistill_cli.lease import claimed
 from selfdistill_cli.models import load_finished, weights_digest
 from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import TaskData
@@ -40,14 +43,14 @@ def teacher_config(cfg: DictConfig) -> DictConfig:
     return teacher
 
 
-def teacher_folder(cfg: DictConfig, train: Callable[[DictConfig], Any]) -> Path:
+def teacher_folder(cfg: DictConfig, accelerator: Accelerator, train: Callable[[DictConfig], Any]) -> Path:
     """The folder of the teacher's model: `method.teacher.path`, else trained now by `train` unless it is there.
 
     Raises `UserError` if the path is neither a finished run nor a model folder.
     """
     if cfg.method.teacher.path is None:
         settings = teacher_config(cfg)
-        if RunDirectory(settings).results() is None:
+        if on_main(accelerator, lambda: RunDirectory(settings).results() is None):
             log.info("training the teacher first: vanilla for %g epochs", cfg.method.teacher.epochs)
             train(settings)
         return RunDirectory(settings).path / "model"
@@ -70,12 +73,25 @@ def teacher_logits(cfg: DictConfig, task: TaskData, folder: Path, accelerator: A
     examples = encode(tokenizer, task.train.texts, task.train.pairs, task.train.labels, cfg.task.max_length)
     key = hashlib.sha256(f"{weights_digest(model.state_dict())} {examples.digest()} {cfg.runtime.precision}".encode())
     stored = Path(cfg.paths.cache).absolute() / "teacher_logits" / f"{key.hexdigest()[:16]}.safetensors"
-    if not stored.is_file():
-        log.info("computing the teacher's logits on %d examples", len(examples))
-        logits = predict(accelerator.prepare_model(model), examples, cfg.runtime.token_budget, accelerator.device)
-        with new_file(stored) as beside:
-            save_file({"logits": logits}, beside)
+    with contextlib.ExitStack() as claim:
+        if not on_main(accelerator, lambda: _present(stored, claim)):
+            log.info("computing the teacher's logits on %d examples", len(examples))
+            prepared = accelerator.prepare_model(model, evaluation_mode=True)
+            logits = predict(prepared, examples, cfg.runtime.token_budget, accelerator)
+            on_main(accelerator, lambda: _store(stored, logits))
     return load_file(stored)["logits"]
+
+
+def _present(stored: Path, claim: contextlib.ExitStack) -> bool:
+    """Whether the logits are there; if not, computing them is claimed until `claim` closes."""
+    if not stored.is_file():
+        claim.enter_context(claimed(stored.with_suffix(".lock")))
+    return stored.is_file()  # another process may have stored them in the meantime
+
+
+def _store(stored: Path, logits: Tensor) -> None:
+    with new_file(stored) as beside:
+        save_file({"logits": logits}, beside)
 
 
 def _require_same_labels(config: Any, task: TaskData, folder: Path) -> None:

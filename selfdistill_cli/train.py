@@ -16,7 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from selfdistill_cli import config, sweep
 from selfdistill_cli.checks import check
 from selfdistill_cli.command_line import explain, help_text
+from selfdistill_cli.engine.interruption import listening
 from selfdistill_cli.errors import Interrupted, UserError
+from selfdistill_cli.ranks import adopt_slurm_tasks, world_size
 
 config.register_schemas()
 
@@ -31,12 +33,13 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
 
 @hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="config")
 def _hydra_main(cfg: DictConfig) -> float | None:
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return sweep.run_job(cfg, run)
-    try:
-        return float(run(cfg)["score"])
-    except UserError as error:
-        sys.exit(f"sdrun: {error}")
+    with listening():
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return sweep.run_job(cfg, run)
+        try:
+            return float(run(cfg)["score"])
+        except UserError as error:
+            sys.exit(f"sdrun: {error}")
 
 
 def main() -> None:
@@ -47,14 +50,22 @@ def main() -> None:
         print(help_text())  # Hydra would list all groups first, which takes longer than everything else
         return
     try:
+        adopt_slurm_tasks()
+        if world_size() > 1 and {"-m", "--multirun"} & set(sys.argv):
+            raise UserError(
+                "a sweep cannot be run by several processes together. Start each run with torchrun, or let SLURM "
+                "start the tasks of each job: sdrun -m hydra/launcher=slurm hydra.launcher.tasks_per_node=2 …"
+            )
         _hydra_main()
+    except UserError as error:
+        sys.exit(f"sdrun: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"sdrun: {explain(error, sys.argv[1:])}")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         sys.exit(f"sdrun: {error}. paths.outputs=<folder> names another place for runs.")
     except Interrupted as stop:
-        print(f"sdrun: {stop}. The same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
+        print(f"sdrun: {stop.signal.name}: {stop}.", file=sys.stderr)
+        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("sdrun: stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
         sys.exit(130)

@@ -109,7 +109,7 @@ def results(run: Path) -> dict[str, Any]:
     return content
 
 
-TIMES = ("examples_per_s", "tokens_per_s", "seconds")
+TIMES = ("examples_per_s", "tokens_per_s", "seconds", "checkpoint_seconds")
 
 
 def without_times(values: dict[str, Any]) -> dict[str, Any]:

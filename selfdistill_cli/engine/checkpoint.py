@@ -1,7 +1,6 @@
 """Checkpoints: tensors as safetensors, the rest as JSON, a manifest of checksums, renamed into place.
 
 checkpoints/step-00000120/{tensors.safetensors,state.json,manifest.json}
-checkpoints/best/{tensors.safetensors,state.json,manifest.json}      the best model so far
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,29 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from selfdistill_cli.fault_injection import passing
 from selfdistill_cli.files import new_folder, sha256
 
 log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one run, newest two kept, and its best model."""
+    """The checkpoints of one run, newest two kept. `may_write` raises if the run is no longer this process's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, may_write: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
+        self.may_write = may_write
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state after optimizer step `step`. Raises `UserError` if the disk is full."""
-        _save_tree(self.folder / f"step-{step:08d}", state)
-        for old in self._steps()[:-2]:
-            shutil.rmtree(old, ignore_errors=True)
+        self.may_write()
+        newest = self.folder / f"step-{step:08d}"
+        _save_tree(newest, state)
+        kept = [folder for folder in self._steps() if folder <= newest][-2:]
+        for other in self._steps():
+            if other not in kept:  # older, or of a later step and so one that was found damaged
+                shutil.rmtree(other, ignore_errors=True)
+        passing("old checkpoints removed")
 
     def load_newest(self) -> dict[str, Any] | None:
         """The newest checkpoint that is whole; damaged ones are named in a warning and passed over."""
@@ -39,19 +46,8 @@ class Checkpoints:
             problem = _damage(folder)
             if problem is None:
                 return _load_tree(folder)
-            log.warning("checkpoint %s is damaged (%s); trying the one before", folder.name, problem)
+            log.warning("checkpoint %s is damaged (%s): going back to the one before", folder.name, problem)
         return None
-
-    def save_best(self, tensors: dict[str, Tensor]) -> None:
-        """Keep these weights as the best so far."""
-        _save_tree(self.folder / "best", tensors)
-
-    def load_best(self) -> dict[str, Tensor]:
-        """The weights that `save_best` kept."""
-        problem = _damage(self.folder / "best")
-        if problem is not None:
-            raise RuntimeError(f"the best weights in {self.folder / 'best'} are damaged ({problem}); use rerun=true")
-        return _load_tree(self.folder / "best")
 
     def clear(self) -> None:
         """Remove all checkpoints: the run is finished."""
@@ -61,9 +57,18 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"))
 
 
+def tensor_bytes(state: Any) -> int:
+    """Bytes of all tensors in a checkpoint's state."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    entries = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else ()
+    return sum(map(tensor_bytes, entries))
+
+
 def _save_tree(path: Path, tree: dict[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     structure = _pack(tree, tensors)
+    _copy_shared(tensors)
     with new_folder(path) as folder:
         save_file(tensors, folder / "tensors.safetensors")
         (folder / "state.json").write_text(json.dumps(structure))
@@ -96,8 +101,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """JSON for `value`, its tensors moved into `tensors` under numbered names."""
     if isinstance(value, Tensor):
         name = f"t{len(tensors)}"
-        # A copy: safetensors refuses tensors that share memory, as tied weights do.
-        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        tensors[name] = value.detach().cpu().contiguous()
         return {"tensor": name}
     if isinstance(value, dict):
         return {"dict": [[_pack(key, tensors), _pack(entry, tensors)] for key, entry in value.items()]}
@@ -108,6 +112,16 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a checkpoint cannot hold {type(value).__name__}: use tensors, numbers, strings, lists and dicts")
+
+
+def _copy_shared(tensors: dict[str, Tensor]) -> None:
+    """Give tensors that share memory, as tied weights do, memory of their own: safetensors refuses the rest."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        if memory in seen:
+            tensors[name] = tensor.clone()
+        seen.add(memory)
 
 
 def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
@@ -23,4 +26,6 @@ def make_accelerator(runtime: DictConfig) -> Accelerator:
     # Accelerate keeps its state for the whole process; a sweep's next job may ask for another precision.
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = {"fp32": "no"}.get(runtime.precision, runtime.precision)
-    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+    # Processes wait for each other while the main one waits for a run that somebody else is doing.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=24))
+    return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[patience])

@@ -1,38 +1,79 @@
-"""Asked to stop: finish the step, write a checkpoint, leave."""
+"""Asked to stop: finish the step, write a checkpoint, leave. Asked twice, or outside the steps: leave at once.
+
+SIGINT and SIGTERM come from people, terminals and preempting clusters; SIGUSR1 and SIGUSR2 are what SLURM
+sends ahead of a time limit (`--signal`, and submitit's default).
+"""
 
 from __future__ import annotations
 
+import os
 import signal
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from selfdistill_cli.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+SAME_REQUEST_SECONDS = 0.5
+"""torchrun and srun pass on a signal that the terminal sent to every process already: still one request."""
+
 
 class StopRequest:
-    """Becomes `wanted` at the first SIGINT or SIGTERM; the second one acts at once."""
+    """What this process was asked, and whether it may leave at once."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.signal: signal.Signals | None = None
+        self.in_steps = False
+        self._first: dict[int, float] = {}
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen while the block runs. Does nothing outside the main thread, where signals cannot be handled."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before: dict[signal.Signals, Any] = {}
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler. Raises `Interrupted` unless a step is to be finished first."""
+        first = self._first.setdefault(number, time.monotonic())
+        again = time.monotonic() - first > SAME_REQUEST_SECONDS
+        if not self.in_steps or again:
+            raise Interrupted("stopped at once: the same command goes on from the last checkpoint", signal.Signals(number))
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, b"\nsdrun: finishing this step, then writing a checkpoint; once more leaves at once\n")
 
-        def request(number: int, frame: FrameType | None) -> None:
-            self.wanted = True
-            for name, handler in before.items():
-                signal.signal(name, handler)
 
-        for name in (signal.SIGINT, signal.SIGTERM):
-            before[name] = signal.signal(name, request)
-        try:
-            yield
-        finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
+stop_request = StopRequest()
+"""One for the process, as signals are; `listening` begins a new one."""
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Hear requests to stop while the block runs.
+
+    Whoever listened before (submitit, which requeues a SLURM job) is given the signal once the block has
+    been left in good order.
+    """
+    stop_request.__init__()  # type: ignore[misc]
+    before: dict[int, Any] = {name: signal.signal(name, stop_request.receive) for name in SIGNALS}
+    interrupted: Interrupted | None = None
+    try:
+        yield
+    except Interrupted as stop:
+        interrupted = stop
+        raise
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+        if interrupted is not None:
+            earlier = before[interrupted.signal]
+            if callable(earlier) and earlier is not signal.default_int_handler:
+                earlier(interrupted.signal, None)
+
+
+@contextmanager
+def finishing_steps() -> Iterator[StopRequest]:
+    """While the block runs a first request only shows as `signal`, for the block to act on between steps."""
+    stop_request.in_steps = True
+    try:
+        yield stop_request
+    finally:
+        stop_request.in_steps = False

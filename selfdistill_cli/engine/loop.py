@@ -12,15 +12,18 @@ from accelerate import Accelerator
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from selfdistill_cli.checks import checkpoint_interval, evaluation_steps
+from selfdistill_cli.checks import evaluation_steps
 from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.batching import EpochOrder
-from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state
-from selfdistill_cli.engine.interruption import StopRequest
+from selfdistill_cli.engine.cadence import CheckpointCadence
+from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state, tensor_bytes
+from selfdistill_cli.engine.interruption import finishing_steps
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
 from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.step import StepResult, TrainingMethod, backward_step
 from selfdistill_cli.errors import Interrupted, UserError
+from selfdistill_cli.fault_injection import passing
 
 
 class Recorder(Protocol):
@@ -39,6 +42,7 @@ class Progress:
     step: int = 0
     examples_forwarded: int = 0
     seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
     best_score: float | None = None
     best_step: int = 0
     best_metrics: dict[str, float] | None = None
@@ -74,7 +78,9 @@ class TrainingLoop:
         recorder: Recorder,
         checkpoints: Checkpoints,
     ) -> None:
-        self.model = accelerator.prepare_model(model)
+        # Not for evaluation only: it keeps torch's DistributedDataParallel away, whose averaging of gradients
+        # per backward pass does not go with micro-batches; `backward_step` adds them up itself.
+        self.model = accelerator.prepare_model(model, evaluation_mode=True)
         self.method = method
         self.examples = examples
         self.evaluate = evaluate
@@ -90,7 +96,11 @@ class TrainingLoop:
         self.optimizer = accelerator.prepare_optimizer(make_optimizer(model, schedule))
         self.lr_scheduler = make_lr_scheduler(self.optimizer.optimizer, schedule, self.total_steps)
         self.progress = Progress()
-        self._saved_at = (0, 0.0)  # step and seconds of the last checkpoint
+        self.cadence = CheckpointCadence(
+            runtime.checkpoint_every, self.order.steps_per_epoch, 4 * tensor_bytes(model.state_dict())
+        )
+        self._began = time.monotonic()  # when the run would have begun if it had never been interrupted
+        self._best_weights: dict[str, Tensor] | None = None  # on the CPU; part of every checkpoint
 
     def run(self) -> Outcome:
         """Train from the newest checkpoint, or from the start, to the end.
@@ -99,21 +109,23 @@ class TrainingLoop:
         loss is no longer a number or the disk is full.
         """
         self._restore()
-        stop = StopRequest()
-        clock = time.monotonic() - self.progress.seconds
+        self._began = time.monotonic() - self.progress.seconds
         if self.total_steps == 0 and self.progress.last_metrics is None:
             self._evaluate()
         self.model.train()
-        with stop.listening():
+        with finishing_steps() as stop:
             while self.progress.step < self.total_steps and not self.progress.stopped_early:
                 self._step()
-                self.progress.seconds = time.monotonic() - clock
-                if self._checkpoint_due() or stop.wanted:
+                # Signals and clocks differ from process to process; what is done must not.
+                wishes = gathered((stop.signal, self.cadence.due(self.progress.step, self._seconds())))
+                asked = next((signal for signal, _ in wishes if signal is not None), None)
+                if asked is not None or wishes[0][1]:
                     self._save()
-                if stop.wanted:
-                    raise Interrupted(f"stopped after step {self.progress.step} of {self.total_steps}")
+                if asked is not None:
+                    where = f"stopped after step {self.progress.step} of {self.total_steps}"
+                    raise Interrupted(f"{where}, with a checkpoint: the same command goes on from there", asked)
         self._choose_weights()
-        self.progress.seconds = time.monotonic() - clock
+        self.progress.seconds = self._seconds()
         final = self.progress.best_metrics if self.schedule.keep == "best" else self.progress.last_metrics
         assert final is not None
         return Outcome(self.progress, self.order.steps_per_epoch, final)
@@ -123,12 +135,17 @@ class TrainingLoop:
         """Where the run stands, in epochs."""
         return self.progress.step / self.order.steps_per_epoch
 
+    def _seconds(self) -> float:
+        """How long the run has taken, with what it took before it was interrupted."""
+        return time.monotonic() - self._began
+
     def _step(self) -> None:
         began = time.perf_counter()
         plan = self.method.plan(self.order.fresh(self.progress.step), self.epoch)
         result = backward_step(
             self.model, self.method, self.examples, plan, self.runtime.token_budget, self.accelerator
         )
+        passing("gradient")
         self._require_finite("loss", result.loss)
         limit = self.schedule.max_grad_norm or math.inf
         grad_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
@@ -136,6 +153,7 @@ class TrainingLoop:
             self._require_finite("gradient norm", grad_norm)
         lr = float(self.lr_scheduler.get_last_lr()[0])
         self.optimizer.step()
+        passing("update")
         self.lr_scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step(plan, result.logits)
@@ -147,6 +165,7 @@ class TrainingLoop:
             finished_epoch = self.progress.step // self.order.steps_per_epoch - 1
             row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
         self.recorder.row(row)
+        passing("step")
         if self.progress.step % self.evaluate_every == 0 or self.progress.step == self.total_steps:
             self._evaluate()
 
@@ -174,7 +193,7 @@ class TrainingLoop:
             )
 
     def _predict_training_set(self) -> Tensor:
-        return predict(self.model, self.examples, self.runtime.token_budget, self.accelerator.device)
+        return predict(self.model, self.examples, self.runtime.token_budget, self.accelerator)
 
     def _evaluate(self) -> None:
         metrics = self.evaluate(self.model)
@@ -185,7 +204,9 @@ class TrainingLoop:
             progress.best_score, progress.best_step, progress.best_metrics = score, progress.step, metrics
             progress.evaluations_without_gain = 0
             if self.schedule.keep == "best":
-                self.checkpoints.save_best(self._weights())
+                self._best_weights = {
+                    name: tensor.to("cpu", copy=True) for name, tensor in self._weights().items()
+                }
         else:
             progress.evaluations_without_gain += 1
             if self.schedule.patience and progress.evaluations_without_gain >= self.schedule.patience:
@@ -194,51 +215,62 @@ class TrainingLoop:
         self.recorder.row({"kind": "eval", "step": progress.step, "epoch": round(self.epoch, 6), **row})
 
     def _choose_weights(self) -> None:
-        if self.schedule.keep == "best" and self.progress.best_step != self.progress.step:
-            self.accelerator.unwrap_model(self.model).load_state_dict(self.checkpoints.load_best())
+        if self._best_weights is not None and self.progress.best_step != self.progress.step:
+            self.accelerator.unwrap_model(self.model).load_state_dict(self._best_weights)
 
     def _weights(self) -> dict[str, Tensor]:
         return self.accelerator.unwrap_model(self.model).state_dict()
 
     # --- continuation ---------------------------------------------------------------------------
 
-    def _checkpoint_due(self) -> bool:
-        amount, unit = checkpoint_interval(self.runtime.checkpoint_every)
-        step, seconds = self._saved_at
-        steps = self.progress.step - step
-        if unit == "minutes":
-            return self.progress.seconds - seconds >= 60 * amount
-        return steps >= amount if unit == "steps" else steps >= amount * self.order.steps_per_epoch
-
     def _save(self) -> None:
+        """Write a checkpoint; every process takes part, since each has random generators of its own."""
+        random = gathered(random_state())
+        if not self.accelerator.is_main_process:
+            return
+        began = self.progress.seconds = self._seconds()
         self.recorder.flush()
         self.checkpoints.save(
             self.progress.step,
             {
                 "model": self._weights(),
+                "best_model": self._best_weights,
                 "optimizer": self.optimizer.state_dict(),
                 "lr_scheduler": self.lr_scheduler.state_dict(),
+                "gradient_scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "method": self.method.state_dict(),
                 "progress": asdict(self.progress),
                 "metrics_length": self.recorder.position(),
-                "random": random_state(),
+                "random": random,
             },
         )
-        self._saved_at = (self.progress.step, self.progress.seconds)
+        ended = self._seconds()
+        self.progress.checkpoint_seconds += ended - began
+        self.cadence.saved(self.progress.step, ended, cost=ended - began)
 
     def _restore(self) -> None:
+        """Take up the newest whole checkpoint, if there is one."""
         state = self.checkpoints.load_newest()
         if state is None:
             self.recorder.rewind(0)
             return
+        processes = len(state["random"])
+        if processes != self.accelerator.num_processes:
+            raise UserError(
+                f"This run was begun by {processes} process(es) and cannot go on with {self.accelerator.num_processes}: "
+                f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
+            )
         self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self._best_weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if state["gradient_scaler"]:
+            self.accelerator.scaler.load_state_dict(state["gradient_scaler"])
         self.method.load_state_dict(state["method"])
         self.progress = Progress(**state["progress"])
         self.recorder.rewind(state["metrics_length"])
-        restore_random_state(state["random"])
-        self._saved_at = (self.progress.step, self.progress.seconds)
+        restore_random_state(state["random"][self.accelerator.process_index])
+        self.cadence.saved(self.progress.step, self.progress.seconds)
 
 
 def total_steps(schedule: DictConfig, steps_per_epoch: int, forwards_per_example: int) -> int:

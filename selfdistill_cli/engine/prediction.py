@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.batching import budget_batches
+from selfdistill_cli.engine.processes import gathered
+from selfdistill_cli.fault_injection import passing
 
 
 def forward(model: nn.Module, examples: Examples, rows: np.ndarray, device: torch.device) -> Tensor:
@@ -20,14 +23,22 @@ def forward(model: nn.Module, examples: Examples, rows: np.ndarray, device: torc
 
 
 @torch.no_grad()
-def predict(model: nn.Module, examples: Examples, token_budget: int, device: torch.device) -> Tensor:
-    """Logits of all examples, dropout off, in their order: float32 [N, C] or [N], on the CPU."""
+def predict(model: nn.Module, examples: Examples, token_budget: int, accelerator: Accelerator) -> Tensor:
+    """Logits of all examples, dropout off, in their order: float32 [N, C] or [N], on the CPU.
+
+    Several processes share the work; each gets all logits, and no example counts twice.
+    """
     was_training = model.training
     model.eval()
     # Without a gradient nothing but the current layer is held, so the budget stretches further.
     parts = budget_batches(examples.lengths, 2 * token_budget)
-    found = [forward(model, examples, rows, device).float().cpu() for rows in parts]
+    own = []
+    for rows in parts[accelerator.process_index :: accelerator.num_processes]:
+        passing("prediction")
+        own.append((rows, forward(model, examples, rows, accelerator.device).float().cpu()))
     model.train(was_training)
-    logits = torch.empty((len(examples), *found[0].shape[1:]))
-    logits[torch.from_numpy(np.concatenate(parts))] = torch.cat(found)
+    found = [part for process in gathered(own) for part in process]
+    logits = torch.empty((len(examples), *found[0][1].shape[1:]))
+    for rows, values in found:
+        logits[torch.from_numpy(rows)] = values
     return logits

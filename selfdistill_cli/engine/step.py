@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.batching import micro_batches
 from selfdistill_cli.engine.prediction import forward
+from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_positions
 from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
 
 
@@ -50,6 +51,36 @@ class StepResult:
     """Without padding."""
 
 
+@dataclass(frozen=True)
+class _Share:
+    """What one process did in a step: nothing, if there were fewer examples than processes."""
+
+    pieces: list[tuple[np.ndarray, Tensor]]
+    """Positions and logits of its micro-batches."""
+    losses: list[PerExampleLoss]
+
+    @classmethod
+    def of(
+        cls, parts: list[np.ndarray], kept: list[Tensor], losses: list[PerExampleLoss], travels: bool
+    ) -> _Share:
+        """Detached; on the CPU if it travels to other processes, whose devices have other names."""
+
+        def plain(tensor: Tensor) -> Tensor:
+            return tensor.detach().cpu() if travels else tensor.detach()
+
+        return cls(
+            list(zip(parts, map(plain, kept), strict=True)),
+            [
+                PerExampleLoss(
+                    plain(loss.total),
+                    {name: plain(part) for name, part in loss.parts.items()},
+                    {name: plain(signal) for name, signal in loss.signals.items()},
+                )
+                for loss in losses
+            ],
+        )
+
+
 def backward_step(
     model: nn.Module,
     method: TrainingMethod,
@@ -58,26 +89,27 @@ def backward_step(
     token_budget: int,
     accelerator: Accelerator,
 ) -> StepResult:
-    """Accumulate the gradient of the step's loss.
+    """Accumulate the gradient of the step's loss, over micro-batches and over all processes.
 
     The loss is a sum over examples, so the gradient does not depend on how the step is cut into
-    micro-batches. A method that needs the whole step gets all logits at once, at the price of
-    holding every micro-batch's activations.
+    micro-batches or shared among processes. A method that needs the whole step gets all logits at once,
+    at the price of holding every micro-batch's activations.
     """
     rows = np.asarray(plan.examples)
-    parts = micro_batches(examples.lengths[rows], token_budget)
+    own = own_positions(plan, accelerator)
+    parts = [own[part] for part in micro_batches(examples.lengths[rows[own]], token_budget)]
     device = accelerator.device
     losses: list[PerExampleLoss] = []
     kept: list[Tensor] = []
 
-    def backward(positions: np.ndarray, logits: Tensor) -> None:
+    def backward(positions: np.ndarray, logits: Tensor, own_examples: int) -> None:
         batch = MicroBatch(
             plan=plan,
             positions=torch.from_numpy(positions).to(device),
             examples=torch.from_numpy(rows[positions]).to(device),
             labels=torch.from_numpy(examples.labels[rows[positions]]).to(device),
         )
-        loss = method.loss(logits, batch)
+        loss = _first(method.loss(logits, batch), own_examples)
         accelerator.backward(loss.total.sum())
         losses.append(loss)
 
@@ -85,35 +117,60 @@ def backward_step(
         logits = forward(model, examples, rows[positions], device)
         kept.append(logits if method.needs_whole_step else logits.detach())
         if not method.needs_whole_step:
-            backward(positions, logits)
+            backward(positions, logits, len(positions))
     if method.needs_whole_step:
-        backward(np.concatenate(parts), torch.cat(kept))
+        positions, logits = _with_others(parts, kept, device)
+        if parts:
+            backward(positions, logits, len(own))
+    add_up_gradients(model, accelerator)
 
-    logits = torch.cat(kept).detach().float().cpu()
-    in_order = torch.empty_like(logits)
-    in_order[torch.from_numpy(np.concatenate(parts))] = logits
+    shares = gathered(_Share.of(parts, kept, losses, travels=accelerator.num_processes > 1))
+    everyones = [loss for share in shares for loss in share.losses]
     return StepResult(
-        loss=float(sum(loss.total.detach().sum() for loss in losses)),
-        parts={f"loss/{name}": _total(losses, name) for name in losses[0].parts},
-        signals=_spread(losses),
-        logits=in_order,
+        loss=float(sum(loss.total.sum() for loss in everyones)),
+        parts={f"loss/{name}": _total(everyones, name) for name in everyones[0].parts},
+        signals=_spread(everyones),
+        logits=_in_order(shares, len(rows)),
         examples=len(rows),
         tokens=int(examples.lengths[rows].sum()),
     )
 
 
+def _first(loss: PerExampleLoss, count: int) -> PerExampleLoss:
+    """The losses of the first `count` examples; signals describe the step and stay whole."""
+    return PerExampleLoss(loss.total[:count], {name: part[:count] for name, part in loss.parts.items()}, loss.signals)
+
+
+def _with_others(parts: list[np.ndarray], kept: list[Tensor], device: torch.device) -> tuple[np.ndarray, Tensor]:
+    """All positions of the step and their logits: first this process's, with a gradient, then the others'."""
+    everyones = gathered([(part, logits.detach().cpu()) for part, logits in zip(parts, kept, strict=True)])
+    mine = {int(part[0]) for part in parts}
+    others = [piece for process in everyones for piece in process if int(piece[0][0]) not in mine]
+    positions = np.concatenate([*parts, *(part for part, _ in others)])
+    return positions, torch.cat([*kept, *(logits.to(device) for _, logits in others)])
+
+
+def _in_order(shares: list[_Share], size: int) -> Tensor:
+    """The logits of all processes in the order of the plan: float32, on the CPU."""
+    positions, pieces = zip(*(piece for share in shares for piece in share.pieces), strict=True)
+    found = torch.cat(pieces).float().cpu()
+    logits = torch.empty((size, *found.shape[1:]))
+    logits[torch.from_numpy(np.concatenate(positions))] = found
+    return logits
+
+
 def _total(losses: list[PerExampleLoss], name: str) -> float:
-    return float(sum(loss.parts[name].detach().sum() for loss in losses))
+    return float(sum(loss.parts[name].sum() for loss in losses))
 
 
 def _spread(losses: list[PerExampleLoss]) -> dict[str, float]:
     """Mean, minimum and maximum over the step of every signal that a micro-batch reported."""
-    gathered: dict[str, list[Tensor]] = {}
+    reported: dict[str, list[Tensor]] = {}
     for loss in losses:
         for name, values in loss.signals.items():
-            gathered.setdefault(name, []).append(values.detach().float().flatten())
+            reported.setdefault(name, []).append(values.float().flatten())
     spread: dict[str, float] = {}
-    for name, pieces in gathered.items():
+    for name, pieces in reported.items():
         values = torch.cat(pieces)
         spread |= {
             f"{name}/mean": float(values.mean()),

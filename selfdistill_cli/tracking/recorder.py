@@ -8,13 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.files import disk_errors
 
 
 class Watcher(Protocol):
-    """Somebody who is shown every row."""
+    """Somebody who follows a run."""
 
-    def row(self, values: dict[str, Any]) -> None: ...
+    def start(self, total_steps: int) -> None:
+        """Training begins, or goes on."""
+
+    def row(self, values: dict[str, Any]) -> None:
+        """A row was written."""
+
+    def finish(self, results: dict[str, Any] | None) -> None:
+        """The run has ended; without results if it was interrupted or failed."""
 
 
 class MetricsRecorder:
@@ -25,6 +33,11 @@ class MetricsRecorder:
         self.watchers = watchers
         with disk_errors(path):
             self._file = path.open("ab")
+
+    def start(self, total_steps: int) -> None:
+        """Tell the watchers that training begins."""
+        for watcher in self.watchers:
+            watcher.start(total_steps)
 
     def row(self, values: dict[str, Any]) -> None:
         """Write one row. Raises `UserError` if the disk is full."""
@@ -40,7 +53,9 @@ class MetricsRecorder:
         return self._file.tell()
 
     def rewind(self, position: int) -> None:
-        """Cut the file back to this length."""
+        """Cut the file back to this length. Raises `UserError` if it is shorter."""
+        if self.path.stat().st_size < position:
+            raise UserError(f"{self.path} has lost rows that its checkpoint counts on. rerun=true starts afresh.")
         self._file.truncate(position)
         self._file.seek(position)
 
@@ -49,7 +64,28 @@ class MetricsRecorder:
         with disk_errors(self.path):
             os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Bring all rows to the disk and close the file."""
-        self.flush()
-        self._file.close()
+    def close(self, results: dict[str, Any] | None) -> None:
+        """Bring all rows to the disk, close the file, and tell the watchers how the run ended."""
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+            for watcher in self.watchers:
+                watcher.finish(results)
+
+
+class SilentRecorder:
+    """For the processes of a run that neither write nor speak."""
+
+    def start(self, total_steps: int) -> None: ...
+
+    def row(self, values: dict[str, Any]) -> None: ...
+
+    def position(self) -> int:
+        return 0
+
+    def rewind(self, position: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self, results: dict[str, Any] | None) -> None: ...

@@ -60,7 +60,7 @@ class Terminal:
             self._last_line = time.monotonic()
             say(self.console, words)
 
-    def stop(self) -> None:
+    def finish(self, results: dict[str, Any] | None) -> None:
         """Take the progress line away."""
         if self._bar is not None:
             self._bar.stop()

@@ -65,6 +65,9 @@ class WandbTracker:
         except Exception as error:  # tracking must never cost a run
             log.warning("Weights & Biases is off for this run: %s", str(error).splitlines()[0] if str(error) else error)
 
+    def start(self, total_steps: int) -> None:
+        """Nothing: the run there exists since it was made."""
+
     def row(self, values: dict[str, Any]) -> None:
         """Take a row of metrics.jsonl."""
         times = {name: values[name] for name in ("step", "epoch")}

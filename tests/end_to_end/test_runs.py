@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from selfdistill_cli.lease import claimed
 from tests.conftest import SMALL, Sdrun, call_sdrun, only_run, results, rows, user_environment, without_times
 
 LONG = (*SMALL, "schedule.epochs=30", "runtime.checkpoint_every=4 steps")
@@ -87,8 +89,9 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(method: str, how: signal
     run = only_run(tmp_path / "outputs", method)
     assert not (run / "results.json").exists()
     if how == signal.SIGTERM:
-        assert process.returncode == 130
-        assert "The same command goes on from there" in said
+        assert process.returncode == 128 + signal.SIGTERM
+        assert "SIGTERM: stopped after step" in said
+        assert "the same command goes on from there" in said
     assert call_sdrun(tmp_path, environment, *command).code == 0
     assert_same_run(only_run(undisturbed / "outputs", method), run)
 
@@ -111,16 +114,25 @@ def test_waiting_names_the_holder(environment: dict[str, str], tmp_path: Path) -
     assert subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False).returncode == 0
     run = only_run(tmp_path / "outputs")
     (run / "results.json").unlink()
-    with (run / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write("process 7 on here")
-        lock.flush()
+    with claimed(run / "lock"):
         waiting = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
         assert waiting.stdout is not None
-        assert "in use by process 7 on here: waiting" in waiting.stdout.readline()
+        assert f"in use by process {os.getpid()} on {socket.gethostname()}: waiting" in waiting.stdout.readline()
     said, _ = waiting.communicate(timeout=180)
     assert waiting.returncode == 0
     assert "accuracy" in said
+
+
+def test_the_claim_of_a_killed_process_is_taken_over_with_a_warning(sdrun: Sdrun, tmp_path: Path) -> None:
+    command = ("method=vanilla", *SMALL)
+    assert sdrun(*command, SDRUN_FAULT_AT="12").code == -signal.SIGKILL
+    run = only_run(tmp_path / "outputs")
+    assert (run / "lock").exists()
+    again = sdrun(*command)
+    assert again.code == 0
+    assert "was left behind by process" in again.err
+    assert "taken over" in again.err
+    assert not (run / "lock").exists()
 
 
 def test_changed_data_is_never_mixed_into_an_old_run(sdrun: Sdrun, tmp_path: Path) -> None:

@@ -118,13 +118,13 @@ def test_kept_logits_stand_in_the_order_of_the_plan() -> None:
     method = make_methods(False, examples)["vanilla"]
     rows = [7, 3, 25, 11, 0]
     result = backward_step(model, method, examples, method.plan(rows, 0.0), 60, Accelerator(cpu=True))
-    expected = predict(model, examples, 4096, torch.device("cpu"))[rows]
+    expected = predict(model, examples, 4096, Accelerator(cpu=True))[rows]
     assert torch.allclose(result.logits, expected, atol=1e-6)
 
 
 def test_prediction_does_not_depend_on_neighbours_or_padding() -> None:
     examples, model = make_examples(regression=False), make_model(regression=False).eval()
-    together = predict(model, examples, 4096, torch.device("cpu"))
+    together = predict(model, examples, 4096, Accelerator(cpu=True))
     with torch.no_grad():
         alone = torch.cat([forward(model, examples, np.array([i]), torch.device("cpu")) for i in range(SIZE)])
     assert torch.allclose(together, alone, atol=1e-6)
@@ -133,7 +133,7 @@ def test_prediction_does_not_depend_on_neighbours_or_padding() -> None:
 def test_prediction_leaves_training_mode_and_random_state_alone() -> None:
     examples, model = make_examples(regression=False), make_model(regression=False).train()
     before = torch.get_rng_state()
-    predict(model, examples, 4096, torch.device("cpu"))
+    predict(model, examples, 4096, Accelerator(cpu=True))
     assert model.training
     assert torch.equal(before, torch.get_rng_state())
 

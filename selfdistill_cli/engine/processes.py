@@ -1,0 +1,79 @@
+"""Data parallelism: several processes share each step's examples, agree, and add up their gradients.
+
+Every process plans the whole step and knows all of its logits; which examples it forwards itself follows
+from their place in the plan. So losses are normalised over the whole step, methods need not know that
+there are others, and a checkpoint holds one state of the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor, nn
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.step_data import StepPlan
+
+T = TypeVar("T")
+BUCKET_ELEMENTS = 2**24
+"""Gradients are added up in pieces of about this many numbers, so that no second copy of them all is held."""
+
+
+def own_positions(plan: StepPlan, accelerator: Accelerator) -> np.ndarray:
+    """Where the examples that this process forwards stand in `plan.examples`.
+
+    An example's share goes by its place among the fresh ones, and a previous example has the place that it
+    had when it was fresh: each process forwards as previous what it forwarded as fresh.
+    """
+    places = np.concatenate([np.arange(len(plan.fresh)), np.arange(len(plan.previous))])
+    return np.flatnonzero(places % accelerator.num_processes == accelerator.process_index)
+
+
+def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
+    """Do `action` on the main process alone; its result, or its `UserError`, reaches every process."""
+    outcome: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome = [action(), None]
+        except UserError as error:
+            outcome = [None, error]
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def gathered(own: T) -> list[T]:
+    """What each process gives, in the order of their ranks, on every process."""
+    return gather_object([own])
+
+
+@torch.no_grad()
+def add_up_gradients(model: nn.Module, accelerator: Accelerator) -> None:
+    """Replace every gradient by its sum over the processes. One that no process has stays None."""
+    if accelerator.num_processes == 1:
+        return
+    for bucket in _buckets([p for p in model.parameters() if p.requires_grad]):
+        # A process without examples in this step has no gradients; who has one is added up beside them.
+        had = [torch.full((1,), float(p.grad is not None), device=p.device) for p in bucket]
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]
+        total = accelerator.reduce(torch.cat([*flat, *had]), "sum")
+        sums = total.split([p.numel() for p in bucket] + [1] * len(bucket))
+        for parameter, values, count in zip(bucket, sums[: len(bucket)], sums[len(bucket) :], strict=True):
+            parameter.grad = values.view_as(parameter).clone() if count else None
+
+
+def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for parameter in parameters:
+        if bucket and sum(p.numel() for p in bucket) + parameter.numel() > BUCKET_ELEMENTS:
+            yield bucket
+            bucket = []
+        bucket.append(parameter)
+    if bucket:
+        yield bucket

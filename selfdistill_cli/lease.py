@@ -1,0 +1,69 @@
+"""A claim on a run or a cached file: one process holds it at a time, on whichever machine.
+
+The claim is a file with the holder's host, process and start time, refreshed by a heartbeat. One whose
+holder is dead is taken over at once on the same machine, after LEASE_SECONDS without a heartbeat on another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.files import disk_errors
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 60.0
+"""How long a heartbeat may be missing; every process that shares a folder must agree on it."""
+POLL_SECONDS = 0.25
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[SoftFileLease]:
+    """Hold `path` while the block runs; wait, and say for whom, while somebody else holds it."""
+    lease = SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)
+    waiting = False
+    while True:
+        holder = holder_of(lease)
+        try:
+            with disk_errors(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lease.acquire(blocking=False)
+            break
+        except Timeout:
+            if holder and not waiting:
+                print(f"{path.parent} is in use by {holder}: waiting for it", flush=True)
+                waiting = True
+            time.sleep(POLL_SECONDS)
+    if holder:
+        log.warning("%s was left behind by %s, which no longer runs: taken over", path, holder)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def require(lease: SoftFileLease) -> None:
+    """Raise `UserError` if the claim was lost: this process stood still so long that another took it."""
+    if lease.compromise is not None:
+        raise UserError(
+            f"{lease.lock_file} was taken over by another process: this one gave no heartbeat for "
+            f"{LEASE_SECONDS:.0f} seconds (suspended?) or the file was removed. It stops, and has written nothing since."
+        )
+
+
+def in_use(path: Path) -> bool:
+    """Whether somebody's claim lies at `path`, dead or alive."""
+    return holder_of(SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)) is not None
+
+
+def holder_of(lease: SoftFileLease) -> str | None:
+    """`process 7 on host` for whoever holds it now, or None."""
+    owner = lease.owner
+    return f"process {owner.pid} on {owner.hostname}" if owner else None
