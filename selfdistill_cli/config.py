@@ -194,6 +194,49 @@ class Paths:
     cache: str = MISSING
 
 
+# --- launchers -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Slurm:
+    """A SLURM job array; the names are those of hydra-submitit-launcher, the meanings sbatch's."""
+
+    _target_: str = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+    submitit_folder: str = MISSING
+    name: str = MISSING
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    timeout_min: int = MISSING
+    signal_delay_s: int = MISSING
+    max_num_timeout: int = MISSING
+    nodes: int = MISSING
+    tasks_per_node: int = MISSING
+    cpus_per_task: int | None = None
+    mem_gb: int | None = None
+    gpus_per_node: int | None = None
+    gres: str | None = None
+    array_parallelism: int = MISSING
+    setup: list[str] = MISSING
+    additional_parameters: dict[str, Any] = MISSING
+
+
+@dataclass
+class SlurmLocal:
+    """submitit's local executor."""
+
+    _target_: str = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
+    submitit_folder: str = MISSING
+    timeout_min: int = MISSING
+    array_parallelism: int | None = None
+
+
+SCIENCE = ("model", "task", "method", "schedule", "seed")
+"""The parts of a configuration that can change a result; the rest changes speed or place only."""
+
+
 @dataclass
 class Config:
     model: Model = MISSING
@@ -218,6 +261,7 @@ def register_schemas() -> None:
         "schedule": {"schedule": Schedule},
         "runtime": {"runtime": Runtime},
         "tracking": {"tracking": Tracking},
+        "launcher": {"slurm": Slurm, "slurm_local": SlurmLocal},
         "method": {"vanilla": Vanilla, "static_sd": StaticSD, "dynsdpb": DynSDPB, "kd": KD, "dcs": DCS},
     }
     for group, nodes in groups.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +81,8 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np
         raise UserError(f"task.max_length={max_length}: this model takes at most {tokenizer.model_max_length} tokens.")
     if tokenizer.pad_token_id is None:
         raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
-    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
+    with _unchanged(tokenizer):
+        encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
     ids = encoded["input_ids"]
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in ids], out=offsets[1:])
@@ -92,6 +95,17 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np
         padding=Padding(tokenizer.padding_side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
         truncated=sum(bool(encoding.overflowing) for encoding in fast),
     )
+
+
+@contextmanager
+def _unchanged(tokenizer: Any) -> Iterator[None]:
+    """Set a fast tokenizer's truncation and padding back: a call changes them, and they are saved with the model."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    before = (backend.truncation, backend.padding) if backend else (None, None)
+    yield
+    if backend:
+        backend.enable_truncation(**before[0]) if before[0] else backend.no_truncation()
+        backend.enable_padding(**before[1]) if before[1] else backend.no_padding()
 
 
 def _flat(rows: list[list[int]], dtype: Any, size: int) -> np.ndarray:

@@ -21,16 +21,13 @@ from typing import Any
 from filelock import SoftFileLease
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config import SCIENCE
 from selfdistill_cli.environment import environment
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.files import disk_errors, new_file, remove_partials, write_json
 from selfdistill_cli.lease import claimed, require
 
 log = logging.getLogger(__name__)
-
-SCIENCE = ("model", "task", "method", "schedule", "seed")
-"""The parts of a configuration that can change a result; the rest changes speed or place only."""
-
 
 def run_key(cfg: DictConfig) -> str:
     """Ten hexadecimal digits that identify the resolved scientific settings."""

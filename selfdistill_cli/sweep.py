@@ -8,10 +8,9 @@ outputs/sweeps/<time>/jobs/<n>.log       the traceback of a job that failed
 from __future__ import annotations
 
 import csv
-import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from selfdistill_cli.errors import UserError
+from selfdistill_cli.errors import Interrupted, UserError
+from selfdistill_cli.ranks import is_main
 
 COLUMNS = (
     "job",
@@ -35,40 +35,104 @@ COLUMNS = (
     "reason",
 )
 
+Record = dict[str, Any]
+
+
+class JobRecords:
+    """The records that the jobs of a sweep leave, whoever runs them."""
+
+    def __init__(self, sweep_dir: Path) -> None:
+        self.folder = sweep_dir.absolute() / "jobs"
+
+    def read(self, number: int, patience: float = 0) -> Record | None:
+        """A job's record, or None; a shared file system may show it some seconds late (`patience`)."""
+        from selfdistill_cli.runs import read_json
+
+        deadline = time.monotonic() + patience
+        while (record := read_json(self.folder / f"{number}.json")) is None and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return record
+
+    def write(self, record: Record) -> None:
+        """Keep a job's record."""
+        from selfdistill_cli.files import write_json
+
+        write_json(self.folder / f"{record['job']}.json", record)
+
+    def failed(self, number: int, overrides: Sequence[str], error: BaseException, seconds: float) -> Record:
+        """Keep the traceback of a job that failed, and its record."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder / f"{number}.log"
+        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        record = _failure(number, overrides, reason, seconds) | {"log": str(log)}
+        self.write(record)
+        return record
+
+    def lost(self, number: int, overrides: Sequence[str], reason: str, log: Path) -> None:
+        """Record a job that was killed before it could record anything; `log` is what it printed."""
+        lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        self.write(_failure(number, overrides, f"{reason}; its log {log} ends: {last[:200]}", 0.0))
+
+    def all(self) -> list[Record]:
+        """Every record, in the order of the jobs."""
+        numbers = sorted(int(path.stem) for path in self.folder.glob("*.json"))
+        return [record for number in numbers if (record := self.read(number)) is not None]
+
+
+def _failure(number: int, overrides: Sequence[str], reason: str, seconds: float) -> Record:
+    overrides = list(overrides)
+    return {"job": number, "overrides": overrides, "status": "failed", "reason": reason, "seconds": round(seconds, 3)}
+
 
 def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     """Do one job of a sweep and write its record. Returns its score, or NaN if it failed."""
-    from selfdistill_cli.files import write_json
     from selfdistill_cli.tracking.terminal import make_console, say
 
     hydra_cfg = HydraConfig.get()
-    sweep_dir = Path(hydra_cfg.sweep.dir).absolute()
-    jobs = sweep_dir / "jobs"
-    jobs.mkdir(parents=True, exist_ok=True)
-    number, console = hydra_cfg.job.num, make_console()
-    record: dict[str, Any] = {"job": number, "overrides": list(hydra_cfg.overrides.task)}
-    say(console, f"job {number}: {' '.join(record['overrides'])}", style="bold")
-    began = time.monotonic()
+    sweep_dir = Path(hydra_cfg.sweep.dir)
+    number, overrides, console = hydra_cfg.job.num, list(hydra_cfg.overrides.task), make_console()
+    if not is_main():
+        return _take_part(cfg, run)
+    say(console, f"job {number}: {' '.join(overrides)}", style="bold")
+    records, began = JobRecords(sweep_dir), time.monotonic()
     try:
-        record |= run(cfg, group=sweep_dir.name)
+        record = {"job": number, "overrides": overrides} | run(cfg, group=sweep_dir.name)
+        records.write(record)
     except Exception as error:
-        log = jobs / f"{number}.log"
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        record |= {"status": "failed", "reason": reason, "seconds": round(time.monotonic() - began, 3)}
-        say(console, f"job {number} failed: {reason}\n  traceback: {log}", style="red")
-    write_json(jobs / f"{number}.json", record)
+        record = records.failed(number, overrides, error, time.monotonic() - began)
+        say(console, f"job {number} failed: {record['reason']}\n  traceback: {record['log']}", style="red")
     return float(record.get("score", "nan"))
 
 
+def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
+    """A job's further processes: the main one records how it went."""
+    try:
+        return float(run(cfg)["score"])
+    except Interrupted as stop:
+        # An exit code would make some clusters end the main process while it requeues the job.
+        raise SystemExit(0) from stop
+    except Exception:
+        return float("nan")
+
+
 class SweepReport(Callback):
-    """Hydra calls it when a sweep has ended, whoever ran the jobs."""
+    """Hydra calls it when a sweep begins and when it has ended, whoever ran the jobs."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Have our launchers run the jobs."""
+        from selfdistill_cli.launchers import take_their_places
+
+        try:
+            take_their_places(config.hydra.launcher._target_)
+        except UserError as error:
+            raise SystemExit(f"sdrun: {error}") from error  # Hydra turns ordinary exceptions of callbacks into warnings
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show and write the table of all jobs; leave with status 1 if any failed."""
         sweep_dir = Path(config.hydra.sweep.dir).absolute()
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in (sweep_dir / "jobs").glob("*.json")]
-        records.sort(key=lambda record: record["job"])
+        records = JobRecords(sweep_dir).all()
         _name_differences(records)
         with (sweep_dir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
@@ -77,7 +141,6 @@ class SweepReport(Callback):
         _print_table(records, sweep_dir)
         failed = sum(record["status"] == "failed" for record in records)
         if failed:
-            # Hydra turns ordinary exceptions of callbacks into warnings.
             raise SystemExit(f"sdrun: {failed} of {len(records)} jobs failed.")
 
 

@@ -34,9 +34,10 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
 @hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="config")
 def _hydra_main(cfg: DictConfig) -> float | None:
     with listening():
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return sweep.run_job(cfg, run)
         try:
+            adopt_slurm_tasks()  # a job of a sweep did not come by `main`
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return sweep.run_job(cfg, run)
             return float(run(cfg)["score"])
         except UserError as error:
             sys.exit(f"sdrun: {error}")

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# A one-node SLURM on this machine, for tests and trials: Debian's slurm-wlm and munge, no systemd needed.
+#   scripts/slurm_local.sh up       install what is missing, start munged, slurmctld and slurmd
+#   scripts/slurm_local.sh status   what runs, the node and the queue
+#   scripts/slurm_local.sh down     stop all three; jobs end with them
+# Everything but munge's key lies in SLURM_LOCAL_DIR (default /var/tmp/slurm_local). Needs root.
+set -euo pipefail
+
+DIR=${SLURM_LOCAL_DIR:-/var/tmp/slurm_local}
+export SLURM_CONF=$DIR/slurm.conf
+
+say() { printf 'slurm_local: %s\n' "$*"; }
+fail() { say "$*" >&2; exit 1; }
+
+install_packages() {
+  if command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null; then return; fi
+  command -v apt-get >/dev/null || fail "slurm-wlm and munge are not installed, and there is no apt-get to do it"
+  say "installing slurm-wlm and munge"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge >/dev/null
+}
+
+configure() {
+  mkdir -p "$DIR/state" "$DIR/spool"
+  local name cores memory
+  name=$(hostname -s) cores=$(nproc)
+  memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
+  cat >"$SLURM_CONF" <<EOF
+ClusterName=local
+SlurmctldHost=$name(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+StateSaveLocation=$DIR/state
+SlurmdSpoolDir=$DIR/spool
+SlurmctldPidFile=$DIR/slurmctld.pid
+SlurmdPidFile=$DIR/slurmd.pid
+SlurmctldLogFile=$DIR/slurmctld.log
+SlurmdLogFile=$DIR/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+ReturnToService=2
+JobRequeue=1
+KillWait=5
+MinJobAge=300
+SlurmctldParameters=enable_configless
+SchedulerParameters=sched_interval=5,bf_interval=5
+MailProg=/bin/true
+NodeName=$name NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$memory State=UNKNOWN
+PartitionName=local Nodes=$name Default=YES MaxTime=INFINITE OverTimeLimit=0 State=UP
+EOF
+}
+
+start_munge() {
+  pgrep -x munged >/dev/null && return
+  mkdir -p /run/munge /etc/munge /var/log/munge /var/lib/munge
+  [ -s /etc/munge/munge.key ] || (umask 077 && head -c 1024 /dev/urandom >/etc/munge/munge.key)
+  chown -R munge: /run/munge /etc/munge /var/log/munge /var/lib/munge
+  chmod 755 /run/munge
+  runuser -u munge -- munged
+}
+
+wait_for() { # wait_for <seconds> <what> <command …>
+  local seconds=$1 what=$2 i
+  shift 2
+  for ((i = 0; i < seconds * 5; i++)); do "$@" >/dev/null 2>&1 && return; sleep 0.2; done
+  fail "$what did not come up in $seconds s; see $DIR/*.log"
+}
+
+node_ready() { [[ $(sinfo --noheader --format %T) =~ ^(idle|mixed|allocated) ]]; }
+
+up() {
+  [ "$(id -u)" = 0 ] || fail "needs root"
+  install_packages
+  configure
+  start_munge
+  wait_for 10 munged munge -n
+  pgrep -x slurmctld >/dev/null || slurmctld
+  wait_for 30 slurmctld scontrol ping
+  pgrep -x slurmd >/dev/null || slurmd
+  wait_for 30 "the node" node_ready
+  say "up: export SLURM_CONF=$SLURM_CONF"
+}
+
+down() {
+  local name
+  if pgrep -x slurmctld >/dev/null; then scancel --full --quiet --user root 2>/dev/null || true; fi
+  for name in slurmd slurmctld munged; do
+    pkill -x "$name" || true
+    for _ in $(seq 50); do pgrep -x "$name" >/dev/null || break; sleep 0.1; done
+    pkill -9 -x "$name" || true
+  done
+  rm -rf "$DIR"
+  say down
+}
+
+status() {
+  local name
+  for name in munged slurmctld slurmd; do
+    printf '%-10s %s\n' "$name" "$(pgrep -x "$name" >/dev/null && echo running || echo stopped)"
+  done
+  if pgrep -x slurmctld >/dev/null; then sinfo && squeue; fi
+}
+
+case ${1:-} in
+  up | down | status) "$1" ;;
+  *) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
+esac
