@@ -56,13 +56,17 @@ PartitionName=local Nodes=$name Default=YES MaxTime=INFINITE OverTimeLimit=0 Sta
 EOF
 }
 
+# Only what this script started counts: a machine may belong to a real cluster.
+running() { [ -s "$DIR/$1.pid" ] && kill -0 "$(cat "$DIR/$1.pid")" 2>/dev/null; }
+
 start_munge() {
-  pgrep -x munged >/dev/null && return
+  munge -n >/dev/null 2>&1 && return
   mkdir -p /run/munge /etc/munge /var/log/munge /var/lib/munge
   [ -s /etc/munge/munge.key ] || (umask 077 && head -c 1024 /dev/urandom >/etc/munge/munge.key)
   chown -R munge: /run/munge /etc/munge /var/log/munge /var/lib/munge
   chmod 755 /run/munge
   runuser -u munge -- munged
+  cp /run/munge/munged.pid "$DIR/munged.pid"
 }
 
 wait_for() { # wait_for <seconds> <what> <command …>
@@ -77,23 +81,25 @@ node_ready() { [[ $(sinfo --noheader --format %T) =~ ^(idle|mixed|allocated) ]];
 up() {
   [ "$(id -u)" = 0 ] || fail "needs root"
   install_packages
-  configure
+  running slurmctld || configure
   start_munge
   wait_for 10 munged munge -n
-  pgrep -x slurmctld >/dev/null || slurmctld
+  running slurmctld || slurmctld
   wait_for 30 slurmctld scontrol ping
-  pgrep -x slurmd >/dev/null || slurmd
+  running slurmd || slurmd
   wait_for 30 "the node" node_ready
   say "up: export SLURM_CONF=$SLURM_CONF"
 }
 
 down() {
-  local name
-  if pgrep -x slurmctld >/dev/null; then scancel --full --quiet --user root 2>/dev/null || true; fi
+  local name pid
+  if running slurmctld; then scancel --full --quiet --user root 2>/dev/null || true; fi
   for name in slurmd slurmctld munged; do
-    pkill -x "$name" || true
-    for _ in $(seq 50); do pgrep -x "$name" >/dev/null || break; sleep 0.1; done
-    pkill -9 -x "$name" || true
+    running "$name" || continue
+    pid=$(cat "$DIR/$name.pid")
+    kill "$pid"
+    for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+    kill -9 "$pid" 2>/dev/null || true
   done
   rm -rf "$DIR"
   say down
@@ -102,9 +108,9 @@ down() {
 status() {
   local name
   for name in munged slurmctld slurmd; do
-    printf '%-10s %s\n' "$name" "$(pgrep -x "$name" >/dev/null && echo running || echo stopped)"
+    printf '%-10s %s\n' "$name" "$(running "$name" && echo running || echo stopped)"
   done
-  if pgrep -x slurmctld >/dev/null; then sinfo && squeue; fi
+  if running slurmctld; then sinfo && squeue; fi
 }
 
 case ${1:-} in

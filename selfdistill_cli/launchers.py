@@ -132,13 +132,21 @@ class LocalJobs(_Submitted, LocalLauncher):  # type: ignore[misc]
                         records.lost(number, overrides, "its process ended without a result", Path(job.paths.stderr))
 
 
+PASS_SIGNALS_ON = (
+    'srun() { command srun "$@" & local child=$!; trap "kill -USR2 $child" USR2; '
+    'while :; do wait "$child"; local code=$?; kill -0 "$child" 2>/dev/null || return "$code"; done; }'
+)
+"""For the batch script: a shell that waits for srun in the foreground dies of SIGUSR2, and its job with it.
+`scancel --batch` and `--signal=B:USR2` send it there; this passes it on to srun, which passes it on to the job."""
+
+
 class SlurmJobs(_Submitted, SlurmLauncher):  # type: ignore[misc]
     """A job array. The jobs go on if this process ends; the same command again collects them."""
 
     def _run(self, jobs: Jobs, records: JobRecords) -> None:
         if shutil.which("sbatch") is None:
             raise UserError("hydra/launcher=slurm: there is no sbatch here. Without SLURM: hydra/launcher=slurm_local.")
-        executor = self._executor(dict(self.params))
+        executor = self._executor(self.params | {"setup": [*self.params["setup"], PASS_SIGNALS_ON]})
         try:
             submitted = executor.map_array(self, *zip(*(self._arguments(*job) for job in jobs), strict=True))
         except Exception as error:  # submitit wraps what sbatch said in exceptions of several kinds
@@ -149,15 +157,16 @@ class SlurmJobs(_Submitted, SlurmLauncher):  # type: ignore[misc]
         say(console, f"Ctrl-C leaves them there; the same command collects them, `scancel {array}` ends them.")
         waiting = dict(zip((job.job_id for job in submitted), zip(jobs, submitted, strict=True), strict=True))
         pause, told = 1.0, ""
+        ended: dict[str, float] = {}  # when SLURM first said so, without a record being there
         while waiting:
             states = _squeue(array)
             for job_id, ((number, overrides), job) in list(waiting.items()):
-                ended = states is not None and states.get(job_id, "gone") in ENDED
-                if records.read(number, patience=10 if ended else 0) is not None:
+                state = "unknown" if states is None else states.get(job_id, "gone")
+                since = ended.setdefault(job_id, time.monotonic()) if state in ENDED else ended.pop(job_id, None)
+                if records.read(number) is not None:
                     del waiting[job_id]
-                elif ended:
+                elif state in ENDED and since is not None and time.monotonic() - since > GRACE_SECONDS:
                     del waiting[job_id]
-                    state = (states or {}).get(job_id, "gone")
                     records.lost(number, overrides, f"SLURM's job {job_id} ended as {state}", Path(job.paths.stderr))
             words = _summary(len(jobs) - len(waiting), [(states or {}).get(job, "unknown") for job in waiting])
             if words != told:
@@ -165,13 +174,16 @@ class SlurmJobs(_Submitted, SlurmLauncher):  # type: ignore[misc]
                 told, pause = words, 1.0
             if waiting:
                 time.sleep(pause)
-                pause = min(15.0, 1.2 * pause)
+                pause = min(15.0, 1.2 * pause)  # a cluster's controller has others to answer
 
 
 ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY TIMEOUT REVOKED gone".split()
 )
 """SLURM's states after which nothing comes. A preempted or requeued job goes by PENDING."""
+GRACE_SECONDS = 10.0
+"""So long a job has to stay in such a state: one that is being requeued shows it for a moment, and a shared
+file system may show a job's record late."""
 
 
 def _squeue(array: str) -> dict[str, str] | None:

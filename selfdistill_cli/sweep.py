@@ -44,14 +44,11 @@ class JobRecords:
     def __init__(self, sweep_dir: Path) -> None:
         self.folder = sweep_dir.absolute() / "jobs"
 
-    def read(self, number: int, patience: float = 0) -> Record | None:
-        """A job's record, or None; a shared file system may show it some seconds late (`patience`)."""
+    def read(self, number: int) -> Record | None:
+        """A job's record, or None."""
         from selfdistill_cli.runs import read_json
 
-        deadline = time.monotonic() + patience
-        while (record := read_json(self.folder / f"{number}.json")) is None and time.monotonic() < deadline:
-            time.sleep(0.5)
-        return record
+        return read_json(self.folder / f"{number}.json")
 
     def write(self, record: Record) -> None:
         """Keep a job's record."""

@@ -1,0 +1,108 @@
+"""A real one-node SLURM for the tests of this folder (`make test-slurm`); where it cannot be had they say so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, SMALL, Finished, call_sdrun, user_environment
+
+SCRIPT = REPOSITORY / "scripts" / "slurm_local.sh"
+ON_THIS_NODE = (
+    "hydra/launcher=slurm",
+    "hydra.launcher.gpus_per_node=null",
+    "hydra.launcher.cpus_per_task=1",
+    "hydra.launcher.mem_gb=2",
+)
+LONG = (*SMALL, "schedule.epochs=160", "schedule.evaluate_every=50", "runtime.checkpoint_every=20 steps")
+"""800 steps: long enough to be interrupted."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests here need the marker; `make test` leaves them out by it."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """SLURM up, and down again at the end."""
+    if os.geteuid() != 0:
+        pytest.skip("SLURM tests need root, to start slurmctld and slurmd")
+    if not shutil.which("slurmctld") and not shutil.which("apt-get"):
+        pytest.skip("SLURM tests need Debian's packages slurm-wlm and munge")
+    folder = Path(os.environ.get("SLURM_LOCAL_DIR", "/var/tmp/slurm_local"))
+    up = subprocess.run([SCRIPT, "up"], capture_output=True, text=True, check=False)
+    assert up.returncode == 0, up.stdout + up.stderr
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    yield
+    subprocess.run([SCRIPT, "down"], check=True)
+
+
+class Sweep:
+    """`sdrun -m hydra/launcher=slurm …` in the background."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.folder = folder
+        self.log = folder / "sweep.log"
+        command = [sys.executable, "-m", "selfdistill_cli.train", "-m", *ON_THIS_NODE, *words]
+        with self.log.open("w") as out:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=user_environment(folder), stdout=out, stderr=subprocess.STDOUT
+            )
+
+    def until(self, met: Callable[[], object], seconds: float = 120) -> None:
+        """Wait for something to become true while the sweep goes on."""
+        deadline = time.monotonic() + seconds
+        while not met():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text() + squeue("--long")
+            time.sleep(0.1)
+
+    def until_checkpoint(self) -> None:
+        """Wait until the run has written a checkpoint."""
+        self.until(lambda: list(self.folder.glob("outputs/*/*/*/*/checkpoints/step-*")))
+
+    def hurry(self) -> None:
+        """Take away the two minutes for which SLURM holds a requeued job back."""
+        self.until(lambda: "PENDING" in squeue("--format=%T"))
+        for job in squeue("--format=%i", "--array").split():
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
+
+    def end(self, seconds: float = 240) -> Finished:
+        """Wait for the end, giving every requeued job its start at once."""
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.log.read_text() + squeue("--long")
+            if "BeginTime" in squeue("--format=%r"):
+                self.hurry()
+            time.sleep(0.5)
+        return Finished(self.process.returncode, self.log.read_text(), "")
+
+
+def squeue(*words: str) -> str:
+    """What squeue says of the jobs that have not ended."""
+    return subprocess.run(["squeue", "--noheader", *words], capture_output=True, text=True, check=True).stdout
+
+
+def job_id() -> str:
+    """The one job that runs."""
+    (found,) = squeue("--format=%i", "--states=RUNNING").split()
+    return found
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of the run that the tests interrupt, left alone."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ended = call_sdrun(folder, user_environment(folder), "method=dynsdpb", *LONG)
+    assert ended.code == 0, ended.err
+    return folder / "outputs"
