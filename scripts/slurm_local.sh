@@ -23,7 +23,7 @@ install_packages() {
 configure() {
   mkdir -p "$DIR/state" "$DIR/spool"
   local name cores memory
-  name=$(hostname -s) cores=$(nproc)
+  name=$(hostname -s) cores=$(getconf _NPROCESSORS_ONLN)
   memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
   cat >"$SLURM_CONF" <<EOF
 ClusterName=local

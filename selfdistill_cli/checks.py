@@ -21,8 +21,8 @@ def check(cfg: DictConfig) -> None:
         raise UserError("task=custom needs a file: task.path=reviews.csv task.text=<column> task.label=<column>.")
     _check_node(cfg, "")
     _check_name("task.name", cfg.task.name)
-    for split in (cfg.task.train, cfg.task.train_task, *cfg.task.validation):
-        _check_name("task.train, task.train_task, task.validation", split or "none")
+    for split in (cfg.task.train, *cfg.task.validation, *([cfg.task.train_task] if cfg.task.train_task is not None else [])):
+        _check_name("task.train, task.train_task, task.validation", split)
     _check_name("method.name", cfg.method.name)
     _check_task(cfg.task)
     _check_method(cfg)

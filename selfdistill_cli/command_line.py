@@ -13,6 +13,10 @@ from selfdistill_cli.config import CONF_DIR
 from selfdistill_cli.errors import did_you_mean
 
 
+OPEN_MAPPINGS = ("model.config", "task.rename", "hydra.launcher.additional_parameters")
+"""Settings with names of somebody else's, which no schema knows."""
+
+
 def explain(error: Exception, overrides: list[str]) -> str:
     """One message for an error of composition: what was wrong, what is allowed, the nearest name."""
     if isinstance(error, MissingConfigException) and error.options:
@@ -20,6 +24,10 @@ def explain(error: Exception, overrides: list[str]) -> str:
         return f"there is no {group}={option}.{did_you_mean(option, error.options)} Allowed are {', '.join(error.options)}."
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if unknown:
+        for mapping in OPEN_MAPPINGS:
+            if unknown[1] == mapping or unknown[1].startswith(f"{mapping}."):
+                added = unknown[1] if unknown[1] != mapping else f"{mapping}.<name>"
+                return f"{mapping} takes any name, but a new one wants a plus: +{added}=<value>."
         names = [*_groups(), *_keys(overrides)]
         return f"there is no setting '{unknown[1]}'.{did_you_mean(unknown[1], names)} `sdrun --cfg job` shows them all."
     lines = [line.strip() for line in [*str(error).splitlines(), *str(error.__cause__ or "").splitlines()]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 from selfdistill_cli.errors import UserError
 
@@ -36,6 +37,12 @@ def adopt_slurm_tasks() -> None:
         # The same for all tasks of a step, another one for jobs that share a node.
         "MASTER_PORT": os.environ.get("MASTER_PORT") or str(20000 + (7 * job + step) % 20000),
     }
+
+
+def part() -> None:
+    """Leave the group of processes, if there is one: gloo's threads would abort a process that ends within it."""
+    if world_size() > 1 and (torch := sys.modules.get("torch")) and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _first_node() -> str:

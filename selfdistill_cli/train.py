@@ -18,7 +18,7 @@ from selfdistill_cli.checks import check
 from selfdistill_cli.command_line import explain, help_text
 from selfdistill_cli.engine.interruption import listening
 from selfdistill_cli.errors import Interrupted, UserError
-from selfdistill_cli.ranks import adopt_slurm_tasks, world_size
+from selfdistill_cli.ranks import adopt_slurm_tasks, part, world_size
 
 config.register_schemas()
 
@@ -41,6 +41,8 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             return float(run(cfg)["score"])
         except UserError as error:
             sys.exit(f"sdrun: {error}")
+        finally:
+            part()
 
 
 def main() -> None:

@@ -31,8 +31,9 @@ class StopRequest:
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. Raises `Interrupted` unless a step is to be finished first."""
-        first = self._first.setdefault(number, time.monotonic())
-        again = time.monotonic() - first > SAME_REQUEST_SECONDS
+        now = time.monotonic()
+        again = number in self._first and now - self._first[number] > SAME_REQUEST_SECONDS
+        self._first.setdefault(number, now)
         if not self.in_steps or again:
             raise Interrupted("stopped at once: the same command goes on from the last checkpoint", signal.Signals(number))
         if self.signal is None:

@@ -15,6 +15,7 @@ MISTAKES = {
     "misspelt group": (["metod=dcs"], ["no setting 'metod'", "Did you mean 'method'?"]),
     "misspelt key": (["method.tua=1"], ["no setting 'method.tua'", "Did you mean 'method.tau'?"]),
     "key of another method": (["method=dcs", "method.lambd_=2"], ["Did you mean 'method.lambda_'?"]),
+    "new key of an open mapping": (["model.config.layers=2"], ["wants a plus: +model.config.layers=<value>"]),
     "wrong type": (["method.tau=warm"], ["method.tau=warm", "could not be converted to Float"]),
     "value out of bounds": (["method.tau=0"], ["method.tau=0.0", "greater than 0"]),
     "unfinished list": (["schedule.epochs=[1"], ["[1"]),

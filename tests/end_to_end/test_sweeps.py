@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import csv
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.conftest import SMALL, Sdrun
+from tests.conftest import REPOSITORY, SMALL, Sdrun, rows
+from tests.end_to_end.test_tracking import SECRET
+
+LAUNCHED = tuple(word for word in SMALL if "epochs" not in word)
 
 
 def table(outputs: Path) -> list[dict[str, str]]:
@@ -48,6 +54,56 @@ def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first_one_starts(sd
 
 
 def test_jobs_as_processes_of_their_own(sdrun: Sdrun, tmp_path: Path) -> None:
-    ended = sdrun("-m", "hydra/launcher=slurm_local", "method=vanilla", "seed=0,1", *SMALL)
-    assert ended.code == 0, ended.err
-    assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished"] * 2
+    command = ("-m", "hydra/launcher=slurm_local", "method=vanilla", "schedule.epochs=2,8", *LAUNCHED)
+    # The longer job is killed, as the system kills one that wants too much memory.
+    ended = sdrun(*command, SDRUN_FAULT_AT="60", SECRET_TOKEN=SECRET)
+    assert ended.code == 1
+    jobs = table(tmp_path / "outputs")
+    assert [job["status"] for job in jobs] == ["finished", "failed"]
+    assert "its process ended without a result" in jobs[1]["reason"]
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert SECRET.encode() not in path.read_bytes(), path
+    # Once more: only what is missing is started.
+    again = sdrun(*command)
+    assert again.code == 0, again.err
+    assert [job["status"] for job in table(tmp_path / "outputs")] == ["skipped", "finished"]
+
+
+def test_two_sweeps_at_once_share_the_runs(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "selfdistill_cli.train", "-m", "method=vanilla,dcs", "seed=0,1", *SMALL]
+    both = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    statuses = []
+    for path in (tmp_path / "outputs").glob("sweeps/*/sweep.csv"):
+        with path.open() as file:
+            statuses += [job["status"] for job in csv.DictReader(file)]
+    assert sorted(statuses) == ["finished"] * 4 + ["skipped"] * 4
+    for run in (path.parent for path in (tmp_path / "outputs").glob("*/*/*/*/results.json")):
+        assert [row["step"] for row in rows(run, "train")] == list(range(1, 11))
+        log = (run / "train.log").read_text()
+        assert log.count("training and 20 validation examples") == 1  # begun once
+
+
+def test_a_killed_sweep_is_finished_by_the_same_command(sdrun: Sdrun, tmp_path: Path) -> None:
+    command = ("-m", "method=vanilla", "seed=0,1,2", *SMALL)
+    assert sdrun(*command, SDRUN_FAULT_AT="75").code == -signal.SIGKILL
+    assert len(list((tmp_path / "outputs").glob("*/*/*/*/results.json"))) == 1
+    assert sdrun(*command).code == 0
+    assert [job["status"] for job in table(tmp_path / "outputs")] == ["skipped", "finished", "finished"]
+
+
+def test_a_launcher_that_is_not_there_is_named_with_the_way_to_get_it(sdrun: Sdrun, tmp_path: Path) -> None:
+    hidden = tmp_path / "hydra_plugins"  # shadows the plugin, as if the extra had not been installed
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("")
+    ended = sdrun("-m", "hydra/launcher=slurm", "seed=0,1", PYTHONPATH=f"{tmp_path}:{REPOSITORY}")
+    assert ended.code == 1
+    assert "pip install 'selfdistill_cli[slurm]'" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_slurm_where_there_is_none(sdrun: Sdrun) -> None:
+    ended = sdrun("-m", "hydra/launcher=slurm", "seed=0,1", *SMALL, PATH=str(Path(sys.executable).parent))
+    assert ended.code == 1
+    assert "there is no sbatch here" in ended.err
+    assert "Traceback" not in ended.err

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state
+from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state, tensor_bytes
+from selfdistill_cli.errors import UserError
 
 
 def state(value: float) -> dict[str, Any]:
@@ -41,6 +43,41 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
     for step in (1, 20, 300):
         Checkpoints(tmp_path).save(step, state(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000020", "step-00000300"]
+
+
+def test_a_damaged_one_of_a_later_step_does_not_take_the_place_of_a_whole_one(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(10, state(1.0))
+    checkpoints.save(20, state(2.0))
+    (tmp_path / "step-00000020" / "state.json").unlink()
+    assert checkpoints.load_newest() is not None  # step 10; from there on other steps are saved
+    checkpoints.save(15, state(1.5))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000015"]
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_intact(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(1.0))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # what a full disk looks like to a program
+    try:
+        with pytest.raises(UserError, match="disk is full: .*step-00000002 could not be written"):
+            checkpoints.save(2, {"model": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    loaded = checkpoints.load_newest()
+    assert loaded is not None
+    assert float(loaded["model"]["a"][0, 0]) == 1.0
+
+
+def test_nothing_is_written_once_the_run_is_another_process_s(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise UserError("taken over")
+
+    with pytest.raises(UserError, match="taken over"):
+        Checkpoints(tmp_path, may_write=lost).save(1, state(1.0))
+    assert list(tmp_path.iterdir()) == []
 
 
 def flip_byte(file: Path) -> None:
@@ -90,3 +127,7 @@ def test_random_generators_go_on_where_they_were() -> None:
     first = torch.rand(3)
     restore_random_state(saved)
     assert torch.equal(first, torch.rand(3))
+
+
+def test_tensor_bytes_counts_every_tensor() -> None:
+    assert tensor_bytes(state(1.0)) == (6 + 6 + 1) * 4 + 2 * 2

@@ -88,6 +88,14 @@ def gradients_of_second_step(name: str, regression: bool, token_budget: int) -> 
     return flat, result.loss
 
 
+def gradients_of_single_example() -> torch.Tensor:
+    """All gradients of a step of one example, flattened."""
+    examples, model = make_examples(False), make_model(False)
+    method = make_methods(False, examples)["vanilla"]
+    backward_step(model, method, examples, method.plan([3], 0.0), 4096, Accelerator(cpu=True))
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
 @pytest.mark.parametrize("regression", [False, True], ids=["classification", "regression"])
 @pytest.mark.parametrize("name", METHODS)
 def test_one_and_many_micro_batches_give_the_same_gradient(name: str, regression: bool) -> None:

@@ -6,13 +6,15 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, only_run, rows
+from tests.conftest import SMALL, call_sdrun, only_run, results, user_environment
 from tests.crashes.test_crashes import assert_same
 from tests.end_to_end.test_sweeps import table
+from tests.end_to_end.test_tracking import SECRET
 from tests.slurm.conftest import LONG, Sweep, job_id
 
 
@@ -65,15 +67,32 @@ def test_an_interrupted_job_is_requeued_and_goes_on(how: str, tmp_path: Path, un
     assert_same(only_run(undisturbed), only_run(tmp_path / "outputs"))
 
 
-def test_a_job_whose_time_is_up_is_requeued_until_it_is_done(tmp_path: Path, undisturbed: Path) -> None:
-    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=35")
-    slow = ("SDRUN",)
-    sweep = Sweep(tmp_path, "method=dynsdpb", *limit, *LONG)
-    ended = sweep.end()
+def test_a_job_whose_time_is_nearly_up_is_requeued_until_it_is_done(tmp_path: Path) -> None:
+    longer = ("method=dynsdpb", *LONG, "schedule.epochs=1000")
+    alone = tmp_path / "undisturbed"
+    alone.mkdir()
+    assert call_sdrun(alone, user_environment(alone), *longer).code == 0
+    # SLURM looks at the clock twice a minute, so the warning comes at any time before second 35.
+    ended = Sweep(tmp_path, *longer, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25").end()
     assert ended.code == 0, ended.out
-    assert_same(only_run(undisturbed), only_run(tmp_path / "outputs"))
     assert restarts(ended.out) >= 1
-    assert slow
+    assert_same(only_run(alone / "outputs"), only_run(tmp_path / "outputs"))
+
+
+def test_a_job_killed_by_its_time_limit_is_reported_and_the_same_command_finishes_it(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    # A signal that nobody heeds in place of the warning, and a process that stands still until its time is up.
+    limit = ("hydra.launcher.timeout_min=1", "+hydra.launcher.additional_parameters.signal=WINCH@1")
+    sweep = Sweep(tmp_path, "method=dynsdpb", *limit, *LONG)
+    sweep.until_checkpoint()
+    subprocess.run(["scancel", "--signal=STOP", job_id()], check=True)
+    ended = sweep.end()
+    assert ended.code == 1
+    (job,) = table(tmp_path / "outputs")
+    assert "ended as TIMEOUT" in job["reason"]
+    assert Sweep(tmp_path, "method=dynsdpb", *LONG).end().code == 0
+    assert_same(only_run(undisturbed), only_run(tmp_path / "outputs"))
 
 
 def test_a_job_whose_step_is_killed_is_reported_and_the_same_command_finishes_it(
@@ -81,15 +100,54 @@ def test_a_job_whose_step_is_killed_is_reported_and_the_same_command_finishes_it
 ) -> None:
     sweep = Sweep(tmp_path, "method=dynsdpb", *LONG)
     sweep.until_checkpoint()
-    steps = subprocess.run(["pgrep", "-f", f"slurmstepd: \\[{job_id()}"], capture_output=True, text=True, check=True)
+    steps = subprocess.run(["pgrep", "-f", f"slurmstepd: \\[{job_id()}.0\\]"], capture_output=True, text=True, check=True)
     for pid in steps.stdout.split():
         os.kill(int(pid), signal.SIGKILL)
     ended = sweep.end()
     (job,) = table(tmp_path / "outputs")
-    if job["status"] == "failed":  # else SLURM had requeued it
-        assert "SLURM's job" in job["reason"]
-        assert ended.code == 1
-        ended = Sweep(tmp_path, "method=dynsdpb", *LONG).end()
-    assert ended.code == 0, ended.out
+    assert job["status"] == "failed"
+    assert re.search(r"SLURM's job \d+ ended as", job["reason"])
+    assert ended.code == 1
+    again = Sweep(tmp_path, "method=dynsdpb", *LONG).end()
+    assert again.code == 0, again.out
     assert_same(only_run(undisturbed), only_run(tmp_path / "outputs"))
-    assert len(rows(only_run(tmp_path / "outputs"), "train")) == 800
+
+
+def test_the_tasks_of_a_job_train_one_model_and_are_requeued_together(tmp_path: Path) -> None:
+    words = ("method=static_sd", "hydra.launcher.tasks_per_node=2", *LONG, "schedule.epochs=40")
+    runs = []
+    for name in ("undisturbed", "interrupted"):
+        folder = tmp_path / name
+        folder.mkdir()
+        sweep = Sweep(folder, *words)
+        if name == "interrupted":
+            sweep.until_checkpoint()
+            subprocess.run(["scancel", "--signal=USR2", job_id()], check=True)
+        ended = sweep.end()
+        assert ended.code == 0, ended.out
+        runs.append(only_run(folder / "outputs"))
+    assert results(runs[0])["processes"] == 2
+    assert_same(*runs)
+
+
+def test_srun_alone_starts_the_tasks_of_one_run(tmp_path: Path) -> None:
+    command = ["srun", "--ntasks=2", "--mem=4G", sys.executable, "-m", "selfdistill_cli.train", "method=dcs", *SMALL]
+    ended = subprocess.run(command, cwd=tmp_path, env=user_environment(tmp_path), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert results(only_run(tmp_path / "outputs", "dcs"))["processes"] == 2
+    assert ended.stdout.count("dcs on synth_entailment (tiny_bert, seed 0)") == 1
+
+
+def test_what_sbatch_refuses_is_said_in_its_words(tmp_path: Path) -> None:
+    ended = Sweep(tmp_path, "method=vanilla", "hydra.launcher.partition=nowhere", *SMALL).end()
+    assert ended.code == 1
+    assert "SLURM took no job" in ended.out
+    assert "invalid partition" in ended.out
+    assert "Traceback" not in ended.out
+
+
+def test_nothing_secret_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", SECRET)
+    assert Sweep(tmp_path, "method=vanilla", *SMALL).end().code == 0
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert SECRET.encode() not in path.read_bytes(), path

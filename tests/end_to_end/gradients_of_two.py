@@ -1,0 +1,30 @@
+"""Run by test_processes.py under torchrun: the gradients of one step, for every method and kind of task.
+
+torchrun --nproc-per-node 2 gradients_of_two.py <file.safetensors>
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from safetensors.torch import save_file
+
+from selfdistill_cli.ranks import is_main, part
+from tests.engine.test_step import METHODS, gradients_of_second_step, gradients_of_single_example
+
+
+def main(path: str) -> None:
+    found = {}
+    for name in METHODS:
+        for regression in (False, True):
+            gradient, loss = gradients_of_second_step(name, regression, token_budget=200)
+            found[f"{name} {regression}"] = torch.cat([gradient, torch.tensor([loss])])
+    found["one example for two processes"] = gradients_of_single_example()
+    if is_main():
+        save_file(found, path)
+    part()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,82 @@
+"""Signals to a real run: the step is finished, a checkpoint written, the way on said, and it is the same run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL, call_sdrun, only_run, rows
+
+ENDLESS = ("method=dynsdpb", *SMALL, "schedule.epochs=100000", "runtime.checkpoint_every=100000 epochs")
+"""Nothing but a request to stop ends it, and nothing else writes a checkpoint."""
+
+
+def started(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A run that has done its first steps."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "selfdistill_cli.train", *ENDLESS],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in folder.glob("outputs/*/*/*/*/metrics.jsonl")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_ends_the_run_with_a_checkpoint(
+    name: signal.Signals, environment: dict[str, str], tmp_path: Path
+) -> None:
+    process = started(tmp_path, environment)
+    process.send_signal(name)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + name
+    assert "Traceback" not in said
+    assert f"sdrun: {name.name}: stopped after step" in said
+    assert "the same command goes on from there" in said
+    run = only_run(tmp_path / "outputs")
+    (checkpoint,) = run.glob("checkpoints/step-*")
+    assert int(checkpoint.name.removeprefix("step-")) == rows(run, "train")[-1]["step"]
+    assert not (run / "lock").exists()
+
+
+def test_a_signal_before_the_first_step_ends_it_at_once(environment: dict[str, str], tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "selfdistill_cli.train", *ENDLESS],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("outputs/*/*/*/*/lock")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "sdrun: SIGTERM: stopped" in said
+    assert "Traceback" not in said
+
+
+def test_the_most_recent_checkpoint_that_is_whole_is_gone_on_from(environment: dict[str, str], tmp_path: Path) -> None:
+    words = ("method=static_sd", *SMALL, "runtime.checkpoint_every=3 steps")
+    killed = call_sdrun(tmp_path, environment | {"SDRUN_FAULT_AT": "45"}, *words)
+    assert killed.code == -signal.SIGKILL
+    run = only_run(tmp_path / "outputs")
+    damaged = sorted(run.glob("checkpoints/step-*"))[-1]
+    tensors = damaged / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    ended = call_sdrun(tmp_path, environment, *words)
+    assert ended.code == 0
+    assert f"checkpoint {damaged.name} is damaged (tensors.safetensors does not match its checksum)" in ended.err
+    assert [row["step"] for row in rows(run, "train")] == list(range(1, 11))

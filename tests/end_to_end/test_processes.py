@@ -1,0 +1,118 @@
+"""Two processes train one model: the same gradients, the same records, continued as one run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+from safetensors.torch import load_file
+
+from tests.conftest import REPOSITORY, SMALL, Finished, Sdrun, only_run, results, rows, without_times
+from tests.crashes.test_crashes import assert_same
+from tests.engine.test_step import METHODS, gradients_of_second_step, gradients_of_single_example
+
+BIN = Path(sys.executable).parent
+TORCHRUN = [str(BIN / "torchrun"), "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d"]
+TORCHRUN += ["--rdzv-endpoint", "127.0.0.1:0"]
+ACCELERATE = [str(BIN / "accelerate"), "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+ODD = (*(word for word in SMALL if "examples" not in word), "task.generator.train_examples=45")
+ODD = (*ODD, "task.generator.validation_examples=21", "model.dropout=0")
+"""Numbers that two processes cannot share evenly."""
+
+
+def together(launcher: list[str], folder: Path, environment: dict[str, str], *words: str) -> Finished:
+    """`sdrun` as two processes."""
+    command = [*launcher, "-m", "selfdistill_cli.train", *words]
+    ended = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tmp_path: Path) -> None:
+    script = REPOSITORY / "tests" / "end_to_end" / "gradients_of_two.py"
+    subprocess.run([*TORCHRUN, str(script), str(tmp_path / "found")], env=environment, check=True, cwd=tmp_path)
+    found = load_file(tmp_path / "found")
+    assert len(found) == 2 * len(METHODS) + 1
+    for name in METHODS:
+        for regression in (False, True):
+            gradient, loss = gradients_of_second_step(name, regression, token_budget=200)
+            two = found[f"{name} {regression}"]
+            assert float((two[:-1] - gradient).norm() / gradient.norm()) < 1e-5, name
+            assert float(two[-1]) == pytest.approx(loss, rel=1e-5)
+    single = gradients_of_single_example()
+    assert float((found["one example for two processes"] - single).norm() / single.norm()) < 1e-5
+
+
+@pytest.mark.parametrize(("launcher", "method"), [(TORCHRUN, "dynsdpb"), (ACCELERATE, "dcs")])
+def test_two_processes_leave_the_records_of_one(
+    launcher: list[str], method: str, environment: dict[str, str], sdrun: Sdrun, tmp_path: Path
+) -> None:
+    assert sdrun(f"method={method}", *ODD).code == 0
+    one = only_run(tmp_path / "outputs", method)
+    environment["SDRUN_OUTPUTS"] = str(tmp_path / "two")
+    ended = together(launcher, tmp_path, environment, f"method={method}", *ODD)
+    assert ended.code == 0, ended.err
+    assert ended.out.count(f"{method} on synth_entailment (tiny_bert, seed 0)") == 1  # one process speaks
+    two = only_run(tmp_path / "two", method)
+    assert (results(one)["processes"], results(two)["processes"]) == (1, 2)
+    assert results(one)["examples_forwarded"] == results(two)["examples_forwarded"]
+    for first, second in zip(rows(one), rows(two), strict=True):
+        assert first.pop("kind") == second.pop("kind")
+        assert without_times(second) == pytest.approx(without_times(first), rel=1e-3, abs=1e-5)
+    tables = [parquet.read_table(run / "predictions.parquet").to_pydict() for run in (one, two)]
+    assert tables[0]["index"] == tables[1]["index"] == list(range(21))  # nobody twice
+    assert np.array(tables[1]["logits"]) == pytest.approx(np.array(tables[0]["logits"]), abs=1e-4)
+
+
+def test_a_killed_run_of_two_goes_on_and_not_as_one(environment: dict[str, str], tmp_path: Path) -> None:
+    words = ("method=dynsdpb", *SMALL, "schedule.epochs=4", "runtime.checkpoint_every=4 steps")
+    environment["SDRUN_OUTPUTS"] = str(tmp_path / "undisturbed")
+    assert together(TORCHRUN, tmp_path, environment, *words).code == 0
+    environment["SDRUN_OUTPUTS"] = str(tmp_path / "killed")
+    assert together(TORCHRUN, tmp_path, environment | {"SDRUN_FAULT_AT": "50"}, *words).code != 0
+    killed = only_run(tmp_path / "killed")
+    assert list(killed.glob("checkpoints/step-*"))
+    copy = tmp_path / "alone"
+    shutil.copytree(tmp_path / "killed", copy)
+    alone = subprocess.run(
+        [sys.executable, "-m", "selfdistill_cli.train", *words],
+        cwd=tmp_path,
+        env=environment | {"SDRUN_OUTPUTS": str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert alone.returncode == 1
+    assert "begun by 2 process(es)" in alone.stderr
+    assert together(TORCHRUN, tmp_path, environment, *words).code == 0
+    assert_same(only_run(tmp_path / "undisturbed"), killed)
+
+
+def test_a_signal_to_one_process_stops_both_with_a_checkpoint(environment: dict[str, str], tmp_path: Path) -> None:
+    words = ("method=static_sd", *SMALL, "schedule.epochs=400", "runtime.checkpoint_every=1000 epochs")
+    command = [*TORCHRUN, "-m", "selfdistill_cli.train", *words]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "outputs"
+    while not any(path.stat().st_size for path in metrics.glob("*/*/*/*/metrics.jsonl")):
+        assert process.poll() is None
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(workers.stdout.split()[-1]), signal.SIGUSR1)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert said.count("with a checkpoint: the same command goes on from there") == 2
+    assert list(only_run(tmp_path / "outputs").glob("checkpoints/step-*"))
+
+
+def test_a_sweep_by_several_processes_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    ended = together(TORCHRUN, tmp_path, environment, "-m", "seed=0,1", *SMALL)
+    assert ended.code != 0
+    assert "a sweep cannot be run by several processes together" in ended.err

@@ -1,0 +1,79 @@
+"""Requests to stop: deferred to the end of a step once, obeyed at once the second time, passed on afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType
+
+import pytest
+
+from selfdistill_cli.engine import interruption
+from selfdistill_cli.engine.interruption import SIGNALS, finishing_steps, listening
+from selfdistill_cli.errors import Interrupted
+
+
+def send(name: signal.Signals) -> None:
+    os.kill(os.getpid(), name)
+    time.sleep(0.01)  # the interpreter runs the handler between two instructions
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_outside_the_steps_it_leaves_at_once(name: signal.Signals) -> None:
+    with pytest.raises(Interrupted, match="from the last checkpoint") as stop, listening():
+        send(name)
+    assert stop.value.signal == name
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_inside_the_steps_it_waits_for_the_end_of_one(name: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
+    with listening(), finishing_steps() as stop:
+        assert stop.signal is None
+        send(name)
+        assert stop.signal == name
+    assert "finishing this step" in capfd.readouterr().err
+
+
+def test_the_second_of_its_kind_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption, "SAME_REQUEST_SECONDS", 0.0)
+    with pytest.raises(Interrupted), listening(), finishing_steps():
+        send(signal.SIGINT)
+        send(signal.SIGINT)
+
+
+def test_a_signal_that_came_by_two_ways_is_one_request() -> None:
+    with listening(), finishing_steps() as stop:
+        send(signal.SIGINT)
+        send(signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+
+
+def test_the_end_of_a_time_limit_after_its_announcement_does_not_cut_the_checkpoint_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interruption, "SAME_REQUEST_SECONDS", 0.0)
+    with listening(), finishing_steps() as stop:
+        send(signal.SIGUSR2)
+        send(signal.SIGTERM)
+        assert stop.signal == signal.SIGUSR2
+
+
+def test_who_listened_before_is_told_afterwards_and_only_of_an_interruption() -> None:
+    told: list[int] = []
+
+    def earlier(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    before = signal.signal(signal.SIGUSR2, earlier)
+    try:
+        with listening():
+            pass
+        assert told == []
+        with pytest.raises(Interrupted), listening():
+            send(signal.SIGUSR2)
+            told.append(-1)  # never: the block is left before
+        assert told == [signal.SIGUSR2]
+        assert signal.getsignal(signal.SIGUSR2) is earlier
+    finally:
+        signal.signal(signal.SIGUSR2, before)
