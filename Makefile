@@ -6,10 +6,10 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 
-.PHONY: help run test lint install clean
+.PHONY: help run test test-crashes test-slurm lint install clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 run: install ## vanilla beside dynsdpb on a generated task, from embedded weights: about two minutes
 	$(BIN)/sdrun -m method=vanilla,dynsdpb
@@ -17,6 +17,12 @@ run: install ## vanilla beside dynsdpb on a generated task, from embedded weight
 test: install ## all checks and tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest
+
+test-crashes: install ## the nightly size: kill real runs fifty times, compare each with one left alone
+	SDRUN_CRASH_KILLS=50 $(BIN)/python -m pytest tests/crashes -rP
+
+test-slurm: install ## on a real SLURM of one node, which it installs, starts and stops; needs root and Debian
+	$(BIN)/python -m pytest tests/slurm -m slurm --numprocesses=0
 
 lint: install ## style and types only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

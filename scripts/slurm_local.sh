@@ -14,10 +14,11 @@ fail() { say "$*" >&2; exit 1; }
 
 install_packages() {
   if command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null; then return; fi
-  command -v apt-get >/dev/null || fail "slurm-wlm and munge are not installed, and there is no apt-get to do it"
   say "installing slurm-wlm and munge"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge >/dev/null
+  if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge >/dev/null; }; then
+    say "Debian's packages slurm-wlm and munge are not to be had here" >&2
+    exit 3
+  fi
 }
 
 configure() {

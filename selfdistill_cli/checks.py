@@ -21,7 +21,11 @@ def check(cfg: DictConfig) -> None:
         raise UserError("task=custom needs a file: task.path=reviews.csv task.text=<column> task.label=<column>.")
     _check_node(cfg, "")
     _check_name("task.name", cfg.task.name)
-    for split in (cfg.task.train, *cfg.task.validation, *([cfg.task.train_task] if cfg.task.train_task is not None else [])):
+    for split in (
+        cfg.task.train,
+        *cfg.task.validation,
+        *([cfg.task.train_task] if cfg.task.train_task is not None else []),
+    ):
         _check_name("task.train, task.train_task, task.validation", split)
     _check_name("method.name", cfg.method.name)
     _check_task(cfg.task)

@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from selfdistill_cli.config import CONF_DIR
 from selfdistill_cli.errors import did_you_mean
 
-
 OPEN_MAPPINGS = ("model.config", "task.rename", "hydra.launcher.additional_parameters")
 """Settings with names of somebody else's, which no schema knows."""
 

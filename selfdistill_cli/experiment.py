@@ -90,7 +90,11 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
     torch.manual_seed(cfg.seed + RANK_STRIDE * accelerator.process_index)
 
-    recorder = _recorder(cfg, directory, task, identity["wandb_id"], group) if accelerator.is_main_process else SilentRecorder()
+    recorder = (
+        _recorder(cfg, directory, task, identity["wandb_id"], group)
+        if accelerator.is_main_process
+        else SilentRecorder()
+    )
     log.info(_opening(cfg, task, train, directory))
     recorded = None
     try:
@@ -128,7 +132,9 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
     return results
 
 
-def _recorder(cfg: DictConfig, directory: RunDirectory, task: TaskData, wandb_id: str, group: str | None) -> MetricsRecorder:
+def _recorder(
+    cfg: DictConfig, directory: RunDirectory, task: TaskData, wandb_id: str, group: str | None
+) -> MetricsRecorder:
     """metrics.jsonl, the terminal and Weights & Biases."""
     watchers: list[Watcher] = [Terminal(make_console(), task.metric)]
     if cfg.tracking.backend == "wandb":

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ class _Submitted:
 
     _EXECUTOR: str
     config: DictConfig
+    hydra_context: Any
+    task_function: Any
     params: dict[str, Any]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -107,7 +109,7 @@ class _Submitted:
         return list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state()
 
 
-class LocalJobs(_Submitted, LocalLauncher):  # type: ignore[misc]
+class LocalJobs(_Submitted, LocalLauncher):
     """Each job a process of its own on this machine, a few at a time, each with a GPU if there are any."""
 
     def _run(self, jobs: Jobs, records: JobRecords) -> None:
@@ -115,7 +117,8 @@ class LocalJobs(_Submitted, LocalLauncher):  # type: ignore[misc]
         gpus = _visible_gpus()
         at_once = params.pop("array_parallelism") or len(gpus) or 1
         executor = self._executor(params)
-        free, running, waiting = list(range(at_once)), {}, list(jobs)
+        free, waiting = list(range(at_once)), list(jobs)
+        running: dict[int, tuple[int, Sequence[str], Any]] = {}  # by job number: slot, overrides, submitit's job
         while waiting or running:
             while waiting and free:
                 number, overrides = waiting.pop(0)
@@ -140,7 +143,7 @@ PASS_SIGNALS_ON = (
 `scancel --batch` and `--signal=B:USR2` send it there; this passes it on to srun, which passes it on to the job."""
 
 
-class SlurmJobs(_Submitted, SlurmLauncher):  # type: ignore[misc]
+class SlurmJobs(_Submitted, SlurmLauncher):
     """A job array. The jobs go on if this process ends; the same command again collects them."""
 
     def _run(self, jobs: Jobs, records: JobRecords) -> None:
@@ -178,7 +181,18 @@ class SlurmJobs(_Submitted, SlurmLauncher):  # type: ignore[misc]
 
 
 ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY TIMEOUT REVOKED gone".split()
+    [
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "TIMEOUT",
+        "REVOKED",
+        "gone",
+    ]
 )
 """SLURM's states after which nothing comes. A preempted or requeued job goes by PENDING."""
 GRACE_SECONDS = 10.0

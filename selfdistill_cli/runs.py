@@ -29,6 +29,7 @@ from selfdistill_cli.lease import claimed, require
 
 log = logging.getLogger(__name__)
 
+
 def run_key(cfg: DictConfig) -> str:
     """Ten hexadecimal digits that identify the resolved scientific settings."""
     resolved = OmegaConf.to_container(cfg, resolve=True)

@@ -95,7 +95,7 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     say(console, f"job {number}: {' '.join(overrides)}", style="bold")
     records, began = JobRecords(sweep_dir), time.monotonic()
     try:
-        record = {"job": number, "overrides": overrides} | run(cfg, group=sweep_dir.name)
+        record: Record = {"job": number, "overrides": overrides} | run(cfg, group=sweep_dir.name)
         records.write(record)
     except Exception as error:
         record = records.failed(number, overrides, error, time.monotonic() - began)

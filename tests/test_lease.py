@@ -15,7 +15,9 @@ from selfdistill_cli import lease
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.lease import claimed, in_use, require
 
-ELSEWHERE = "filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=0123456789abcdef0123456789abcdef\nduration={}\nstart=5\n"
+ELSEWHERE = (
+    "filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=0123456789abcdef0123456789abcdef\nduration={}\nstart=5\n"
+)
 """A claim as another machine's process leaves it."""
 
 

@@ -28,7 +28,9 @@ def test_no_module_can_load_a_pickle_or_evaluate_text(path: Path) -> None:
             assert called not in ("eval", "exec", "torch.load", "numpy.load", "np.load", "yaml.load"), called
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..", ".", "~/x", "a/../../b", "x\\..\\y", "a b", "", "x\n"])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/etc/passwd", "..", ".", "~/x", "a/../../b", "x\\..\\y", "a b", "", "x\n"]
+)
 @pytest.mark.parametrize("key", ["task.name", "method.name", "task.train", "task.validation"])
 def test_a_name_that_would_become_another_folder_is_refused(key: str, name: str) -> None:
     cfg = composed()

@@ -35,7 +35,9 @@ class StopRequest:
         again = number in self._first and now - self._first[number] > SAME_REQUEST_SECONDS
         self._first.setdefault(number, now)
         if not self.in_steps or again:
-            raise Interrupted("stopped at once: the same command goes on from the last checkpoint", signal.Signals(number))
+            raise Interrupted(
+                "stopped at once: the same command goes on from the last checkpoint", signal.Signals(number)
+            )
         if self.signal is None:
             self.signal = signal.Signals(number)
             # Not print: the signal may have come in the middle of one.

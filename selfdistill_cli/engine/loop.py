@@ -204,9 +204,7 @@ class TrainingLoop:
             progress.best_score, progress.best_step, progress.best_metrics = score, progress.step, metrics
             progress.evaluations_without_gain = 0
             if self.schedule.keep == "best":
-                self._best_weights = {
-                    name: tensor.to("cpu", copy=True) for name, tensor in self._weights().items()
-                }
+                self._best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in self._weights().items()}
         else:
             progress.evaluations_without_gain += 1
             if self.schedule.patience and progress.evaluations_without_gain >= self.schedule.patience:

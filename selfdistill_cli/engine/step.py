@@ -60,9 +60,7 @@ class _Share:
     losses: list[PerExampleLoss]
 
     @classmethod
-    def of(
-        cls, parts: list[np.ndarray], kept: list[Tensor], losses: list[PerExampleLoss], travels: bool
-    ) -> _Share:
+    def of(cls, parts: list[np.ndarray], kept: list[Tensor], losses: list[PerExampleLoss], travels: bool) -> _Share:
         """Detached; on the CPU if it travels to other processes, whose devices have other names."""
 
         def plain(tensor: Tensor) -> Tensor:

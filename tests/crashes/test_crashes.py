@@ -78,7 +78,5 @@ def assert_same(first: Path, second: Path) -> None:
     assert without_times(results[0]) == without_times(results[1])
     for name in ("model/model.safetensors", "model/config.json", "model/tokenizer.json", "predictions.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    names = [
-        sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) for run in (first, second)
-    ]
+    names = [sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) for run in (first, second)]
     assert names[0] == names[1]

@@ -61,7 +61,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_intact(tmp_path: Path) -> None
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # what a full disk looks like to a program
     try:
-        with pytest.raises(UserError, match="disk is full: .*step-00000002 could not be written"):
+        with pytest.raises(UserError, match=r"disk is full: .*step-00000002 could not be written"):
             checkpoints.save(2, {"model": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -83,7 +83,7 @@ def test_a_job_killed_by_its_time_limit_is_reported_and_the_same_command_finishe
     tmp_path: Path, undisturbed: Path
 ) -> None:
     # A signal that nobody heeds in place of the warning, and a process that stands still until its time is up.
-    limit = ("hydra.launcher.timeout_min=1", "+hydra.launcher.additional_parameters.signal=WINCH@1")
+    limit = ("hydra.launcher.timeout_min=1", "+hydra.launcher.additional_parameters.signal=URG@1")
     sweep = Sweep(tmp_path, "method=dynsdpb", *limit, *LONG)
     sweep.until_checkpoint()
     subprocess.run(["scancel", "--signal=STOP", job_id()], check=True)
@@ -100,7 +100,9 @@ def test_a_job_whose_step_is_killed_is_reported_and_the_same_command_finishes_it
 ) -> None:
     sweep = Sweep(tmp_path, "method=dynsdpb", *LONG)
     sweep.until_checkpoint()
-    steps = subprocess.run(["pgrep", "-f", f"slurmstepd: \\[{job_id()}.0\\]"], capture_output=True, text=True, check=True)
+    steps = subprocess.run(
+        ["pgrep", "-f", f"slurmstepd: \\[{job_id()}.0\\]"], capture_output=True, text=True, check=True
+    )
     for pid in steps.stdout.split():
         os.kill(int(pid), signal.SIGKILL)
     ended = sweep.end()
