@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import yaml
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
-from selfdistill_cli.config import CONF_DIR
+from selfdistill_cli.config import CONF_DIR, Slurm
 from selfdistill_cli.errors import did_you_mean
 
 OPEN_MAPPINGS = ("model.config", "task.rename", "hydra.launcher.additional_parameters")
@@ -27,8 +28,11 @@ def explain(error: Exception, overrides: list[str]) -> str:
             if unknown[1] == mapping or unknown[1].startswith(f"{mapping}."):
                 added = unknown[1] if unknown[1] != mapping else f"{mapping}.<name>"
                 return f"{mapping} takes any name, but a new one wants a plus: +{added}=<value>."
-        names = [*_groups(), *_keys(overrides)]
-        return f"there is no setting '{unknown[1]}'.{did_you_mean(unknown[1], names)} `sdrun --cfg job` shows them all."
+        launcher = [f"hydra.launcher.{field.name}" for field in dataclasses.fields(Slurm)]
+        of_hydra = unknown[1].startswith("hydra.")
+        names = launcher if of_hydra else [*_groups(), *_keys(overrides)]
+        shown_by = "sdrun --cfg hydra hydra/launcher=slurm" if of_hydra else "sdrun --cfg job"
+        return f"there is no setting '{unknown[1]}'.{did_you_mean(unknown[1], names)} `{shown_by}` shows them all."
     lines = [line.strip() for line in [*str(error).splitlines(), *str(error.__cause__ or "").splitlines()]]
     # OmegaConf's notes on its own types mean nothing to somebody who typed a value.
     noise = ("reference_type", "object_type", "full_key", "See https")

@@ -115,3 +115,17 @@ TIMES = ("examples_per_s", "tokens_per_s", "seconds", "checkpoint_seconds")
 def without_times(values: dict[str, Any]) -> dict[str, Any]:
     """A row or result without what depends on the clock."""
     return {name: value for name, value in values.items() if name not in TIMES}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the crash tests did, counted over all of them."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    killed_at = [(report, dict(report.user_properties).get("killed at")) for report in reports]
+    crashes = [(report, points) for report, points in killed_at if points is not None]
+    if crashes:
+        points = [point for _, at in crashes for point in at]
+        mismatches = sum(report.failed for report, _ in crashes)
+        terminalreporter.write_line(
+            f"crashes: {len(points)} kills at {len(set(points))} kinds of points, each gone on from; {len(crashes)} runs "
+            f"compared with undisturbed ones, {mismatches} mismatches"
+        )

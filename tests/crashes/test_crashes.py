@@ -14,6 +14,7 @@ import json
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def sdrun(folder: Path, words: list[str], **variables: str) -> Finished:
 
 
 @pytest.mark.parametrize(("method", "task"), CASES)
-def test_a_killed_run_ends_as_the_undisturbed_one(method: str, task: str, tmp_path: Path) -> None:
+def test_a_killed_run_ends_as_the_undisturbed_one(
+    method: str, task: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     undisturbed, killed, points = tmp_path / "undisturbed", tmp_path / "killed", tmp_path / "points"
     words = command(method, task)
     ended = sdrun(undisturbed, words, SDRUN_FAULT_LOG=str(points))
@@ -58,10 +61,10 @@ def test_a_killed_run_ends_as_the_undisturbed_one(method: str, task: str, tmp_pa
             break
         assert ended.code == -signal.SIGKILL, ended.err
         at.append(points.read_text().splitlines()[-1])
+    record_property("killed at", at)
+    assert at, "nothing was killed"
     ended = sdrun(killed, words)
     assert ended.code == 0, ended.err
-    assert at, "nothing was killed"
-    print(f"killed {len(at)} times: {', '.join(at)}")
     assert_same(run_of(undisturbed, method), run_of(killed, method))
 
 

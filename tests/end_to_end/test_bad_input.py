@@ -16,6 +16,10 @@ MISTAKES = {
     "misspelt key": (["method.tua=1"], ["no setting 'method.tua'", "Did you mean 'method.tau'?"]),
     "key of another method": (["method=dcs", "method.lambd_=2"], ["Did you mean 'method.lambda_'?"]),
     "new key of an open mapping": (["model.config.layers=2"], ["wants a plus: +model.config.layers=<value>"]),
+    "misspelt key of the launcher": (
+        ["-m", "hydra/launcher=slurm", "hydra.launcher.partion=x", "seed=0,1"],
+        ["Did you mean 'hydra.launcher.partition'?"],
+    ),
     "wrong type": (["method.tau=warm"], ["method.tau=warm", "could not be converted to Float"]),
     "value out of bounds": (["method.tau=0"], ["method.tau=0.0", "greater than 0"]),
     "unfinished list": (["schedule.epochs=[1"], ["[1"]),

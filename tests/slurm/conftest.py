@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ ON_THIS_NODE = (
 )
 LONG = (*SMALL, "schedule.epochs=160", "schedule.evaluate_every=50", "runtime.checkpoint_every=20 steps")
 """800 steps: long enough to be interrupted."""
+LONGER = (*LONG, "schedule.epochs=1000")
+"""5,000 steps: long enough for a time limit of a minute, at which SLURM looks twice a minute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +47,16 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     yield
     subprocess.run([SCRIPT, "down"], check=True)
+
+
+@pytest.fixture(autouse=True)
+def empty_queue(slurm: None) -> Iterator[None]:
+    """Whatever a test leaves running ends with it."""
+    yield
+    subprocess.run(["scancel", "--full", "--user", "root"], check=True)
+    deadline = time.monotonic() + 60
+    while squeue() and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 class Sweep:
@@ -92,6 +105,21 @@ def squeue(*words: str) -> str:
     return subprocess.run(["squeue", "--noheader", *words], capture_output=True, text=True, check=True).stdout
 
 
+def the_machine_dies() -> None:
+    """Kill all that runs for jobs, and slurmd; then the machine is back, and SLURM looks what became of its jobs."""
+    folder = Path(os.environ["SLURM_CONF"]).parent
+    for what in ("slurmstepd", "slurm_script", "submitit.core._submit"):
+        subprocess.run(["pkill", "-KILL", "-f", what], check=False)
+    os.kill(int((folder / "slurmd.pid").read_text()), signal.SIGKILL)
+    time.sleep(1)
+    subprocess.run(["slurmd"], check=True)
+    deadline = time.monotonic() + 60
+    while "PENDING" not in squeue("--format=%T"):  # it gives a job's script some seconds to appear
+        assert time.monotonic() < deadline, squeue("--long")
+        subprocess.run(["scontrol", "reconfigure"], check=True)
+        time.sleep(2)
+
+
 def job_id() -> str:
     """The one job that runs."""
     (found,) = squeue("--format=%i", "--states=RUNNING").split()
@@ -101,7 +129,17 @@ def job_id() -> str:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of the run that the tests interrupt, left alone."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    ended = call_sdrun(folder, user_environment(folder), "method=dynsdpb", *LONG)
+    return left_alone(tmp_path_factory.mktemp("undisturbed"), *LONG)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the longer run."""
+    return left_alone(tmp_path_factory.mktemp("longer"), *LONGER)
+
+
+def left_alone(folder: Path, *words: str) -> Path:
+    """The outputs of a run without SLURM."""
+    ended = call_sdrun(folder, user_environment(folder), "method=dynsdpb", *words)
     assert ended.code == 0, ended.err
     return folder / "outputs"
