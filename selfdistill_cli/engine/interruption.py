@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ class StopRequest:
     """What this process was asked, and whether it may leave at once."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing was asked yet."""
         self.signal: signal.Signals | None = None
         self.in_steps = False
         self._first: dict[int, float] = {}
@@ -53,9 +58,12 @@ def listening() -> Iterator[None]:
     """Hear requests to stop while the block runs.
 
     Whoever listened before (submitit, which requeues a SLURM job) is given the signal once the block has
-    been left in good order.
+    been left in good order. Outside the main thread, where signals cannot be handled, nothing is heard.
     """
-    stop_request.__init__()  # type: ignore[misc]
+    stop_request.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before: dict[int, Any] = {name: signal.signal(name, stop_request.receive) for name in SIGNALS}
     interrupted: Interrupted | None = None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.step import StepResult, TrainingMethod, backward_step
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.fault_injection import passing
+
+log = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
@@ -105,7 +108,7 @@ class TrainingLoop:
     def run(self) -> Outcome:
         """Train from the newest checkpoint, or from the start, to the end.
 
-        Raises `Interrupted` after SIGINT or SIGTERM, with a checkpoint written, and `UserError` if the
+        Raises `Interrupted` after a request to stop, with a checkpoint written, and `UserError` if the
         loss is no longer a number or the disk is full.
         """
         self._restore()
@@ -269,6 +272,7 @@ class TrainingLoop:
         self.recorder.rewind(state["metrics_length"])
         restore_random_state(state["random"][self.accelerator.process_index])
         self.cadence.saved(self.progress.step, self.progress.seconds)
+        log.info("going on after step %d of %d", self.progress.step, self.total_steps)
 
 
 def total_steps(schedule: DictConfig, steps_per_epoch: int, forwards_per_example: int) -> int:
