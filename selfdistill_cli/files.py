@@ -63,6 +63,18 @@ def write_json(path: Path, content: Any) -> None:
         beside.write_text(text + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The contents of a JSON file, or None if there is none. Raises `UserError` if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). rerun=true starts the run afresh.") from error
+    assert isinstance(content, dict)
+    return content
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder beside `path`; it takes the place of `path` when the block ends without an error."""

@@ -13,10 +13,10 @@ from torch import Tensor
 from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.loop import Outcome
 from selfdistill_cli.evaluation import decide
-from selfdistill_cli.files import new_file, new_folder
+from selfdistill_cli.files import new_file, new_folder, read_json
 from selfdistill_cli.model_card import write_model_card
 from selfdistill_cli.models import LoadedModel
-from selfdistill_cli.runs import RunDirectory, model_slug, read_json
+from selfdistill_cli.runs import RunDirectory, model_slug
 from selfdistill_cli.tasks import TaskData
 
 

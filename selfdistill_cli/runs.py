@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from selfdistill_cli.config import SCIENCE
 from selfdistill_cli.environment import environment
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import disk_errors, new_file, remove_partials, write_json
+from selfdistill_cli.files import disk_errors, new_file, read_json, remove_partials, write_json
 from selfdistill_cli.lease import claimed, require
 
 log = logging.getLogger(__name__)
@@ -136,15 +136,3 @@ class RunDirectory:
             for each in handlers:
                 package.removeHandler(each)
             handler.close()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The contents of a JSON file, or None if there is none. Raises `UserError` if it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}). rerun=true starts the run afresh.") from error
-    assert isinstance(content, dict)
-    return content

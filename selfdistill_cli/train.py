@@ -13,12 +13,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from selfdistill_cli import config, sweep
+from selfdistill_cli import config
 from selfdistill_cli.checks import check
 from selfdistill_cli.command_line import explain, help_text
 from selfdistill_cli.engine.interruption import listening
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.ranks import adopt_slurm_tasks, part, world_size
+from selfdistill_cli.sweeps.job import run_job
 
 config.register_schemas()
 
@@ -37,7 +38,7 @@ def _hydra_main(cfg: DictConfig) -> float | None:
         try:
             adopt_slurm_tasks()  # a job of a sweep did not come by `main`
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return sweep.run_job(cfg, run)
+                return run_job(cfg, run)
             return float(run(cfg)["score"])
         except UserError as error:
             sys.exit(f"sdrun: {error}")

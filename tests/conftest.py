@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,24 @@ def sdrun(environment: dict[str, str], tmp_path: Path) -> Sdrun:
     return call
 
 
+def started(folder: Path, environment: dict[str, str], *arguments: str, until: str) -> subprocess.Popen[str]:
+    """`sdrun` in the background, once a file that `until` names below outputs/ is there and not empty; standard error is a pipe."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "selfdistill_cli.train", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in (folder / "outputs").glob(until)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
 def composed(*overrides: str, hydra: bool = False) -> DictConfig:
     """The configuration that `sdrun <overrides>` composes."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
@@ -120,12 +139,13 @@ def without_times(values: dict[str, Any]) -> dict[str, Any]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the crash tests did, counted over all of them."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
-    killed_at = [(report, dict(report.user_properties).get("killed at")) for report in reports]
-    crashes = [(report, points) for report, points in killed_at if points is not None]
+    properties = [dict(report.user_properties) for report in reports]
+    crashes = [found for found in properties if "killed at" in found]
     if crashes:
-        points = [point for _, at in crashes for point in at]
-        mismatches = sum(report.failed for report, _ in crashes)
+        points = [point for found in crashes for point in found["killed at"]]
+        runs = sum(found.get("runs", 0) for found in crashes)
+        mismatches = sum(report.failed for report, found in zip(reports, properties, strict=True) if found in crashes)
         terminalreporter.write_line(
-            f"crashes: {len(points)} kills at {len(set(points))} kinds of points, each gone on from; {len(crashes)} runs "
-            f"compared with undisturbed ones, {mismatches} mismatches"
+            f"crashes: {len(points)} kills at {len(set(points))} kinds of points, each gone on from; "
+            f"{runs} runs compared with undisturbed ones, {mismatches} mismatches"
         )

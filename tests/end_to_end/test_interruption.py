@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, call_sdrun, only_run, rows
+from tests.conftest import SMALL, call_sdrun, only_run, rows, started
 
 ENDLESS = ("method=dynsdpb", *SMALL, "schedule.epochs=100000", "runtime.checkpoint_every=100000 epochs")
 """Nothing but a request to stop ends it, and nothing else writes a checkpoint."""
-
-
-def started(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """A run that has done its first steps."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "selfdistill_cli.train", *ENDLESS],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not any(path.stat().st_size for path in folder.glob("outputs/*/*/*/*/metrics.jsonl")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return process
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_ends_the_run_with_a_checkpoint(
     name: signal.Signals, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    process = started(tmp_path, environment)
+    process = started(tmp_path, environment, *ENDLESS, until="*/*/*/*/metrics.jsonl")
     process.send_signal(name)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + name
@@ -52,15 +31,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(
 
 
 def test_a_signal_before_the_first_step_ends_it_at_once(environment: dict[str, str], tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "selfdistill_cli.train", *ENDLESS],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not list(tmp_path.glob("outputs/*/*/*/*/lock")):
-        assert process.poll() is None
+    process = started(tmp_path, environment, *ENDLESS, until="*/*/*/*/lock")
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM

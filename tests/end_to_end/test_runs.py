@@ -7,14 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from selfdistill_cli.lease import claimed
-from tests.conftest import SMALL, Sdrun, call_sdrun, only_run, results, rows, user_environment, without_times
+from tests.conftest import SMALL, Sdrun, call_sdrun, only_run, results, rows, started, user_environment, without_times
 
 LONG = (*SMALL, "schedule.epochs=30", "runtime.checkpoint_every=4 steps")
 
@@ -71,19 +70,7 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(method: str, how: signal
     assert call_sdrun(undisturbed, user_environment(undisturbed), *command).code == 0
 
     environment = user_environment(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "selfdistill_cli.train", *command],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "outputs").glob(f"*/*/{method}/*/checkpoints/step-*")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = started(tmp_path, environment, *command, until=f"*/*/{method}/*/checkpoints/step-*/manifest.json")
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
     run = only_run(tmp_path / "outputs", method)

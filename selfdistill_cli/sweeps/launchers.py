@@ -1,7 +1,7 @@
 """Who runs the jobs of a sweep: this process, processes beside it, or SLURM.
 
 Hydra's launchers give up at the first job that ends badly. These take their places: they wait for every job
-and read its outcome from the record that it left (`sweep.JobRecords`); one that left none was killed, and
+and read its outcome from the record that it left (`records.JobRecords`); one that left none was killed, and
 gets a record that says so. What has finished earlier is shown here and not submitted again.
 """
 
@@ -25,7 +25,7 @@ from selfdistill_cli.config import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.lease import in_use
 from selfdistill_cli.runs import RunDirectory
-from selfdistill_cli.sweep import JobRecords
+from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.tracking.terminal import make_console, say
 
 try:
