@@ -3,6 +3,7 @@
 #   scripts/slurm_local.sh up       install what is missing, start munged, slurmctld and slurmd
 #   scripts/slurm_local.sh status   what runs, the node and the queue
 #   scripts/slurm_local.sh down     stop all three; jobs end with them
+# A job in the partition `urgent` preempts those in `local`, the default.
 # Everything but munge's key lies in SLURM_LOCAL_DIR (default /var/tmp/slurm_local). Needs root.
 set -euo pipefail
 
@@ -53,7 +54,10 @@ SlurmctldParameters=enable_configless
 SchedulerParameters=sched_interval=5,bf_interval=5
 MailProg=/bin/true
 NodeName=$name NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$memory State=UNKNOWN
-PartitionName=local Nodes=$name Default=YES MaxTime=INFINITE OverTimeLimit=0 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=local Nodes=$name Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=3 State=UP
+PartitionName=urgent Nodes=$name MaxTime=INFINITE PriorityTier=2 State=UP
 EOF
 }
 
@@ -116,5 +120,5 @@ status() {
 
 case ${1:-} in
   up | down | status) "$1" ;;
-  *) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
+  *) sed -n '2,7s/^# //p' "$0"; exit 2 ;;
 esac

@@ -111,7 +111,6 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
             recorder=recorder,
             checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_claim),
         )
-        recorder.start(loop.total_steps)
         outcome = loop.run()
         results = summarize(cfg, directory, task, train, loaded, outcome) | cost_of(teacher)
         results |= {"processes": accelerator.num_processes}

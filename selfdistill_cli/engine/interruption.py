@@ -28,23 +28,36 @@ class StopRequest:
     def __init__(self) -> None:
         self.clear()
 
-    def clear(self) -> None:
-        """Nothing was asked yet."""
+    def clear(self, terminated_by_others: bool = False) -> None:
+        """Nothing was asked yet. `terminated_by_others`: SIGTERM announces an end that somebody else brings."""
         self.signal: signal.Signals | None = None
         self.in_steps = False
+        self.terminated_by_others = terminated_by_others
         self._first: dict[int, float] = {}
+
+    def goes_on_after(self, name: signal.Signals) -> bool:
+        """Whether this request asks for a checkpoint only.
+
+        A job that SLURM preempts is sent SIGTERM and, after a grace time, SIGKILL; only when it ends by that
+        does SLURM requeue it. One that leaves by itself counts as failed. So submitit lets SIGTERM pass, and so
+        do we, where submitit listens.
+        """
+        return name == signal.SIGTERM and self.terminated_by_others
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. Raises `Interrupted` unless a step is to be finished first."""
+        name = signal.Signals(number)
+        if self.goes_on_after(name):
+            self.signal = name
+            os.write(2, b"\nsdrun: SIGTERM: a checkpoint after this step, and on until the job is killed\n")
+            return
         now = time.monotonic()
         again = number in self._first and now - self._first[number] > SAME_REQUEST_SECONDS
         self._first.setdefault(number, now)
         if not self.in_steps or again:
-            raise Interrupted(
-                "stopped at once: the same command goes on from the last checkpoint", signal.Signals(number)
-            )
+            raise Interrupted("stopped at once: the same command goes on from the last checkpoint", name)
         if self.signal is None:
-            self.signal = signal.Signals(number)
+            self.signal = name
             # Not print: the signal may have come in the middle of one.
             os.write(2, b"\nsdrun: finishing this step, then writing a checkpoint; once more leaves at once\n")
 
@@ -60,7 +73,7 @@ def listening() -> Iterator[None]:
     Whoever listened before (submitit, which requeues a SLURM job) is given the signal once the block has
     been left in good order. Outside the main thread, where signals cannot be handled, nothing is heard.
     """
-    stop_request.clear()
+    stop_request.clear(terminated_by_others=_is_foreign(signal.getsignal(signal.SIGTERM)))
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -76,8 +89,13 @@ def listening() -> Iterator[None]:
             signal.signal(name, handler)
         if interrupted is not None:
             earlier = before[interrupted.signal]
-            if callable(earlier) and earlier is not signal.default_int_handler:
+            if _is_foreign(earlier):
                 earlier(interrupted.signal, None)
+
+
+def _is_foreign(handler: Any) -> bool:
+    """Whether somebody handles a signal, not the system or Python by default."""
+    return callable(handler) and handler is not signal.default_int_handler
 
 
 @contextmanager

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 class Recorder(Protocol):
     """Takes the rows of metrics.jsonl and can be set back to an earlier length."""
 
+    def start(self, total_steps: int) -> None: ...
     def row(self, values: dict[str, Any]) -> None: ...
     def position(self) -> int: ...
     def rewind(self, position: int) -> None: ...
@@ -112,6 +113,7 @@ class TrainingLoop:
         loss is no longer a number or the disk is full.
         """
         self._restore()
+        self.recorder.start(self.total_steps)
         self._began = time.monotonic() - self.progress.seconds
         if self.total_steps == 0 and self.progress.last_metrics is None:
             self._evaluate()
@@ -124,7 +126,9 @@ class TrainingLoop:
                 asked = next((signal for signal, _ in wishes if signal is not None), None)
                 if asked is not None or wishes[0][1]:
                     self._save()
-                if asked is not None:
+                if asked is not None and stop.goes_on_after(asked):
+                    stop.signal = None
+                elif asked is not None:
                     where = f"stopped after step {self.progress.step} of {self.total_steps}"
                     raise Interrupted(f"{where}, with a checkpoint: the same command goes on from there", asked)
         self._choose_weights()

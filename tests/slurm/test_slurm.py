@@ -70,6 +70,18 @@ def test_an_interrupted_job_is_requeued_and_goes_on(how: str, tmp_path: Path, un
     assert_same(only_run(undisturbed), only_run(tmp_path / "outputs"))
 
 
+def test_a_preempted_job_is_requeued_and_goes_on(tmp_path: Path, undisturbed_longer: Path) -> None:
+    sweep = Sweep(tmp_path, "method=dynsdpb", *LONGER)
+    sweep.until_checkpoint()
+    urgent = subprocess.run(["srun", "--partition=urgent", "--exclusive", "sleep", "3"], timeout=60, check=True)
+    assert urgent.returncode == 0
+    ended = sweep.end()
+    assert ended.code == 0, ended.out
+    assert restarts(ended.out) == 1
+    assert "SIGTERM: a checkpoint after this step" in job_log(ended.out, "err")
+    assert_same(only_run(undisturbed_longer), only_run(tmp_path / "outputs"))
+
+
 def test_a_job_whose_time_is_nearly_up_is_requeued_until_it_is_done(tmp_path: Path, undisturbed_longer: Path) -> None:
     limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=25")
     ended = Sweep(tmp_path, "method=dynsdpb", *LONGER, *limit).end()
