@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,23 @@ def test_a_failing_job_stops_nobody(tmp_path: Path) -> None:
     assert [job["status"] for job in jobs] == ["finished", "finished", "failed", "finished"]
     assert "training diverged" in jobs[2]["reason"]
     assert "1 of 4 jobs failed" in ended.out
+
+
+def test_a_sweep_left_alone_is_waited_for_again_and_not_submitted_twice(tmp_path: Path) -> None:
+    words = ("method=vanilla", "schedule.lr=1e-3,1e38", *(word for word in LONG if "lr=" not in word))
+    first = Sweep(tmp_path, *words)
+    first.until_checkpoint()
+    first.process.send_signal(signal.SIGINT)
+    assert first.process.wait(timeout=30) == 130
+    assert "Traceback" not in first.log.read_text()
+    again = Sweep(tmp_path, *words).end()
+    assert again.code == 1, again.out
+    assert "jobs are in SLURM's queue already" in again.out
+    jobs = table(tmp_path / "outputs")
+    assert [job["status"] for job in jobs] == ["finished", "failed"]
+    assert "training diverged" in jobs[1]["reason"]
+    (log,) = (tmp_path / "outputs").glob(f"*/*/*/{jobs[0]['key']}/train.log")
+    assert log.read_text().count("training and 20 validation examples") == 1
 
 
 INTERRUPTIONS = {

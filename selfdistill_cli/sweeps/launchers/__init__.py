@@ -1,0 +1,34 @@
+"""Who runs the jobs of a sweep: this process, processes beside it, or SLURM.
+
+Hydra's launchers give up at the first job that ends badly. These take their places: they wait for every job
+and read its outcome from the record that it left (`sweeps.records`); one that left none was killed, and gets
+a record that says so. What has finished earlier is shown here and not submitted again.
+"""
+
+from __future__ import annotations
+
+from hydra.core.plugins import Plugins
+
+from selfdistill_cli.errors import UserError
+
+
+def take_their_places(chosen: str) -> None:
+    """Have Hydra make our launchers where a configuration names its own. `chosen` is the one of this sweep.
+
+    Raises `UserError` if the chosen one is not installed.
+    """
+    from selfdistill_cli.sweeps.launchers.in_process import InProcess
+
+    ours: list[type] = [InProcess]
+    if "submitit" in chosen:
+        try:
+            from selfdistill_cli.sweeps.launchers.local import LocalJobs
+            from selfdistill_cli.sweeps.launchers.slurm import SlurmJobs
+        except ImportError as error:
+            raise UserError(
+                f"{error}: hydra/launcher=slurm and slurm_local need submitit. pip install 'selfdistill_cli[slurm]'"
+            ) from error
+        ours += [LocalJobs, SlurmJobs]
+    for launcher in ours:
+        theirs = launcher.__bases__[-1]
+        Plugins.instance().class_name_to_class[f"{theirs.__module__}.{theirs.__qualname__}"] = launcher

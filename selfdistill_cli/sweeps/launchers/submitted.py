@@ -1,0 +1,76 @@
+"""What submitit's launchers share: jobs in other processes, known by their records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.sweeps.launchers.runs_of_jobs import has_results
+from selfdistill_cli.sweeps.records import JobRecords, Record
+
+Jobs = Sequence[tuple[int, Sequence[str]]]
+"""Job numbers and their overrides."""
+
+
+class Submitted:
+    """Mixed into a launcher of hydra-submitit-launcher; subclasses say how jobs are run and waited for."""
+
+    _EXECUTOR: str
+    config: DictConfig
+    hydra_context: Any
+    task_function: Any
+    params: dict[str, Any]
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        records = JobRecords(Path(self.config.hydra.sweep.dir))
+        jobs = list(enumerate(job_overrides, start=initial_job_idx))
+        finished = [job for job in jobs if has_results(self, job[1])]
+        if finished:
+            here = BasicLauncher()
+            here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
+            for number, overrides in finished:
+                here.launch([overrides], number)
+        missing = [job for job in jobs if job not in finished]
+        if missing:
+            self.do(missing, records)
+        return [_job_return(overrides, records.read(number)) for number, overrides in jobs]
+
+    def do(self, jobs: Jobs, records: JobRecords) -> None:
+        """Have the jobs done and wait until each has a record."""
+        raise NotImplementedError
+
+    def executor(self, params: dict[str, Any]) -> Any:
+        """submitit's executor with these parameters of the launcher."""
+        import submitit
+
+        shared = set(OmegaConf.structured(BaseQueueConf))
+        of_executor = {f"{self._EXECUTOR}_max_num_timeout": params.pop("max_num_timeout", 0)}
+        executor = submitit.AutoExecutor(folder=params.pop("submitit_folder"), cluster=self._EXECUTOR, **of_executor)
+        named = {name if name in shared else f"{self._EXECUTOR}_{name}": value for name, value in params.items()}
+        executor.update_parameters(**{name: value for name, value in named.items() if value is not None})
+        return executor
+
+    @staticmethod
+    def arguments(number: int, overrides: Sequence[str]) -> tuple[Any, ...]:
+        """What a job is called with: the parameters of the launcher's own `__call__`."""
+        return list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state()
+
+
+def _job_return(overrides: Sequence[str], record: Record | None) -> JobReturn:
+    """What a sweeper gets: the score, or NaN for a job that failed."""
+    returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    returned.return_value = float((record or {}).get("score", "nan"))
+    return returned
+
+
+def summary(finished: int, states: list[str]) -> str:
+    """`2 finished, 1 running, 1 pending`."""
+    counts = {state: states.count(state) for state in sorted(states)}
+    return ", ".join([f"{finished} finished", *(f"{count} {state.lower()}" for state, count in counts.items())])
