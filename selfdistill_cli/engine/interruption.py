@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class StopRequest:
 
         A job that SLURM preempts is sent SIGTERM and, after a grace time, SIGKILL; only when it ends by that
         does SLURM requeue it. One that leaves by itself counts as failed. So submitit lets SIGTERM pass, and so
-        do we, where submitit listens.
+        do we in every batch job of SLURM's.
         """
         return name == signal.SIGTERM and self.terminated_by_others
 
@@ -73,7 +74,7 @@ def listening() -> Iterator[None]:
     Whoever listened before (submitit, which requeues a SLURM job) is given the signal once the block has
     been left in good order. Outside the main thread, where signals cannot be handled, nothing is heard.
     """
-    stop_request.clear(terminated_by_others=_is_foreign(signal.getsignal(signal.SIGTERM)))
+    stop_request.clear(terminated_by_others=_in_batch_job())
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -91,6 +92,11 @@ def listening() -> Iterator[None]:
             earlier = before[interrupted.signal]
             if _is_foreign(earlier):
                 earlier(interrupted.signal, None)
+
+
+def _in_batch_job() -> bool:
+    """Whether SLURM started this process, and not for somebody at a terminal."""
+    return "SLURM_PROCID" in os.environ and not (sys.stdin and sys.stdin.isatty())
 
 
 def _is_foreign(handler: Any) -> bool:

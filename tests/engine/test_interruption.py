@@ -61,18 +61,15 @@ def test_the_end_of_a_time_limit_after_its_announcement_does_not_cut_the_checkpo
         assert stop.signal == signal.SIGUSR2
 
 
-def test_where_somebody_lets_sigterm_pass_it_asks_for_a_checkpoint_only() -> None:
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # as submitit does
-    try:
-        with listening():
-            send(signal.SIGTERM)  # outside the steps there is nothing to do
-            with finishing_steps() as stop:
-                send(signal.SIGTERM)
-                assert stop.signal == signal.SIGTERM
-                assert stop.goes_on_after(signal.SIGTERM)
-                assert not stop.goes_on_after(signal.SIGUSR2)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def test_in_a_batch_job_of_slurm_sigterm_asks_for_a_checkpoint_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    with listening():
+        send(signal.SIGTERM)  # outside the steps there is nothing to do
+        with finishing_steps() as stop:
+            send(signal.SIGTERM)
+            assert stop.signal == signal.SIGTERM
+            assert stop.goes_on_after(signal.SIGTERM)
+            assert not stop.goes_on_after(signal.SIGUSR2)
 
 
 def test_who_listened_before_is_told_afterwards_and_only_of_an_interruption() -> None:

@@ -83,21 +83,30 @@ class Sweep:
         """Wait until the run has written a checkpoint."""
         self.until(lambda: list(self.folder.glob("outputs/*/*/*/*/checkpoints/step-*")))
 
-    def hurry(self) -> None:
-        """Take away the two minutes for which SLURM holds a requeued job back."""
-        self.until(lambda: "PENDING" in squeue("--format=%T"))
-        for job in squeue("--format=%i", "--array").split():
-            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
-
     def end(self, seconds: float = 240) -> Finished:
         """Wait for the end, giving every requeued job its start at once."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.log.read_text() + squeue("--long")
-            if "BeginTime" in squeue("--format=%r"):
-                self.hurry()
+            hurry_requeued()
             time.sleep(0.5)
         return Finished(self.process.returncode, self.log.read_text(), "")
+
+
+def wait(met: Callable[[], object], seconds: float = 240) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, squeue("--long")
+        time.sleep(0.5)
+
+
+def hurry_requeued() -> None:
+    """Take away the two minutes for which SLURM holds requeued jobs back."""
+    for line in squeue("--format=%i %r", "--array").splitlines():
+        job, _, reason = line.partition(" ")
+        if reason == "BeginTime":
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
 
 
 def squeue(*words: str) -> str:

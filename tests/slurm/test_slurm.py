@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,16 @@ from tests.conftest import SMALL, only_run, results, user_environment
 from tests.crashes.test_crashes import assert_same
 from tests.end_to_end.test_sweeps import table
 from tests.end_to_end.test_tracking import SECRET
-from tests.slurm.conftest import LONG, LONGER, Sweep, job_id, the_machine_dies
+from tests.slurm.conftest import (
+    LONG,
+    LONGER,
+    Sweep,
+    hurry_requeued,
+    job_id,
+    squeue,
+    the_machine_dies,
+    wait,
+)
 
 
 def job_log(said: str, ending: str) -> str:
@@ -97,6 +107,19 @@ def test_a_preempted_job_is_requeued_and_goes_on(tmp_path: Path, undisturbed_lon
     assert ended.code == 0, ended.out
     assert restarts(ended.out) == 1
     assert "SIGTERM: a checkpoint after this step" in job_log(ended.out, "err")
+    assert_same(only_run(undisturbed_longer), only_run(tmp_path / "outputs"))
+
+
+def test_a_preempted_script_of_the_users_is_requeued_and_goes_on(tmp_path: Path, undisturbed_longer: Path) -> None:
+    sdrun = " ".join([sys.executable, "-m", "selfdistill_cli.train", "method=dynsdpb", *map(shlex.quote, LONGER)])
+    batch = ["sbatch", "--requeue", "--mem=2G", "--output=job.log", "--open-mode=append", f"--wrap=srun {sdrun}"]
+    subprocess.run(batch, cwd=tmp_path, env=user_environment(tmp_path), check=True)
+    wait(lambda: list(tmp_path.glob("outputs/*/*/*/*/checkpoints/step-*")))
+    subprocess.run(["srun", "--partition=urgent", "--exclusive", "sleep", "3"], timeout=60, check=True)
+    wait(lambda: hurry_requeued() or not squeue())
+    said = (tmp_path / "job.log").read_text()
+    assert "SIGTERM: a checkpoint after this step" in said
+    assert "going on after step" in said
     assert_same(only_run(undisturbed_longer), only_run(tmp_path / "outputs"))
 
 
