@@ -60,11 +60,12 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
 
 def _open(cfg: DictConfig, directory: RunDirectory, claim: contextlib.ExitStack) -> dict[str, Any] | None:
     """The results of a finished run; else None, and the run is claimed until `claim` closes."""
-    finished = None if cfg.rerun else directory.results()
+    afresh = cfg.rerun and not directory.begun_by_this_job()
+    finished = None if afresh else directory.results()
     if finished is not None and not directory.checkpoints.exists():
         return finished
     claim.enter_context(directory.claimed())
-    if cfg.rerun:
+    if afresh:
         directory.clear()
     finished = directory.results()  # another process may have finished it in the meantime
     if finished is not None:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -72,6 +73,15 @@ class RunDirectory:
             remove_partials(self.path)
             yield
 
+    def begun_by_this_job(self) -> bool:
+        """Whether SLURM started this job again and the run was begun when it started it before.
+
+        Then `rerun=true` has been obeyed already: a requeued job goes on.
+        """
+        begun = (read_json(self.path / "run.json") or {}).get("slurm_job")
+        again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+        return again and begun is not None and begun == os.environ.get("SLURM_JOB_ID")
+
     def require_claim(self) -> None:
         """Raise `UserError` if another process took the run over in the meantime."""
         if self._lease is not None:
@@ -94,6 +104,7 @@ class RunDirectory:
         identity = read_json(self.path / "run.json")
         if identity is None:
             identity = {"key": self.key, "wandb_id": f"{self.key}-{secrets.token_hex(4)}", "fingerprints": fingerprints}
+            identity |= {"slurm_job": os.environ.get("SLURM_JOB_ID")}
             write_json(self.path / "run.json", identity)
         changed = [name for name, value in fingerprints.items() if identity["fingerprints"].get(name) != value]
         if changed:

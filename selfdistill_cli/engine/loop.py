@@ -252,6 +252,7 @@ class TrainingLoop:
         ended = self._seconds()
         self.progress.checkpoint_seconds += ended - began
         self.cadence.saved(self.progress.step, ended, cost=ended - began)
+        log.debug("checkpoint after step %d in %.2f s", self.progress.step, ended - began)
 
     def _restore(self) -> None:
         """Take up the newest whole checkpoint, if there is one."""

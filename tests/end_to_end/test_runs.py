@@ -122,6 +122,17 @@ def test_the_claim_of_a_killed_process_is_taken_over_with_a_warning(sdrun: Sdrun
     assert not (run / "lock").exists()
 
 
+def test_a_requeued_job_goes_on_although_it_was_told_to_start_afresh(sdrun: Sdrun, tmp_path: Path) -> None:
+    command = ("method=vanilla", *SMALL, "runtime.checkpoint_every=3 steps", "rerun=true")
+    # SLURM's number of a job and how often it was started again, as the job finds them in its environment.
+    assert sdrun(*command, SLURM_JOB_ID="7", SDRUN_FAULT_AT="40").code == -signal.SIGKILL
+    assert "going on after step" in sdrun(*command, SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1").err
+    for other in ({"SLURM_JOB_ID": "7"}, {"SLURM_JOB_ID": "8", "SLURM_RESTART_COUNT": "1"}):
+        afresh = sdrun(*command, **other)
+        assert afresh.code == 0
+        assert "finished earlier" not in afresh.out
+
+
 def test_changed_data_is_never_mixed_into_an_old_run(sdrun: Sdrun, tmp_path: Path) -> None:
     lines = ["body,stars", *(f"good thing {i},1\nbad thing {i},2" for i in range(20))]
     path = tmp_path / "reviews.csv"
