@@ -23,8 +23,8 @@ ON_THIS_NODE = (
 )
 LONG = (*SMALL, "schedule.epochs=160", "schedule.evaluate_every=50", "runtime.checkpoint_every=20 steps")
 """800 steps: long enough to be interrupted."""
-LONGER = (*LONG, "schedule.epochs=1000")
-"""5,000 steps: long enough for a time limit of a minute, at which SLURM looks twice a minute."""
+LONGER = (*LONG, "schedule.epochs=1400")
+"""7,000 steps: long enough for a time limit of a minute, at which SLURM looks twice a minute."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,7 +83,7 @@ class Sweep:
         """Wait until the run has written a checkpoint."""
         self.until(lambda: list(self.folder.glob("outputs/*/*/*/*/checkpoints/step-*")))
 
-    def end(self, seconds: float = 240) -> Finished:
+    def end(self, seconds: float = 400) -> Finished:
         """Wait for the end, giving every requeued job its start at once."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:

@@ -29,9 +29,9 @@ ENDED = frozenset(
 )
 """SLURM's states after which nothing comes; GONE: it no longer knows the job. A preempted or requeued job goes
 by PENDING."""
-GRACE_SECONDS = 10.0
-"""So long a job has to stay in such a state: one that is being requeued shows it for a moment, and a shared
-file system may show a job's record late."""
+GRACE_SECONDS = 90.0
+"""So long a job has to stay in such a state. One that is being requeued shows it until its processes are gone,
+for which SLURM gives them KillWait (30 s by default); and a shared file system may show a record late."""
 
 
 @dataclass
