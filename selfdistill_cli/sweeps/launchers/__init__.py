@@ -30,5 +30,5 @@ def take_their_places(chosen: str) -> None:
             ) from error
         ours += [LocalJobs, SlurmJobs]
     for launcher in ours:
-        theirs = launcher.__bases__[-1]
+        theirs = launcher.__bases__[-1]  # what a configuration's _target_ names
         Plugins.instance().class_name_to_class[f"{theirs.__module__}.{theirs.__qualname__}"] = launcher

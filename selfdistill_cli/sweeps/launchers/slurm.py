@@ -68,7 +68,7 @@ class SlurmJobs(Submitted, SlurmLauncher):
         while waiting:
             _look(waiting)
             waiting = [queued for queued in waiting if not _recorded(queued, records)]
-            words = summary(len(jobs) - len(waiting), [queued.state for queued in waiting])
+            words = summary(len(jobs) - len(waiting), [_shown(queued) for queued in waiting])
             if words != told:
                 say(console, words)
                 told, pause = words, 1.0
@@ -159,6 +159,11 @@ def _recorded(queued: Queued, records: JobRecords) -> bool:
         )
         return True
     return False
+
+
+def _shown(queued: Queued) -> str:
+    """What a person is told of a job's state: one that has just ended may be about to be requeued."""
+    return queued.state if queued.ended_at is None else "ending"
 
 
 def _arrays(queued: list[Queued]) -> str:
