@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import torch
@@ -15,8 +16,9 @@ from selfdistill_cli.errors import UserError
 
 def make_accelerator(runtime: DictConfig) -> Accelerator:
     """An Accelerator for `runtime.device` and `runtime.precision`. Raises `UserError` if the machine has neither."""
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
+    threads = runtime.threads or _threads_given_by_slurm()
+    if threads:
+        torch.set_num_threads(threads)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(runtime.device, True):
         raise UserError(f"runtime.device={runtime.device}: this machine has none. Use runtime.device=auto.")
@@ -29,3 +31,13 @@ def make_accelerator(runtime: DictConfig) -> Accelerator:
     # Processes wait for each other while the main one waits for a run that somebody else is doing.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=24))
     return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[patience])
+
+
+def _threads_given_by_slurm() -> int | None:
+    """The processors of this task, unless OMP_NUM_THREADS says another number.
+
+    A cluster that does not bind tasks to their processors shows each of them all; jobs that share a machine
+    then wait for each other's threads, and take many times as long.
+    """
+    given = os.environ.get("SLURM_CPUS_PER_TASK")
+    return int(given) if given and "OMP_NUM_THREADS" not in os.environ else None

@@ -102,10 +102,15 @@ def wait(met: Callable[[], object], seconds: float = 240) -> None:
 
 
 def hurry_requeued() -> None:
-    """Take away the two minutes for which SLURM holds requeued jobs back."""
+    """Take away the two minutes for which SLURM holds requeued jobs back, once the last start has ended wholly.
+
+    That is what the two minutes are for: news of the old start's end, coming late, would be taken for the new one's.
+    """
     for line in squeue("--format=%i %r", "--array").splitlines():
         job, _, reason = line.partition(" ")
-        if reason == "BeginTime":
+        daemons = subprocess.run(["pgrep", "-f", f"slurmstepd: \\[{job}\\."], capture_output=True, check=False)
+        if reason == "BeginTime" and daemons.returncode == 1:
+            time.sleep(1)
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
 
 

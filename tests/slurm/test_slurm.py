@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -40,11 +41,14 @@ def restarts(said: str) -> int:
 
 
 def test_a_sweep_ends_with_its_table(tmp_path: Path) -> None:
-    ended = Sweep(tmp_path, "method=vanilla,static_sd", "seed=0,1", *SMALL).end()
+    two = ("hydra.launcher.cpus_per_task=2", "hydra.launcher.setup=['unset OMP_NUM_THREADS']")
+    ended = Sweep(tmp_path, "method=vanilla,static_sd", "seed=0,1", *two, *SMALL).end()
     assert ended.code == 0, ended.out
     assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished"] * 4
     assert "4 finished" in ended.out
     assert "sacct" not in ended.out
+    for path in (tmp_path / "outputs").glob("*/*/*/*/environment.json"):
+        assert json.loads(path.read_text())["processor_threads"] == 2  # those of the job, not of the machine
     # Once more: nothing is left to submit.
     again = Sweep(tmp_path, "method=vanilla,static_sd", "seed=0,1", *SMALL).end()
     assert again.code == 0

@@ -22,6 +22,8 @@ class LocalJobs(Submitted, LocalLauncher):
         params = dict(self.params)
         gpus = _visible_gpus()
         at_once = params.pop("array_parallelism") or len(gpus) or 1
+        if at_once > 1:  # jobs that all use all processors would wait for each other's threads
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
         executor = self.executor(params)
         free, waiting = list(range(at_once)), list(jobs)
         running: dict[int, tuple[int, Sequence[str], Any]] = {}  # by job number: slot, overrides, submitit's job
