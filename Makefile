@@ -22,7 +22,7 @@ test-crashes: install ## the nightly size: kill real runs fifty times, compare e
 	SDRUN_CRASH_KILLS=50 $(BIN)/python -m pytest tests/crashes -rP
 
 test-slurm: install ## on a real SLURM of one node, which it installs, starts and stops; needs root and Debian
-	$(BIN)/python -m pytest tests/slurm -m slurm --numprocesses=0
+	$(BIN)/python -m pytest tests/slurm -m slurm --numprocesses=0 $(ONLY)
 
 lint: install ## style and types only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
