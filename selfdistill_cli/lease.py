@@ -27,10 +27,10 @@ POLL_SECONDS = 0.25
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[SoftFileLease]:
     """Hold `path` while the block runs; wait, and say for whom, while somebody else holds it."""
-    lease = SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)
+    lease = _lease(path)
     waiting = False
     while True:
-        holder = holder_of(lease)
+        holder = _holder_of(lease)
         try:
             with disk_errors(path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,16 +54,20 @@ def require(lease: SoftFileLease) -> None:
     if lease.compromise is not None:
         raise UserError(
             f"{lease.lock_file} was taken over by another process: this one gave no heartbeat for "
-            f"{LEASE_SECONDS:.0f} seconds (suspended?) or the file was removed. It stops, and has written nothing since."
+            f"{LEASE_SECONDS:.0f} seconds (suspended?) or the file was removed. It stops here, without writing a checkpoint or a result."
         )
 
 
 def in_use(path: Path) -> bool:
     """Whether somebody's claim lies at `path`, dead or alive."""
-    return holder_of(SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)) is not None
+    return _holder_of(_lease(path)) is not None
 
 
-def holder_of(lease: SoftFileLease) -> str | None:
+def _lease(path: Path) -> SoftFileLease:
+    return SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)
+
+
+def _holder_of(lease: SoftFileLease) -> str | None:
     """`process 7 on host` for whoever holds it now, or None."""
     owner = lease.owner
     return f"process {owner.pid} on {owner.hostname}" if owner else None
