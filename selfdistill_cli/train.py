@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from selfdistill_cli import config
 from selfdistill_cli.checks import check
 from selfdistill_cli.command_line import explain, help_text
-from selfdistill_cli.engine.interruption import listening
+from selfdistill_cli.engine.interruption import leaving_when_asked, listening
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.ranks import adopt_slurm_tasks, part, world_size
 from selfdistill_cli.sweeps.job import run_job
@@ -26,10 +26,11 @@ config.register_schemas()
 
 def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Check the configuration, do the run, and show and return its results."""
-    check(cfg)
-    from selfdistill_cli import experiment  # torch and transformers: seconds that --help should not cost
+    with leaving_when_asked():
+        check(cfg)
+        from selfdistill_cli import experiment  # torch and transformers: seconds that --help should not cost
 
-    return experiment.run(cfg, group)
+        return experiment.run(cfg, group)
 
 
 @hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="config")

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -32,6 +32,7 @@ class StopRequest:
     def clear(self, terminated_by_others: bool = False) -> None:
         """Nothing was asked yet. `terminated_by_others`: SIGTERM announces an end that somebody else brings."""
         self.signal: signal.Signals | None = None
+        self.leaving: Interrupted | None = None
         self.in_steps = False
         self.terminated_by_others = terminated_by_others
         self._first: dict[int, float] = {}
@@ -56,7 +57,8 @@ class StopRequest:
         again = number in self._first and now - self._first[number] > SAME_REQUEST_SECONDS
         self._first.setdefault(number, now)
         if not self.in_steps or again:
-            raise Interrupted("stopped at once: the same command goes on from the last checkpoint", name)
+            self.leaving = Interrupted("stopped at once: the same command goes on from the last checkpoint", name)
+            raise self.leaving
         if self.signal is None:
             self.signal = name
             # Not print: the signal may have come in the middle of one.
@@ -79,6 +81,7 @@ def listening() -> Iterator[None]:
         yield
         return
     before: dict[int, Any] = {name: signal.signal(name, stop_request.receive) for name in SIGNALS}
+    unraisable, sys.unraisablehook = sys.unraisablehook, _silent_when_leaving(sys.unraisablehook)
     interrupted: Interrupted | None = None
     try:
         yield
@@ -88,10 +91,21 @@ def listening() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+        sys.unraisablehook = unraisable
         if interrupted is not None:
             earlier = before[interrupted.signal]
             if _is_foreign(earlier):
                 earlier(interrupted.signal, None)
+
+
+def _silent_when_leaving(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A hook for exceptions that Python ignores: not a traceback for one that `leaving_when_asked` raises again."""
+
+    def report(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            hook(unraisable)
+
+    return report
 
 
 def _in_batch_job() -> bool:
@@ -105,8 +119,32 @@ def _is_foreign(handler: Any) -> bool:
 
 
 @contextmanager
+def leaving_when_asked() -> Iterator[None]:
+    """Make sure that `Interrupted` leaves the block, once a handler has raised it.
+
+    A handler runs between any two instructions, in the middle of whatever library code. There its exception
+    may be turned into another one, or be ignored altogether (in a destructor or a callback).
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except BaseException as error:
+        if stop_request.leaving is not None:
+            raise stop_request.leaving from error
+        raise
+    if stop_request.leaving is not None:
+        raise stop_request.leaving
+
+
+@contextmanager
 def finishing_steps() -> Iterator[StopRequest]:
-    """While the block runs a first request only shows as `signal`, for the block to act on between steps."""
+    """While the block runs a first request only shows as `signal`, for the block to act on between steps.
+
+    Raises `Interrupted` at its beginning if that was raised before, and got lost.
+    """
+    if stop_request.leaving is not None:
+        raise stop_request.leaving
     stop_request.in_steps = True
     try:
         yield stop_request

@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from selfdistill_cli.engine import interruption
-from selfdistill_cli.engine.interruption import SIGNALS, finishing_steps, listening
+from selfdistill_cli.engine.interruption import SIGNALS, finishing_steps, leaving_when_asked, listening
 from selfdistill_cli.errors import Interrupted
 
 
@@ -89,3 +89,37 @@ def test_who_listened_before_is_told_afterwards_and_only_of_an_interruption() ->
         assert signal.getsignal(signal.SIGUSR2) is earlier
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+def in_a_library_that_turns_exceptions_into_others() -> None:
+    try:
+        send(signal.SIGTERM)
+    except BaseException as error:
+        raise AttributeError("'NoneType' object has no attribute") from error
+
+
+def test_a_library_that_turns_the_exception_into_another_does_not_hide_it() -> None:
+    with pytest.raises(Interrupted), listening(), leaving_when_asked():
+        in_a_library_that_turns_exceptions_into_others()
+
+
+class Destroyed:
+    """Signals as it is destroyed, where Python ignores exceptions."""
+
+    def __del__(self) -> None:
+        send(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_an_exception_that_python_ignored_is_raised_at_the_end_of_the_block() -> None:
+    with pytest.raises(Interrupted), listening(), leaving_when_asked():
+        Destroyed()
+
+
+def test_an_exception_that_python_ignored_is_raised_before_the_steps() -> None:
+    began = []
+    with listening():
+        Destroyed()
+        with pytest.raises(Interrupted), finishing_steps():
+            began.append(True)
+    assert not began
