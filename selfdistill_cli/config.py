@@ -29,16 +29,29 @@ def choice(*allowed: str) -> Any:
 
 
 @dataclass
+class Lora:
+    rank: int | None = number(at_least=1)
+    alpha: float = number(above=0)
+    dropout: float = number(at_least=0, at_most=0.99)
+    target_modules: Any = None
+    merge: bool = MISSING
+
+
+@dataclass
 class Model:
     name: str = MISSING
     dropout: float | None = number(at_least=0, at_most=0.99)
+    dtype: str = choice("float32", "bfloat16")
+    lora: Lora = MISSING
     trust_remote_code: bool = MISSING
     config: dict[str, Any] = MISSING
 
 
 # --- task ----------------------------------------------------------------------------------------
 
-METRICS = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "exact_match")
+KINDS = ("classification", "regression", "generation", "multiple_choice")
+LABEL_METRICS = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "exact_match")
+TEXT_METRICS = ("exact_match", "f1", "rouge1", "rouge2", "rougeL")
 
 
 @dataclass
@@ -50,10 +63,17 @@ class Hub:
 
 @dataclass
 class Generator:
-    name: str = choice("synth_entailment", "synth_similarity")
+    name: str = choice("synth_entailment", "synth_similarity", "synth_arithmetic")
     train_examples: int = number(at_least=1)
     validation_examples: int = number(at_least=1)
     seed: int = number(at_least=0)
+
+
+@dataclass
+class Decoding:
+    max_new_tokens: int = number(at_least=1)
+    num_beams: int = number(at_least=1)
+    temperature: float = number(at_least=0)
 
 
 @dataclass
@@ -61,12 +81,18 @@ class Task:
     """What all tasks share; conf/task/_task.yaml gives the values that a task leaves alone."""
 
     name: str = MISSING
-    kind: str | None = dataclasses.field(default=None, metadata={"choices": ("classification", "regression")})
+    kind: str | None = dataclasses.field(default=None, metadata={"choices": KINDS})
     text: str = MISSING
     text_pair: str | None = None
     label: str = MISSING
     labels: list[str] | None = None
     group: str | None = None
+    answer: str | None = None
+    references: str | None = None
+    answer_rule: str = choice("text", "normalized", "number", "after_hashes", "letter")
+    choices: str | None = None
+    long_prompts: str = choice("error", "cut")
+    decoding: Decoding = MISSING
     metrics: list[str] | None = None
     metric: str | None = None
     train: str = MISSING
@@ -79,6 +105,7 @@ class Task:
     path: str | None = None
     validation_path: str | None = None
     train_examples: int | None = number(at_least=1)
+    validation_examples: int | None = number(at_least=1)
     max_length: int = number(at_least=4)
 
 
@@ -98,6 +125,7 @@ class StaticSD:
     tau: float = number(above=0)
     alpha: float = number(at_least=0)
     overlap: str = choice("append", "half", "none")
+    match: str = choice("vmm", "token")
     start_epoch: float = number(at_least=0)
 
 
@@ -108,6 +136,7 @@ class DynSDPB:
     tau: float = number(above=0)
     alpha: float = number(at_least=0)
     overlap: str = choice("append", "half", "none")
+    match: str = choice("vmm", "token")
     start_epoch: float = number(at_least=0)
     tau_rule: str = choice("uncertainty", "confidence", "constant")
     alpha_rule: str = choice("discrimination", "certainty", "product", "constant")
@@ -120,6 +149,7 @@ class DynSDPB:
 class Teacher:
     epochs: float = number(at_least=0)
     path: str | None = None
+    top_k: int = number(at_least=1)
 
 
 @dataclass
@@ -174,6 +204,7 @@ class Runtime:
     precision: str = choice("fp32", "bf16", "fp16")
     threads: int | None = number(at_least=1)
     token_budget: int = number(at_least=1)
+    gradient_checkpointing: bool = MISSING
     checkpoint_every: str = MISSING
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfdistill_cli.errors import UserError
 
@@ -71,6 +71,12 @@ class Examples:
             inputs["token_type_ids"] = np.where(real, self.segments[source], self.padding.segment)
         return {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items()}
 
+    def forward(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> Tensor:
+        """Logits of these examples: [m, C], or [m] if the model has a single output (regression)."""
+        inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.collate(rows).items()}
+        logits: Tensor = model(**inputs).logits
+        return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
+
 
 def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np.ndarray, max_length: int) -> Examples:
     """Tokenize texts (and their second texts), cutting each example to `max_length` tokens.
@@ -81,15 +87,17 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np
         raise UserError(f"task.max_length={max_length}: this model takes at most {tokenizer.model_max_length} tokens.")
     if tokenizer.pad_token_id is None:
         raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
-    with _unchanged(tokenizer):
+    if pairs is not None and not _separates_pairs(tokenizer):
+        texts, pairs = [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)], None
+    with unchanged(tokenizer):
         encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
     ids = encoded["input_ids"]
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in ids], out=offsets[1:])
     fast = encoded.encodings or []
     return Examples(
-        tokens=_flat(ids, np.int32, offsets[-1]),
-        segments=_flat(encoded["token_type_ids"], np.int8, offsets[-1]) if "token_type_ids" in encoded else None,
+        tokens=flat_tokens(ids, np.int32, offsets[-1]),
+        segments=flat_tokens(encoded["token_type_ids"], np.int8, offsets[-1]) if "token_type_ids" in encoded else None,
         offsets=offsets,
         labels=labels,
         padding=Padding(tokenizer.padding_side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
@@ -97,8 +105,13 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np
     )
 
 
+def _separates_pairs(tokenizer: Any) -> bool:
+    """Whether the tokenizer marks where the second text begins; most of decoders' do not."""
+    return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
+
+
 @contextmanager
-def _unchanged(tokenizer: Any) -> Iterator[None]:
+def unchanged(tokenizer: Any) -> Iterator[None]:
     """Set a fast tokenizer's truncation and padding back: a call changes them, and they are saved with the model."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     before = (backend.truncation, backend.padding) if backend else (None, None)
@@ -108,5 +121,6 @@ def _unchanged(tokenizer: Any) -> Iterator[None]:
         backend.enable_padding(**before[1]) if before[1] else backend.no_padding()
 
 
-def _flat(rows: list[list[int]], dtype: Any, size: int) -> np.ndarray:
+def flat_tokens(rows: list[list[int]], dtype: Any, size: int) -> np.ndarray:
+    """All rows one after the other: [size]."""
     return np.fromiter((value for row in rows for value in row), dtype=dtype, count=size)

@@ -1,8 +1,11 @@
-"""Scores on the validation splits."""
+"""Scores of a classifier or regressor on the validation splits."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
+import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -13,8 +16,20 @@ from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.tasks import TaskData
 
 
-class Evaluator:
+class Evaluator(Protocol):
     """Scores a model on the task's validation splits."""
+
+    def metrics(self, model: nn.Module) -> dict[str, float]:
+        """The task's metrics and the mean supervised loss; splits after the first carry their name."""
+        ...
+
+    def predictions(self, model: nn.Module) -> list[pa.Table]:
+        """Every prediction: a table a split, for predictions.parquet."""
+        ...
+
+
+class LabelEvaluator:
+    """Classification and regression."""
 
     def __init__(
         self, task: TaskData, validation: list[Examples], terms: Terms, token_budget: int, accelerator: Accelerator
@@ -25,21 +40,34 @@ class Evaluator:
         self.token_budget = token_budget
         self.accelerator = accelerator
 
-    def logits(self, model: nn.Module) -> list[Tensor]:
-        """Logits of each validation split."""
-        return [predict(model, examples, self.token_budget, self.accelerator) for examples in self.validation]
-
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics and the mean supervised loss; splits after the first carry their name."""
         from selfdistill_cli.tasks.metrics import score  # seconds to import, so not before the first evaluation
 
         found: dict[str, float] = {}
-        for split, logits in zip(self.task.validation, self.logits(model), strict=True):
-            prefix = "" if split is self.task.validation[0] else f"{split.name}/"
+        for split, logits in zip(self.task.validation, self._logits(model), strict=True):
             scores = score(self.task, split, decide(logits))
             scores["loss"] = float(self.terms.hard(logits, torch.from_numpy(split.labels)).mean())
-            found |= {prefix + name: value for name, value in scores.items()}
+            found |= {self.task.prefix(split) + name: value for name, value in scores.items()}
         return found
+
+    def predictions(self, model: nn.Module) -> list[pa.Table]:
+        """Logits, prediction and label of every validation example; a table a split."""
+        return [
+            pa.table(
+                {
+                    "split": [split.name] * len(split),
+                    "index": split.rows,
+                    "logits": list(logits.reshape(len(split), -1).numpy()),
+                    "prediction": decide(logits),
+                    "label": split.labels,
+                }
+            )
+            for split, logits in zip(self.task.validation, self._logits(model), strict=True)
+        ]
+
+    def _logits(self, model: nn.Module) -> list[Tensor]:
+        return [predict(model, examples, self.token_budget, self.accelerator) for examples in self.validation]
 
 
 def decide(logits: Tensor) -> np.ndarray:

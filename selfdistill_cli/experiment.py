@@ -11,19 +11,17 @@ from typing import Any
 import hydra.utils
 import torch
 from accelerate import Accelerator
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.encoding import Examples, encode
 from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.device import make_accelerator
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.evaluation import Evaluator
 from selfdistill_cli.methods import Method, TrainingContext
-from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms, Terms
+from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.models import LoadedModel, load_model
+from selfdistill_cli.problem import encode_split, make_evaluator, make_terms, require_suitable
 from selfdistill_cli.record import cost_of, save_model, save_predictions, summarize
 from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import Split, TaskData, load_task
@@ -80,14 +78,17 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
     if "teacher" in cfg.method:
         teacher = teacher_folder(cfg, accelerator, train=lambda settings: run(settings, group))
     loaded = load_model(cfg.model, task, cfg.seed)
+    if cfg.runtime.gradient_checkpointing:
+        loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     fingerprints = {"data": task.fingerprint, "weights": loaded.fingerprint}
     identity = on_main(accelerator, lambda: directory.begin(cfg, fingerprints))
-    train = _encode(loaded, task.train, cfg.task.max_length)
-    validation = [_encode(loaded, split, cfg.task.max_length) for split in task.validation]
+    train = _encode(cfg, task, loaded, task.train)
+    validation = [_encode(cfg, task, loaded, split) for split in task.validation]
+    require_suitable(task, loaded.model, train)
 
-    terms: Terms = RegressionTerms(task.label_range) if task.kind == "regression" else ClassificationTerms()
-    evaluator = Evaluator(task, validation, terms, cfg.runtime.token_budget, accelerator)
-    method = _make_method(cfg, task, terms, teacher, accelerator)
+    terms = make_terms(task, loaded.model)
+    evaluator = make_evaluator(cfg, task, loaded, validation, terms, accelerator)
+    method = _make_method(cfg, task, train, loaded, terms, teacher, accelerator)
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
     torch.manual_seed(cfg.seed + RANK_STRIDE * accelerator.process_index)
 
@@ -103,6 +104,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
             model=loaded.model,
             method=method,
             examples=train,
+            keep_predictions=terms.choices,
             evaluate=evaluator.metrics,
             main_metric=task.metric,
             schedule=cfg.schedule,
@@ -115,10 +117,10 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
         outcome = loop.run()
         results = summarize(cfg, directory, task, train, loaded, outcome) | cost_of(teacher)
         results |= {"processes": accelerator.num_processes}
-        logits = evaluator.logits(loop.model)
+        predictions = evaluator.predictions(loop.model)
 
         def save() -> None:
-            save_predictions(directory.path / "predictions.parquet", task, logits)
+            save_predictions(directory.path / "predictions.parquet", predictions)
             save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
             recorder.flush()
             directory.finish(results)
@@ -142,7 +144,7 @@ def _recorder(
     return MetricsRecorder(directory.path / "metrics.jsonl", watchers)
 
 
-def _opening(cfg: DictConfig, task: TaskData, train: Examples, directory: RunDirectory) -> str:
+def _opening(cfg: DictConfig, task: TaskData, train: Any, directory: RunDirectory) -> str:
     cut = f", {train.truncated} cut to {cfg.task.max_length} tokens" if train.truncated else ""
     return (
         f"{cfg.method.name} on {task.name}: {cfg.model.name}, {len(task.train):,} training and "
@@ -166,16 +168,16 @@ def _task(cfg: DictConfig) -> TaskData:
     return _load_task(OmegaConf.to_yaml(cfg.task, resolve=True), str(cfg.paths.data), seed)
 
 
-_encoded: dict[tuple[str, int, int], tuple[Split, Examples]] = {}
+_encoded: dict[tuple[str, int], tuple[Split, Any]] = {}
 
 
-def _encode(loaded: LoadedModel, split: Split, max_length: int) -> Examples:
+def _encode(cfg: DictConfig, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
     """The split in tokens, kept for the next run of a sweep; a task that was loaded anew is encoded anew."""
-    key = (loaded.fingerprint, id(split), max_length)
+    key = (loaded.fingerprint, id(split))
     if key not in _encoded:
         if len(_encoded) >= 16:
             _encoded.clear()
-        examples = encode(loaded.tokenizer, split.texts, split.pairs, split.labels, max_length)
+        examples = encode_split(cfg.task, task, loaded.model, loaded.tokenizer, split)
         _encoded[key] = (split, examples)  # holding the split keeps its id its own
     return _encoded[key][1]
 
@@ -197,18 +199,21 @@ def _require_same_data(cfg: DictConfig, finished: dict[str, Any]) -> None:
 
 
 def _make_method(
-    cfg: DictConfig, task: TaskData, terms: Terms, teacher: Path | None, accelerator: Accelerator
+    cfg: DictConfig,
+    task: TaskData,
+    train: Any,
+    loaded: LoadedModel,
+    terms: Terms,
+    teacher: Path | None,
+    accelerator: Accelerator,
 ) -> Method:
     """The method object, with its teacher's logits on the training set if it has a teacher."""
-    logits = teacher_logits(cfg, task, teacher, accelerator) if teacher else None
+    logits = teacher_logits(cfg, task, loaded.tokenizer, teacher, accelerator) if teacher else None
     settings = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(settings, dict)
     of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}
-    context = TrainingContext(terms, torch.from_numpy(task.train.labels), cfg.schedule.batch_size, logits)
-    try:
-        method: Method = hydra.utils.instantiate(of_the_object, context=context)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):  # a plugin's own check of its settings
-            raise error.__cause__ from None
-        raise
+    context = TrainingContext(terms, torch.from_numpy(train.labels), cfg.schedule.batch_size, logits)
+    # In two steps, since Hydra would make a configuration of the context, and another error of a plugin's UserError.
+    make_method = hydra.utils.instantiate(of_the_object, _partial_=True)
+    method: Method = make_method(context=context)
     return method

@@ -75,7 +75,7 @@ def gold_discrimination(logits: Tensor, labels: Tensor) -> Tensor:
 
     logits [n, C], labels [n] -> [n].
     """
-    return 2 * torch.sigmoid(-cross_entropy(logits, labels))
+    return likelihood_discrimination(cross_entropy(logits, labels))
 
 
 def margin_discrimination(logits: Tensor) -> Tensor:
@@ -160,3 +160,53 @@ def weight_entropy(weights: Tensor) -> float:
 def effective_sample_size(weights: Tensor) -> float:
     """(Σw)² / Σw²: N when all weights are equal, 1 when one example has everything. weights [N]."""
     return float(weights.sum().square() / weights.square().sum())
+
+
+# --- generation: vocabulary maps (DynSDPB's VMM) and truncated teachers ---------------------------
+
+
+def map_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
+    """τ_i² · KL( m_i^T ‖ m_i ) between vocabulary maps, which are distributions already, made at τ_i.
+
+    teacher [n, V] (no gradient), student [n, V], tau [n] or a number -> [n], ≥ 0.
+    """
+    scale = torch.as_tensor(tau, dtype=_wide(student).dtype, device=student.device)
+    # A map underflows to 0 where no token gives the entry any probability: bounded, so that no gradient is infinite.
+    smallest = torch.finfo(_wide(student).dtype).tiny
+    p, q = _wide(teacher).detach(), _wide(student).clamp_min(smallest)
+    return scale.square() * (torch.special.xlogy(p, p) - p * q.log()).sum(-1).clamp_min(0)
+
+
+def map_uncertainty(maps: Tensor) -> Tensor:
+    """u_i = H(m_i(1)) / log V, in [0, 1]. maps [n, V] -> [n]."""
+    entropy = -torch.special.xlogy(maps, maps).sum(-1)
+    return (entropy / math.log(maps.shape[-1])).clamp(0, 1)
+
+
+def likelihood_discrimination(nll: Tensor) -> Tensor:
+    """d_i = 2 · sigmoid(−NLL_i), in (0, 1], from negative log-likelihoods in nats. [n] -> [n]."""
+    return 2 * torch.sigmoid(-nll)
+
+
+def top_log_probabilities(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest log-probabilities of each row and their entries. logits [t, V] -> [t, k], int64 [t, k]."""
+    top = F.log_softmax(_wide(logits), dim=-1).topk(min(k, logits.shape[-1]), dim=-1)
+    return top.values, top.indices
+
+
+def bucketed_kl(teacher: Tensor, entries: Tensor, student: Tensor, tau: float) -> Tensor:
+    """τ² · KL over k named entries and one bucket for the rest, both sides' distributions of k + 1 tempered by τ.
+
+    With k = V this is `tempered_kl`. teacher: log-probabilities of the entries [t, k] (no gradient); entries [t, k];
+    student: logits [t, V] -> [t], ≥ 0.
+    """
+    student = _wide(student)
+    named = (student - student.logsumexp(-1, keepdim=True)).gather(-1, entries)
+    p = teacher.to(student.dtype).detach()
+    if entries.shape[-1] < student.shape[-1]:
+        outside = student.scatter(-1, entries, -torch.inf).logsumexp(-1, keepdim=True)
+        named = torch.cat([named, outside - student.logsumexp(-1, keepdim=True)], dim=-1)
+        # What the entries leave: log(1 − Σp), bounded below where rounding leaves nothing.
+        rest = (1 - p.exp().sum(-1, keepdim=True)).clamp_min(torch.finfo(p.dtype).eps)
+        p = torch.cat([p, rest.log()], dim=-1)
+    return tempered_kl(p, named, tau)

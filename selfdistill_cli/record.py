@@ -8,20 +8,18 @@ from typing import Any
 import pyarrow as pa
 from omegaconf import DictConfig
 from pyarrow import parquet
-from torch import Tensor
 
-from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.loop import Outcome
-from selfdistill_cli.evaluation import decide
 from selfdistill_cli.files import new_file, new_folder, read_json
 from selfdistill_cli.model_card import write_model_card
 from selfdistill_cli.models import LoadedModel
+from selfdistill_cli.models.lora import save_with_lora
 from selfdistill_cli.runs import RunDirectory, model_slug
 from selfdistill_cli.tasks import TaskData
 
 
 def summarize(
-    cfg: DictConfig, directory: RunDirectory, task: TaskData, train: Examples, loaded: LoadedModel, outcome: Outcome
+    cfg: DictConfig, directory: RunDirectory, task: TaskData, train: Any, loaded: LoadedModel, outcome: Outcome
 ) -> dict[str, Any]:
     progress = outcome.progress
     return {
@@ -44,6 +42,7 @@ def summarize(
         "train_examples": len(train),
         "truncated_examples": train.truncated,
         "parameters": loaded.model.num_parameters(),
+        "trained_parameters": loaded.model.num_parameters(only_trainable=True),
         "data": task.source,
         "synthetic": task.synthetic,
         "fingerprints": {"data": task.fingerprint, "weights": loaded.fingerprint},
@@ -58,21 +57,8 @@ def cost_of(teacher: Path | None) -> dict[str, Any]:
     return {"teacher": {name: made_by.get(name) for name in ("key", "examples_forwarded")}}
 
 
-def save_predictions(path: Path, task: TaskData, logits: list[Tensor]) -> None:
-    """predictions.parquet: split, index, logits, prediction and label of every validation example."""
-    tables = []
-    for split, values in zip(task.validation, logits, strict=True):
-        tables.append(
-            pa.table(
-                {
-                    "split": [split.name] * len(split),
-                    "index": split.rows,
-                    "logits": list(values.reshape(len(split), -1).numpy()),
-                    "prediction": decide(values),
-                    "label": split.labels,
-                }
-            )
-        )
+def save_predictions(path: Path, tables: list[pa.Table]) -> None:
+    """predictions.parquet: every validation example's split, index, prediction and label."""
     with new_file(path) as beside:
         parquet.write_table(pa.concat_tables(tables), beside)
 
@@ -80,6 +66,9 @@ def save_predictions(path: Path, task: TaskData, logits: list[Tensor]) -> None:
 def save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, results: dict[str, Any]) -> None:
     """model/: weights, tokenizer and model card, as `from_pretrained` reads them."""
     with new_folder(path) as folder:
-        model.save_pretrained(folder)
+        if cfg.model.lora.rank is None:
+            model.save_pretrained(folder)
+        else:
+            save_with_lora(model, cfg.model, folder)
         loaded.tokenizer.save_pretrained(folder)
         write_model_card(folder / "README.md", cfg, results)

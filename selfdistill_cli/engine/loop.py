@@ -14,15 +14,15 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from selfdistill_cli.checks import evaluation_steps
-from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.batching import EpochOrder
 from selfdistill_cli.engine.cadence import CheckpointCadence
 from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state, tensor_bytes
 from selfdistill_cli.engine.interruption import finishing_steps
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
-from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.engine.prediction import Examples, predict
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.step import StepResult, TrainingMethod, backward_step
+from selfdistill_cli.engine.weights import load_trained_weights, trained_weights
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.fault_injection import passing
 
@@ -73,6 +73,7 @@ class TrainingLoop:
         model: nn.Module,
         method: TrainingMethod,
         examples: Examples,
+        keep_predictions: Callable[[Any], Any],
         evaluate: Callable[[nn.Module], dict[str, float]],
         main_metric: str,
         schedule: DictConfig,
@@ -87,6 +88,7 @@ class TrainingLoop:
         self.model = accelerator.prepare_model(model, evaluation_mode=True)
         self.method = method
         self.examples = examples
+        self.keep_predictions = keep_predictions
         self.evaluate = evaluate
         self.main_metric = main_metric
         self.schedule = schedule
@@ -101,7 +103,7 @@ class TrainingLoop:
         self.lr_scheduler = make_lr_scheduler(self.optimizer.optimizer, schedule, self.total_steps)
         self.progress = Progress()
         self.cadence = CheckpointCadence(
-            runtime.checkpoint_every, self.order.steps_per_epoch, 4 * tensor_bytes(model.state_dict())
+            runtime.checkpoint_every, self.order.steps_per_epoch, 4 * tensor_bytes(trained_weights(model))
         )
         self._began = time.monotonic()  # when the run would have begun if it had never been interrupted
         self._best_weights: dict[str, Tensor] | None = None  # on the CPU; part of every checkpoint
@@ -158,12 +160,12 @@ class TrainingLoop:
         grad_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
         if self.runtime.precision != "fp16":  # whose gradient scaler skips such steps by itself
             self._require_finite("gradient norm", grad_norm)
+        self.method.after_backward(plan, result.logits)
         lr = float(self.lr_scheduler.get_last_lr()[0])
         self.optimizer.step()
         passing("update")
         self.lr_scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.method.after_step(plan, result.logits)
         self.progress.step += 1
         self.progress.examples_forwarded += len(plan.examples)
         seconds = time.perf_counter() - began
@@ -199,8 +201,10 @@ class TrainingLoop:
                 "schedule.max_grad_norm=1, or runtime.precision=fp32. Nothing was saved as finished."
             )
 
-    def _predict_training_set(self) -> Tensor:
-        return predict(self.model, self.examples, self.runtime.token_budget, self.accelerator)
+    def _predict_training_set(self) -> Any:
+        return predict(
+            self.model, self.examples, self.runtime.token_budget, self.accelerator, keep=self.keep_predictions
+        )
 
     def _evaluate(self) -> None:
         metrics = self.evaluate(self.model)
@@ -221,10 +225,10 @@ class TrainingLoop:
 
     def _choose_weights(self) -> None:
         if self._best_weights is not None and self.progress.best_step != self.progress.step:
-            self.accelerator.unwrap_model(self.model).load_state_dict(self._best_weights)
+            load_trained_weights(self.accelerator.unwrap_model(self.model), self._best_weights)
 
     def _weights(self) -> dict[str, Tensor]:
-        return self.accelerator.unwrap_model(self.model).state_dict()
+        return trained_weights(self.accelerator.unwrap_model(self.model))
 
     # --- continuation ---------------------------------------------------------------------------
 
@@ -266,7 +270,7 @@ class TrainingLoop:
                 f"This run was begun by {processes} process(es) and cannot go on with {self.accelerator.num_processes}: "
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        load_trained_weights(self.accelerator.unwrap_model(self.model), state["model"])
         self._best_weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])

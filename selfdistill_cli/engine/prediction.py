@@ -1,32 +1,54 @@
-"""Forward passes: logits of a micro-batch, and of a whole split without dropout."""
+"""What a model predicts for a whole split, without dropout."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.batching import budget_batches
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.fault_injection import passing
+from selfdistill_cli.token_rows import join
 
 
-def forward(model: nn.Module, examples: Examples, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Logits of these examples: [m, C], or [m] if the model has a single output (regression)."""
-    inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in examples.collate(rows).items()}
-    logits: Tensor = model(**inputs).logits
-    return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
+class Examples(Protocol):
+    """Encoded examples, and how a model makes predictions of them."""
+
+    def __len__(self) -> int: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example that a forward pass takes [N]."""
+        ...
+
+    def forward(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> Any:
+        """Predictions of these examples: logits [m, C], outputs [m], or `TokenRows`."""
+        ...
+
+
+def on_cpu(logits: Tensor) -> Tensor:
+    """Logits as they are kept: float32, on the CPU."""
+    return logits.float().cpu()
 
 
 @torch.no_grad()
-def predict(model: nn.Module, examples: Examples, token_budget: int, accelerator: Accelerator) -> Tensor:
-    """Logits of all examples, dropout off, in their order: float32 [N, C] or [N], on the CPU.
+def predict(
+    model: nn.Module,
+    examples: Examples,
+    token_budget: int,
+    accelerator: Accelerator,
+    keep: Callable[[Any], Any] = on_cpu,
+) -> Any:
+    """Predictions of all examples in their order, dropout off: float32 logits [N, C] or outputs [N] on the CPU.
 
-    Several processes share the work; each gets all logits, and no example counts twice.
+    `keep` makes something else of each batch's predictions: a tensor of m rows, or `TokenRows` of m examples.
+    Several processes share the work; each gets everything, and no example counts twice.
     """
     was_training = model.training
     model.eval()
@@ -35,10 +57,12 @@ def predict(model: nn.Module, examples: Examples, token_budget: int, accelerator
     own = []
     for rows in parts[accelerator.process_index :: accelerator.num_processes]:
         passing("prediction")
-        own.append((rows, forward(model, examples, rows, accelerator.device).float().cpu()))
+        own.append((rows, keep(examples.forward(model, rows, accelerator.device))))
     model.train(was_training)
-    found = [part for process in gathered(own) for part in process]
-    logits = torch.empty((len(examples), *found[0][1].shape[1:]))
-    for rows, values in found:
-        logits[torch.from_numpy(rows)] = values
-    return logits
+    return in_order([part for process in gathered(own) for part in process])
+
+
+def in_order(parts: list[tuple[np.ndarray, Any]]) -> Any:
+    """Predictions of some examples, made in parts, in the order of the examples' numbers."""
+    numbers, pieces = zip(*parts, strict=True)
+    return join(pieces)[torch.from_numpy(np.argsort(np.concatenate(numbers)))]

@@ -11,11 +11,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.batching import micro_batches
-from selfdistill_cli.engine.prediction import forward
+from selfdistill_cli.engine.prediction import Examples, in_order, on_cpu
 from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_positions
 from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.token_rows import Predictions, join
 
 
 class TrainingMethod(Protocol):
@@ -28,8 +28,8 @@ class TrainingMethod(Protocol):
     @property
     def fresh_per_step(self) -> int: ...
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan: ...
-    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss: ...
-    def after_step(self, plan: StepPlan, logits: Tensor) -> None: ...
+    def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss: ...
+    def after_backward(self, plan: StepPlan, logits: Any) -> None: ...
     def after_epoch(self, epoch: int, predict: Any) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
@@ -44,8 +44,8 @@ class StepResult:
     """`loss/<name>`."""
     signals: dict[str, float]
     """`<name>/mean|min|max`."""
-    logits: Tensor
-    """Detached float32 on the CPU, in the order of the plan's examples."""
+    logits: Predictions
+    """Detached, in the order of the plan's examples; logits are float32 on the CPU."""
     examples: int
     tokens: int
     """Without padding."""
@@ -55,15 +55,17 @@ class StepResult:
 class _Share:
     """What one process did in a step: nothing, if there were fewer examples than processes."""
 
-    pieces: list[tuple[np.ndarray, Tensor]]
+    pieces: list[tuple[np.ndarray, Predictions]]
     """Positions and logits of its micro-batches."""
     losses: list[PerExampleLoss]
 
     @classmethod
-    def of(cls, parts: list[np.ndarray], kept: list[Tensor], losses: list[PerExampleLoss], travels: bool) -> _Share:
+    def of(
+        cls, parts: list[np.ndarray], kept: list[Predictions], losses: list[PerExampleLoss], travels: bool
+    ) -> _Share:
         """Detached; on the CPU if it travels to other processes, whose devices have other names."""
 
-        def plain(tensor: Tensor) -> Tensor:
+        def plain(tensor: Any) -> Any:
             return tensor.detach().cpu() if travels else tensor.detach()
 
         return cls(
@@ -98,9 +100,9 @@ def backward_step(
     parts = [own[part] for part in micro_batches(examples.lengths[rows[own]], token_budget)]
     device = accelerator.device
     losses: list[PerExampleLoss] = []
-    kept: list[Tensor] = []
+    kept: list[Predictions] = []
 
-    def backward(positions: np.ndarray, logits: Tensor, own_examples: int) -> None:
+    def backward(positions: np.ndarray, logits: Predictions, own_examples: int) -> None:
         batch = MicroBatch(
             plan=plan,
             positions=torch.from_numpy(positions).to(device),
@@ -112,7 +114,7 @@ def backward_step(
         losses.append(loss)
 
     for positions in parts:
-        logits = forward(model, examples, rows[positions], device)
+        logits = examples.forward(model, rows[positions], device)
         kept.append(logits if method.needs_whole_step else logits.detach())
         if not method.needs_whole_step:
             backward(positions, logits, len(positions))
@@ -128,7 +130,7 @@ def backward_step(
         loss=float(sum(loss.total.sum() for loss in everyones)),
         parts={f"loss/{name}": _total(everyones, name) for name in everyones[0].parts},
         signals=_spread(everyones),
-        logits=_in_order(shares, len(rows)),
+        logits=_whole(shares),
         examples=len(rows),
         tokens=int(examples.lengths[rows].sum()),
     )
@@ -139,22 +141,19 @@ def _first(loss: PerExampleLoss, count: int) -> PerExampleLoss:
     return PerExampleLoss(loss.total[:count], {name: part[:count] for name, part in loss.parts.items()}, loss.signals)
 
 
-def _with_others(parts: list[np.ndarray], kept: list[Tensor], device: torch.device) -> tuple[np.ndarray, Tensor]:
+def _with_others(parts: list[np.ndarray], kept: list[Any], device: torch.device) -> tuple[np.ndarray, Any]:
     """All positions of the step and their logits: first this process's, with a gradient, then the others'."""
     everyones = gathered([(part, logits.detach().cpu()) for part, logits in zip(parts, kept, strict=True)])
     mine = {int(part[0]) for part in parts}
     others = [piece for process in everyones for piece in process if int(piece[0][0]) not in mine]
     positions = np.concatenate([*parts, *(part for part, _ in others)])
-    return positions, torch.cat([*kept, *(logits.to(device) for _, logits in others)])
+    return positions, join([*kept, *(logits.to(device) for _, logits in others)])
 
 
-def _in_order(shares: list[_Share], size: int) -> Tensor:
-    """The logits of all processes in the order of the plan: float32, on the CPU."""
-    positions, pieces = zip(*(piece for share in shares for piece in share.pieces), strict=True)
-    found = torch.cat(pieces).float().cpu()
-    logits = torch.empty((size, *found.shape[1:]))
-    logits[torch.from_numpy(np.concatenate(positions))] = found
-    return logits
+def _whole(shares: list[_Share]) -> Predictions:
+    """The predictions of all processes in the order of the plan."""
+    predictions: Predictions = in_order([piece for share in shares for piece in share.pieces])
+    return on_cpu(predictions) if isinstance(predictions, Tensor) else predictions
 
 
 def _total(losses: list[PerExampleLoss], name: str) -> float:

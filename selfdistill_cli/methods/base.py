@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.token_rows import Predictions
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,18 @@ class TrainingContext:
     terms: Terms
     """The supervised and distillation terms of this kind of task."""
     labels: Tensor
-    """Gold labels of the training set [N]: class numbers, or floats in regression."""
+    """Gold labels of the training set [N]: class numbers, or floats in regression. Of a language model the numbers of
+    answer tokens; these themselves are in its predictions."""
     batch_size: int
     """`schedule.batch_size`: examples a step, before a method adds any."""
-    teacher_logits: Tensor | None = None
-    """The teacher's logits on the training set, [N, C] ([N] in regression), if the method has a `teacher`."""
+    teacher_logits: Any = None
+    """The teacher's logits on the training set, if the method has a `teacher`: [N, C], [N] in regression, of a language
+    model its top entries at each answer token."""
 
 
-Predict = Callable[[], Tensor]
-"""Gives the model's logits on the whole training set, dropout off: [N, C], or [N] in regression."""
+Predict = Callable[[], Any]
+"""Gives the model's logits on the whole training set, dropout off: [N, C], [N] in regression, of a language model its
+likeliest token at each place."""
 
 
 class Method:
@@ -57,12 +61,12 @@ class Method:
         """Choose the examples that this step forwards, given the fresh ones and the time in epochs."""
         return StepPlan(fresh, epoch)
 
-    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss:
-        """Turn logits [m, C] ([m] in regression) into per-example losses."""
+    def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
+        """Turn logits [m, C] ([m] in regression, values at answer tokens of a language model) into per-example losses."""
         raise NotImplementedError
 
-    def after_step(self, plan: StepPlan, logits: Tensor) -> None:
-        """See the logits of this step's forward pass: float32, on the CPU, in the order of `plan.examples`."""
+    def after_backward(self, plan: StepPlan, logits: Predictions) -> None:
+        """See the logits of this step's forward pass, before the weights change: in the order of `plan.examples`."""
 
     def after_epoch(self, epoch: int, predict: Predict) -> dict[str, float]:
         """Act when epoch number `epoch` (from 0) has ended; what is returned is logged."""

@@ -51,7 +51,7 @@ class DCS(KD):
         self.student_right = torch.zeros(size, dtype=torch.bool)
         self.teacher_right = torch.zeros(size, dtype=torch.bool)
 
-    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss:
+    def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         if batch.plan.epoch < self.warmup_epochs:
             ce = self.context.terms.hard(logits, batch.labels) / len(batch.plan.examples)
             return PerExampleLoss(ce, {"ce": ce, "kd": torch.zeros_like(ce)})
@@ -67,7 +67,7 @@ class DCS(KD):
             ones if self.weight_on == "ce" else weights,
         )
 
-    def after_step(self, plan: StepPlan, logits: Tensor) -> None:
+    def after_backward(self, plan: StepPlan, logits: Any) -> None:
         if self.update == "step" and plan.epoch >= self.warmup_epochs:
             self._reweight(torch.tensor(plan.examples), logits)
 
@@ -78,7 +78,7 @@ class DCS(KD):
             self._reweight(torch.arange(len(self.weights)), predict())
         return self._describe()
 
-    def _reweight(self, rows: Tensor, student: Tensor) -> None:
+    def _reweight(self, rows: Tensor, student: Any) -> None:
         """One boosting round over these training examples [k], given the student's logits of them."""
         terms, teacher, labels = self.context.terms, self.teacher_logits[rows], self.context.labels[rows]
         discordant = terms.discordant(teacher, student, self.discordance_quantile)

@@ -7,9 +7,9 @@ so they are chosen by name (see objectives.dynamic_temperature and dynamic_influ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from selfdistill_cli import objectives
@@ -27,6 +27,7 @@ class DynSDPB(StaticSD):
         tau: float,
         alpha: float,
         overlap: str,
+        match: str,
         start_epoch: float,
         tau_rule: str,
         alpha_rule: str,
@@ -34,43 +35,55 @@ class DynSDPB(StaticSD):
         granularity: str,
         discrimination: str,
     ) -> None:
-        super().__init__(context, tau, alpha, overlap, start_epoch)
+        super().__init__(context, tau, alpha, overlap, match, start_epoch)
         self.tau_rule = tau_rule
         self.alpha_rule = alpha_rule
         self.signal = signal
         self.granularity = granularity
         self.discrimination = discrimination
-        self._previous_signals: tuple[Tensor, Tensor] | None = None
+        self._batch_signals: tuple[Tensor, Tensor] | None = None
 
     @property
     def needs_whole_step(self) -> bool:
         # u and d of this step's predictions, averaged over the batch: every loss waits for all logits.
-        return self.signal == "current" and self.granularity == "batch"
+        return super().needs_whole_step or (self.signal == "current" and self._one_for_all)
 
-    def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan:
-        plan = super().plan(fresh, epoch)
-        if self.signal == "previous" and self._teacher is not None:
-            self._previous_signals = self._signals(self._teacher, self.context.labels[list(plan.previous)])
-        return plan
+    @property
+    def _one_for_all(self) -> bool:
+        """Whether u and d are averaged over the batch."""
+        return self.granularity == "batch" or self.overlap == "none"
 
-    def dynamics(self, rows: Tensor, student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def dynamics(self, teacher: Any, student: Any, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         if self.signal == "current":
             u, d = self._signals(student, labels)
+        elif self._one_for_all:
+            u, d = self._previous_batch_signals(student.device)
         else:
-            assert self._previous_signals is not None
-            u, d = (signal[rows].to(student.device) for signal in self._previous_signals)
+            u, d = self._signals(teacher, labels)
+        if self._one_for_all:
+            u, d = u[:1].expand(len(teacher)), d[:1].expand(len(teacher))
         tau = objectives.dynamic_temperature(self.tau_rule, self.tau, u, d)
         alpha = objectives.dynamic_influence(self.alpha_rule, self.alpha, u, d)
         return tau, alpha, {"uncertainty": u, "discrimination": d}
 
-    def _signals(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _previous_batch_signals(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Those of the whole previous batch, read off once a step."""
+        if self._batch_signals is None:
+            labels = self.context.labels[self._previous].to(device)
+            self._batch_signals = self._signals(self._teacher.to(device), labels)
+        return self._batch_signals
+
+    def _signals(self, logits: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
         """u and d of these predictions [k], or of their batch's mean, repeated [k]."""
-        u = self.context.terms.uncertainty(logits, labels)
-        d = self.context.terms.discrimination(logits, labels, self.discrimination)
-        if self.granularity == "batch":
+        u, d = self.context.terms.signals(logits, labels, self.discrimination)
+        if self._one_for_all:
             u, d = u.mean().expand_as(u), d.mean().expand_as(d)
         return u, d
 
+    def after_backward(self, plan: StepPlan, logits: Any) -> None:
+        super().after_backward(plan, logits)
+        self._batch_signals = None
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._previous_signals = None  # made again by the next plan
+        self._batch_signals = None

@@ -5,6 +5,8 @@ L = mean_i [ α · CE(z_i, y_i) + (1 − α) · τ² · KL( p(z_i^T; τ) ‖ p(z
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -23,12 +25,13 @@ class KD(Method):
         self.alpha = alpha
         self.teacher_logits = context.teacher_logits
 
-    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss:
+    def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         terms, n = self.context.terms, len(batch.plan.examples)
         teacher = self.teacher_logits[batch.examples.cpu()].to(logits.device)
         ce_weight, kd_weight = self.example_weights(batch)
-        ce = ce_weight * self.alpha * terms.hard(logits, batch.labels) / n
-        kd = kd_weight * (1 - self.alpha) * terms.teach(teacher, logits, self.tau) / n
+        hard, soft = terms.hard_and_teach(logits, batch.labels, teacher, self.tau)
+        ce = ce_weight * self.alpha * hard / n
+        kd = kd_weight * (1 - self.alpha) * soft / n
         return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd})
 
     def example_weights(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,8 @@
     L = mean_{i ∈ B_{t−1} ∪ B_t} CE(z_i, y_i)  +  α · mean_{i ∈ B_{t−1}} τ² · KL( p(z_i^prev; τ) ‖ p(z_i; τ) )
 
 A step forwards the fresh examples and again those of the step before. What these got when they were
-fresh, one optimizer step ago, is the teacher.
+fresh, one optimizer step ago, is the teacher. In generation an example's distribution is its vocabulary map m_i (VMM,
+arXiv 2411.16991), and with `overlap=none` nothing is forwarded twice: τ² · KL(mean m^prev(τ) ‖ mean m(τ)).
 """
 
 from __future__ import annotations
@@ -21,20 +22,27 @@ from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
 class StaticSD(Method):
     """Distil each example's logits of one step ago into the model of now."""
 
-    forwards_per_example = 2
-
-    def __init__(self, context: TrainingContext, tau: float, alpha: float, overlap: str, start_epoch: float) -> None:
+    def __init__(
+        self, context: TrainingContext, tau: float, alpha: float, overlap: str, match: str, start_epoch: float
+    ) -> None:
         super().__init__(context)
         self.tau = tau
         self.alpha = alpha
         self.overlap = overlap
+        self.match = match
         self.start_epoch = start_epoch
+        self.forwards_per_example = 1 if overlap == "none" else 2
         self._previous: list[int] = []
-        self._teacher: Tensor | None = None  # logits of `_previous`, in its order
+        self._teacher: Any = None  # predictions of `_previous`, in its order
+
+    @property
+    def needs_whole_step(self) -> bool:
+        # With no example in common, batches are compared as wholes: the map of this one is known at its end.
+        return self.overlap == "none"
 
     @property
     def previous_per_step(self) -> int:
-        """How many examples of the step before a step takes, at most.
+        """How many examples of the step before are kept, at most.
 
         `half`: the batch size counts both parts; of an odd one the fresh part gets the extra example, so
         one of the fresh examples finds no room in the next step.
@@ -46,37 +54,45 @@ class StaticSD(Method):
         return self.context.batch_size - self.previous_per_step if self.overlap == "half" else self.context.batch_size
 
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan:
-        return StepPlan(fresh, epoch, previous=tuple(self._previous))
+        return StepPlan(fresh, epoch, previous=() if self.overlap == "none" else tuple(self._previous))
 
-    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss:
-        plan = batch.plan
-        ce = self.context.terms.hard(logits, batch.labels) / len(plan.examples)
+    def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
+        plan, terms = batch.plan, self.context.terms
         again = batch.positions >= len(plan.fresh)
-        if plan.epoch < self.start_epoch or not again.any():
+        compares = self._teacher is not None if self.overlap == "none" else bool(again.any())
+        if plan.epoch < self.start_epoch or not compares:
+            ce = terms.hard(logits, batch.labels) / len(plan.examples)
             return PerExampleLoss(ce, {"ce": ce, "kd": torch.zeros_like(ce)})
-        assert self._teacher is not None
-        rows = batch.positions[again].cpu() - len(plan.fresh)
-        student, teacher = logits[again], self._teacher[rows].to(logits.device)
-        tau, alpha, signals = self.dynamics(rows, student.detach(), batch.labels[again])
-        distilled = alpha * self.context.terms.soft(teacher, student, tau) / len(plan.previous)
-        kd = torch.zeros_like(ce).index_put((again,), distilled)
+        if self.overlap == "none":
+            teacher = self._teacher.to(logits.device)
+            tau, alpha, signals = self.dynamics(teacher, logits.detach(), batch.labels)
+            hard, kd = terms.hard_and_batch_soft(logits, batch.labels, teacher, tau[0])
+            kd = alpha[0] * kd
+        else:
+            rows = batch.positions[again].cpu() - len(plan.fresh)
+            teacher = self._teacher[rows].to(logits.device)
+            tau, alpha, signals = self.dynamics(teacher, logits[again].detach(), batch.labels[again])
+            hard, soft = terms.hard_and_soft(logits, batch.labels, again, teacher, tau, self.match)
+            kd = torch.zeros_like(hard).index_put((again,), alpha * soft / len(plan.previous))
+        ce = hard / len(plan.examples)
         return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd}, {"tau": tau, "alpha": alpha, **signals})
 
-    def dynamics(self, rows: Tensor, student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """τ_i and α_i of previous examples `rows` [k], and the signals that they follow, to be logged.
+    def dynamics(self, teacher: Any, student: Any, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """τ_i and α_i of the k previous examples, and the signals that they follow, to be logged [k] each.
 
-        `student` [k, C] are this step's logits of the same examples, `labels` [k] their gold labels.
+        `teacher` and `student` are the previous and this step's predictions of them, `labels` [k] their gold labels.
+        With `overlap=none` those of the whole batches, and τ and α are the same for all.
         """
-        ones = torch.ones(len(rows), device=student.device)
+        ones = torch.ones(len(teacher), device=student.device)
         return self.tau * ones, self.alpha * ones, {}
 
-    def after_step(self, plan: StepPlan, logits: Tensor) -> None:
+    def after_backward(self, plan: StepPlan, logits: Any) -> None:
         self._previous = list(plan.fresh[: self.previous_per_step])
-        self._teacher = logits[: len(self._previous)].clone()
+        self._teacher = self.context.terms.remembered(logits[: len(self._previous)])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"previous": self._previous, "teacher": self._teacher}
+        return {"previous": self._previous, "teacher": self.context.terms.to_state(self._teacher)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._previous = list(state["previous"])
-        self._teacher = state["teacher"]
+        self._teacher = self.context.terms.from_state(state["teacher"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -10,38 +10,102 @@ from selfdistill_cli import objectives
 
 
 class Terms(Protocol):
-    """Losses and signals, one value an example. Logits are [n, C]; in regression, predictions [n]."""
+    """Losses and signals, one value an example.
 
-    def hard(self, logits: Tensor, labels: Tensor) -> Tensor:
+    Predictions are logits [n, C], outputs [n] in regression, or a language model's values at answer tokens.
+    """
+
+    def hard(self, logits: Any, labels: Tensor) -> Tensor:
         """The supervised loss [n]."""
         ...
 
-    def soft(self, teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
-        """The distillation term of static_sd and dynsdpb at temperature τ_i, τ_i² included [n]."""
+    def hard_and_soft(
+        self, student: Any, labels: Tensor, again: Tensor, teacher: Any, tau: Tensor, match: str
+    ) -> tuple[Tensor, Tensor]:
+        """`hard` of all n, and static_sd's and dynsdpb's term, τ_i² included, of the k examples `again` (bool [n]).
+
+        teacher: the previous predictions of these k; tau [k]; `match` is `vmm` or `token` (language models).
+        """
         ...
 
-    def teach(self, teacher: Tensor, student: Tensor, tau: float) -> Tensor:
-        """The distillation term of kd and dcs [n]."""
+    def hard_and_batch_soft(self, student: Any, labels: Tensor, teacher: Any, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """`hard`, and each example's share of the term between two batches without common examples [n]."""
         ...
 
-    def uncertainty(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """u_i in [0, 1] [n]."""
+    def hard_and_teach(self, student: Any, labels: Tensor, teacher: Any, tau: float) -> tuple[Tensor, Tensor]:
+        """`hard`, and the distillation term of kd and dcs [n] each."""
         ...
 
-    def discrimination(self, logits: Tensor, labels: Tensor, form: str) -> Tensor:
-        """d_i in [0, 1] [n]; `form` is `gold` or `margin`."""
+    def signals(self, logits: Any, labels: Tensor, form: str) -> tuple[Tensor, Tensor]:
+        """u_i and d_i, in [0, 1] [n] each; `form` of d_i is `gold` or `margin`."""
         ...
 
-    def discordant(self, teacher: Tensor, student: Tensor, quantile: float) -> Tensor:
+    def remembered(self, logits: Any) -> Any:
+        """Predictions in a form that outlives the update of the weights."""
+        ...
+
+    def to_state(self, logits: Any) -> Any:
+        """Remembered predictions (or None) for a checkpoint."""
+        ...
+
+    def from_state(self, state: Any) -> Any:
+        """Take back what `to_state` gave."""
+        ...
+
+    def choices(self, logits: Any) -> Any:
+        """What `discordant` and `right` need of predictions, on the CPU."""
+        ...
+
+    def discordant(self, teacher: Any, student: Any, quantile: float) -> Tensor:
         """On which examples student and teacher disagree, bool [n]."""
         ...
 
-    def right(self, logits: Tensor, other: Tensor, labels: Tensor) -> Tensor:
+    def right(self, logits: Any, other: Any, labels: Tensor) -> Tensor:
         """Where `logits` had it right (in regression: came closer than `other`), bool [n]."""
         ...
 
 
-class ClassificationTerms:
+class LogitTerms:
+    """What classification and regression share: predictions are tensors of one row an example."""
+
+    def hard(self, logits: Tensor, labels: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def soft(self, teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
+        """The distillation term of static_sd and dynsdpb at τ_i, τ_i² included [n]."""
+        raise NotImplementedError
+
+    def teach(self, teacher: Tensor, student: Tensor, tau: float) -> Tensor:
+        """The distillation term of kd and dcs [n]."""
+        raise NotImplementedError
+
+    def hard_and_soft(
+        self, student: Tensor, labels: Tensor, again: Tensor, teacher: Tensor, tau: Tensor, match: str
+    ) -> tuple[Tensor, Tensor]:
+        return self.hard(student, labels), self.soft(teacher, student[again], tau)
+
+    def hard_and_batch_soft(
+        self, student: Tensor, labels: Tensor, teacher: Tensor, tau: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        raise ValueError("without common examples only language models can be compared: checks.check refuses it")
+
+    def hard_and_teach(self, student: Tensor, labels: Tensor, teacher: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+        return self.hard(student, labels), self.teach(teacher, student, tau)
+
+    def remembered(self, logits: Tensor) -> Tensor:
+        return logits.clone()
+
+    def to_state(self, logits: Tensor | None) -> Tensor | None:
+        return logits
+
+    def from_state(self, state: Tensor | None) -> Tensor | None:
+        return state
+
+    def choices(self, logits: Tensor) -> Tensor:
+        return logits.float().cpu()
+
+
+class ClassificationTerms(LogitTerms):
     """Cross-entropy, tempered KL, entropy and likelihood of the class distribution."""
 
     def hard(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -53,13 +117,11 @@ class ClassificationTerms:
     def teach(self, teacher: Tensor, student: Tensor, tau: float) -> Tensor:
         return objectives.tempered_kl(teacher, student, tau)
 
-    def uncertainty(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return objectives.uncertainty(logits)
-
-    def discrimination(self, logits: Tensor, labels: Tensor, form: str) -> Tensor:
+    def signals(self, logits: Tensor, labels: Tensor, form: str) -> tuple[Tensor, Tensor]:
+        u = objectives.uncertainty(logits)
         if form == "margin":
-            return objectives.margin_discrimination(logits)
-        return objectives.gold_discrimination(logits, labels)
+            return u, objectives.margin_discrimination(logits)
+        return u, objectives.gold_discrimination(logits, labels)
 
     def discordant(self, teacher: Tensor, student: Tensor, quantile: float) -> Tensor:
         return objectives.discordance(teacher, student)
@@ -68,7 +130,7 @@ class ClassificationTerms:
         return logits.argmax(-1) == labels
 
 
-class RegressionTerms:
+class RegressionTerms(LogitTerms):
     """Squared errors; the prediction stands for the mean of a Gaussian."""
 
     def __init__(self, label_range: float) -> None:
@@ -84,12 +146,10 @@ class RegressionTerms:
     def teach(self, teacher: Tensor, student: Tensor, tau: float) -> Tensor:
         return objectives.squared_error(student, teacher.detach())
 
-    def uncertainty(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return objectives.regression_uncertainty(logits, labels, self.label_range)
-
-    def discrimination(self, logits: Tensor, labels: Tensor, form: str) -> Tensor:
+    def signals(self, logits: Tensor, labels: Tensor, form: str) -> tuple[Tensor, Tensor]:
         # `margin` needs class probabilities; checks.check has refused it for regression.
-        return 1 - self.uncertainty(logits, labels)
+        u = objectives.regression_uncertainty(logits, labels, self.label_range)
+        return u, 1 - u
 
     def discordant(self, teacher: Tensor, student: Tensor, quantile: float) -> Tensor:
         return objectives.regression_discordance(teacher, student, quantile)

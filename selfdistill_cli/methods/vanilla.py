@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
 from selfdistill_cli.methods.base import Method
 from selfdistill_cli.step_data import MicroBatch, PerExampleLoss
@@ -11,6 +11,6 @@ from selfdistill_cli.step_data import MicroBatch, PerExampleLoss
 class Vanilla(Method):
     """The supervised loss alone."""
 
-    def loss(self, logits: Tensor, batch: MicroBatch) -> PerExampleLoss:
+    def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         ce = self.context.terms.hard(logits, batch.labels) / len(batch.plan.examples)
         return PerExampleLoss(ce, {"ce": ce})

@@ -5,7 +5,6 @@ load_task(cfg.task, data_dir, seed)  # rte: 2,490 training pairs, 277 validation
 
 from __future__ import annotations
 
-import string
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +15,14 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.tasks.labels import LabelCodec, infer_kind
 from selfdistill_cli.tasks.sampling import hold_out_rows, subset_rows
 from selfdistill_cli.tasks.sources import RawSplit, read_splits
+from selfdistill_cli.tasks.templates import lists, render, values
 
-DEFAULT_METRICS = {"classification": ["accuracy", "macro_f1"], "regression": ["pearson", "spearman"]}
+DEFAULT_METRICS = {
+    "classification": ["accuracy", "macro_f1"],
+    "regression": ["pearson", "spearman"],
+    "generation": ["exact_match"],
+    "multiple_choice": ["accuracy"],
+}
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,20 @@ class Split:
 
     name: str
     texts: list[str]
+    """In generation and multiple choice, the prompts."""
     pairs: list[str] | None
     labels: np.ndarray
-    """Class numbers (int64), or floats (float32) in regression."""
+    """Class numbers (int64), numbers of the right choice, floats (float32) in regression; zeros in generation."""
     rows: np.ndarray
     """Row numbers in the source."""
     groups: list[str] | None = None
     """Which examples are scored together, for metrics over groups."""
+    answers: list[str] | None = None
+    """What is learned after the prompt (generation, multiple choice)."""
+    references: list[list[str]] | None = None
+    """Acceptable answers (generation)."""
+    choices: list[list[str]] | None = None
+    """All answers to choose from (multiple choice)."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -42,11 +54,18 @@ class Split:
         return replace(
             self,
             texts=[self.texts[i] for i in rows],
-            pairs=None if self.pairs is None else [self.pairs[i] for i in rows],
+            pairs=_taken(self.pairs, rows),
             labels=self.labels[rows],
             rows=self.rows[rows],
-            groups=None if self.groups is None else [self.groups[i] for i in rows],
+            groups=_taken(self.groups, rows),
+            answers=_taken(self.answers, rows),
+            references=_taken(self.references, rows),
+            choices=_taken(self.choices, rows),
         )
+
+
+def _taken(column: list[Any] | None, rows: np.ndarray) -> list[Any] | None:
+    return None if column is None else [column[i] for i in rows]
 
 
 @dataclass(frozen=True)
@@ -55,9 +74,9 @@ class TaskData:
 
     name: str
     kind: str
-    """`classification` or `regression`."""
+    """`classification`, `regression`, `generation` or `multiple_choice`."""
     label_names: list[str]
-    """Class names by number; empty in regression."""
+    """Class names by number; of a classification only."""
     train: Split
     validation: list[Split]
     """The first one selects the best model."""
@@ -69,6 +88,15 @@ class TaskData:
     fingerprint: str
     """Changes when the data does."""
     synthetic: bool
+
+    @property
+    def is_language_modeling(self) -> bool:
+        """Whether a language model learns answers to prompts, and not a head labels."""
+        return self.kind in ("generation", "multiple_choice")
+
+    def prefix(self, split: Split) -> str:
+        """Before the names of a split's metrics: nothing for the one that selects the best model."""
+        return "" if split is self.validation[0] else f"{split.name}/"
 
     @property
     def label_range(self) -> float:
@@ -84,18 +112,26 @@ def load_task(task: DictConfig, data_dir: str, seed: int) -> TaskData:
     """
     source = read_splits(task, data_dir)
     kind = task.kind or infer_kind([row for split in source.splits for row in split.column(task.label)])
-    codec = LabelCodec.for_task(task, kind, source.splits)
-    train, *validation = (_make_split(task, raw, codec) for raw in source.splits)
+    names: list[str] = []
+    if kind in ("generation", "multiple_choice"):
+        make = _prompted_split if kind == "generation" else _choice_split
+        train, *validation = (make(task, raw) for raw in source.splits)
+    else:
+        codec = LabelCodec.for_task(task, kind, source.splits)
+        names = codec.names
+        train, *validation = (_labelled_split(task, raw, codec) for raw in source.splits)
     if not validation:
         kept, held_out = hold_out_rows(train.labels, kind)
         train, validation = train.take(kept), [replace(train.take(held_out), name="validation")]
     if task.train_examples is not None:
         train = train.take(subset_rows(train.labels, kind, task.train_examples, seed))
+    if task.validation_examples is not None:
+        validation = [split.take(np.arange(min(len(split), task.validation_examples))) for split in validation]
     metrics = list(task.metrics or DEFAULT_METRICS[kind])
     return TaskData(
         name=task.name,
         kind=kind,
-        label_names=codec.names,
+        label_names=names,
         train=train,
         validation=validation,
         metrics=metrics,
@@ -106,36 +142,41 @@ def load_task(task: DictConfig, data_dir: str, seed: int) -> TaskData:
     )
 
 
-def _make_split(task: DictConfig, raw: RawSplit, codec: LabelCodec) -> Split:
-    if len(raw) == 0:
-        raise UserError(f"{raw.origin} holds no examples.")
-    return Split(
-        name=raw.name,
-        texts=_render(task.text, raw),
-        pairs=_render(task.text_pair, raw) if task.text_pair else None,
+def _labelled_split(task: DictConfig, raw: RawSplit, codec: LabelCodec) -> Split:
+    return replace(
+        _texts_only(task, raw),
+        pairs=render(task.text_pair, raw) if task.text_pair else None,
         labels=codec.encode(raw.column(task.label), raw.origin),
-        rows=np.arange(len(raw)),
-        groups=_render(task.group, raw) if task.group else None,
+        groups=render(task.group, raw) if task.group else None,
     )
 
 
-def template_columns(template: str) -> list[str]:
-    """The columns that a text setting reads: itself, or the fields of a template like "{word}: {text}"."""
-    if "{" not in template:
-        return [template]
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name]
+def _prompted_split(task: DictConfig, raw: RawSplit) -> Split:
+    answers = render(task.answer, raw)
+    for row, answer in enumerate(answers):
+        if not answer.strip():
+            raise UserError(f"{raw.origin}, row {row}: the answer is empty, so there is nothing to learn from it.")
+    references = lists(task.references, raw) if task.references else [[answer] for answer in answers]
+    return replace(_texts_only(task, raw), answers=answers, references=references)
 
 
-def _render(template: str, raw: RawSplit) -> list[str]:
-    """The text of every row: a column, or a template filled in."""
-    names = template_columns(template)
-    columns = [[_text(value, row, name, raw) for row, value in enumerate(raw.column(name))] for name in names]
-    if "{" not in template:
-        return columns[0]
-    return [template.format(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+def _choice_split(task: DictConfig, raw: RawSplit) -> Split:
+    choices = lists(task.choices, raw)
+    labels = np.empty(len(raw), dtype=np.int64)
+    for row, (value, offered) in enumerate(zip(values(task.label, raw), choices, strict=True)):
+        if str(value) not in map(str, range(len(offered))):
+            raise UserError(f"{raw.origin}, row {row}: label {value!r} is no number of its {len(offered)} choices.")
+        if not all(choice.strip() for choice in offered):
+            raise UserError(f"{raw.origin}, row {row}: one of its choices is empty.")
+        labels[row] = int(value)
+    # A space as between the words of one text; the choices of a data set seldom begin with one.
+    choices = [[f" {choice.strip()}" for choice in offered] for offered in choices]
+    answers = [offered[label] for offered, label in zip(choices, labels, strict=True)]
+    return replace(_texts_only(task, raw), labels=labels, answers=answers, choices=choices)
 
 
-def _text(value: Any, row: int, column: str, raw: RawSplit) -> str:
-    if value is None:
-        raise UserError(f"{raw.origin}, row {row}: column '{column}' is empty.")
-    return value if isinstance(value, str) else str(value)
+def _texts_only(task: DictConfig, raw: RawSplit) -> Split:
+    if len(raw) == 0:
+        raise UserError(f"{raw.origin} holds no examples.")
+    zeros = np.zeros(len(raw), dtype=np.int64)
+    return Split(raw.name, render(task.text, raw), None, labels=zeros, rows=np.arange(len(raw)))

@@ -15,7 +15,7 @@ def stratified_rows(labels: np.ndarray, kind: str, size: int, rng: np.random.Gen
 
     Shares are rounded by largest remainder. Returns row numbers in ascending order.
     """
-    strata = labels if kind == "classification" else np.argsort(np.argsort(labels, kind="stable")) * 10 // len(labels)
+    strata = labels if kind != "regression" else np.argsort(np.argsort(labels, kind="stable")) * 10 // len(labels)
     values, counts = np.unique(strata, return_counts=True)
     exact = counts * size / len(labels)
     quota = np.floor(exact).astype(int)

@@ -186,3 +186,43 @@ def synth_similarity(size: int, seed: int) -> dict[str, list[Any]]:
         rows["sentence2"].append(second.premise(rng))
         rows["label"].append(round(sum(weights[name] * same[name] for name in weights), 3))
     return rows
+
+
+ITEMS = [thing for things in ("fruit", "clothing") for thing in THINGS[things]] + ["books", "coins"]
+GAINS = ("{other} gives {person} {n} more.", "{person} buys {n} more.", "{person} finds {n} {item}.")
+LOSSES = ("{person} gives {n} to {other}.", "{person} sells {n} of them.", "{person} loses {n} {item}.")
+LARGEST = 30
+"""Of the numbers in a problem: chosen so that tiny_llama learns most of them in minutes, and not all."""
+
+
+def synth_arithmetic(size: int, seed: int) -> dict[str, list[Any]]:
+    """Word problems of one or two steps with a worked answer, in GSM8K's form.
+
+    {"question": ["Anna has 23 apples. Tom gives Anna 15 more. How many apples does Anna have now?"],
+     "answer": ["23 + 15 = 38\\n#### 38"]}
+    """
+    rng = random.Random(f"synth_arithmetic {seed}")
+    problems = [_word_problem(rng) for _ in range(size)]
+    return {"question": [question for question, _ in problems], "answer": [answer for _, answer in problems]}
+
+
+def _word_problem(rng: random.Random) -> tuple[str, str]:
+    person, other = rng.sample(PEOPLE, 2)
+    item, total = rng.choice(ITEMS), rng.randint(10, LARGEST)
+    sentences, work = [f"{person} has {total} {item}."], []
+    for _ in range(rng.randint(1, 2)):
+        step = rng.choice(("gain", "loss", "packs") if total > 0 else ("gain", "packs"))
+        if step == "packs":
+            packs, each = rng.randint(2, 9), rng.randint(2, 9)
+            sentences.append(f"{person} buys {packs} packs of {each} {item}.")
+            work += [f"{packs} * {each} = {packs * each}", f"{total} + {packs * each} = {total + packs * each}"]
+            total += packs * each
+            continue
+        n = rng.randint(2, LARGEST) if step == "gain" else rng.randint(1, total)
+        form = rng.choice(GAINS if step == "gain" else LOSSES)
+        sentences.append(form.format(person=person, other=other, item=item, n=n))
+        after = total + n if step == "gain" else total - n
+        work.append(f"{total} {'+' if step == 'gain' else '-'} {n} = {after}")
+        total = after
+    sentences.append(f"How many {item} does {person} have now?")
+    return " ".join(sentences), "\n".join([*work, f"#### {total}"])

@@ -11,15 +11,14 @@ import torch
 from safetensors.torch import save_file
 
 from selfdistill_cli.ranks import is_main, part
-from tests.engine.test_step import METHODS, gradients_of_second_step, gradients_of_single_example
+from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
 
 
 def main(path: str) -> None:
     found = {}
-    for name in METHODS:
-        for regression in (False, True):
-            gradient, loss = gradients_of_second_step(name, regression, token_budget=200)
-            found[f"{name} {regression}"] = torch.cat([gradient, torch.tensor([loss])])
+    for kind, name in CASES:
+        gradient, loss = gradients_of_second_step(kind, name, token_budget=200)
+        found[f"{kind} {name}"] = torch.cat([gradient, torch.tensor([loss])])
     found["one example for two processes"] = gradients_of_single_example()
     if is_main():
         save_file(found, path)

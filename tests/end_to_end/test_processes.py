@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import REPOSITORY, SMALL, Finished, Sdrun, only_run, results, rows, without_times
 from tests.crashes.test_crashes import assert_same
-from tests.engine.test_step import METHODS, gradients_of_second_step, gradients_of_single_example
+from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
 
 BIN = Path(sys.executable).parent
 TORCHRUN = [str(BIN / "torchrun"), "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d"]
@@ -41,13 +41,12 @@ def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tm
     script = REPOSITORY / "tests" / "end_to_end" / "gradients_of_two.py"
     subprocess.run([*TORCHRUN, str(script), str(tmp_path / "found")], env=environment, check=True, cwd=tmp_path)
     found = load_file(tmp_path / "found")
-    assert len(found) == 2 * len(METHODS) + 1
-    for name in METHODS:
-        for regression in (False, True):
-            gradient, loss = gradients_of_second_step(name, regression, token_budget=200)
-            two = found[f"{name} {regression}"]
-            assert float((two[:-1] - gradient).norm() / gradient.norm()) < 1e-5, name
-            assert float(two[-1]) == pytest.approx(loss, rel=1e-5)
+    assert len(found) == len(CASES) + 1
+    for kind, name in CASES:
+        gradient, loss = gradients_of_second_step(kind, name, token_budget=200)
+        two = found[f"{kind} {name}"]
+        assert float((two[:-1] - gradient).norm() / gradient.norm()) < 1e-5, (kind, name)
+        assert float(two[-1]) == pytest.approx(loss, rel=1e-5)
     single = gradients_of_single_example()
     assert float((found["one example for two processes"] - single).norm() / single.norm()) < 1e-5
 

@@ -8,52 +8,92 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from selfdistill_cli.encoding import Examples, Padding
-from selfdistill_cli.engine.prediction import forward, predict
+from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.engine.step import backward_step
+from selfdistill_cli.generation.encoding import AnswerExamples, Flat, Form
+from selfdistill_cli.generation.output_layer import output_layer
 from selfdistill_cli.methods import DCS, KD, DynSDPB, Method, StaticSD, TrainingContext, Vanilla
 from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms
+from selfdistill_cli.methods.token_terms import TokenTerms
+from selfdistill_cli.token_rows import TokenRows
 
 SIZE = 30
+KINDS = ["classification", "regression", "decoder", "encoder_decoder"]
 
 
-def make_examples(regression: bool) -> Examples:
+def is_language(kind: str) -> bool:
+    return kind in ("decoder", "encoder_decoder")
+
+
+def make_examples(kind: str, padding_side: str = "right") -> Any:
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 40, SIZE)
-    labels = rng.uniform(0, 5, SIZE).astype(np.float32) if regression else rng.integers(0, 3, SIZE)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = rng.integers(5, 100, offsets[-1]).astype(np.int32)
-    return Examples(tokens, np.zeros(offsets[-1], np.int8), offsets, labels, Padding("right", 0, 0), truncated=0)
+    tokens = rng.integers(5, 100, lengths.sum()).astype(np.int32)
+    if is_language(kind):
+        answer_lengths = rng.integers(1, 12, SIZE)
+        answers = rng.integers(5, 100, answer_lengths.sum()).astype(np.int32)
+        form = Form(0, padding_side, decoder_start=None if kind == "decoder" else 0)
+        return AnswerExamples(
+            Flat(tokens, offsets_of(lengths)), Flat(answers, offsets_of(answer_lengths)), form, truncated=0
+        )
+    labels = rng.uniform(0, 5, SIZE).astype(np.float32) if kind == "regression" else rng.integers(0, 3, SIZE)
+    segments = np.zeros(len(tokens), np.int8)
+    return Examples(tokens, segments, offsets_of(lengths), labels, Padding("right", 0, 0), truncated=0)
 
 
-def make_model(regression: bool) -> BertForSequenceClassification:
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def make_model(kind: str) -> Any:
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=100,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        num_labels=1 if regression else 3,
-    )
-    return BertForSequenceClassification(config)
+    sizes = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if kind == "decoder":
+        config = LlamaConfig(**sizes, intermediate_size=64, pad_token_id=0, tie_word_embeddings=True)
+        return LlamaForCausalLM(config)
+    if kind == "encoder_decoder":
+        t5 = T5Config(
+            vocab_size=100,
+            d_model=32,
+            d_kv=16,
+            d_ff=64,
+            num_layers=2,
+            num_heads=2,
+            dropout_rate=0.0,
+            decoder_start_token_id=0,
+        )
+        return T5ForConditionalGeneration(t5)
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    outputs = 1 if kind == "regression" else 3
+    return BertForSequenceClassification(BertConfig(**sizes, **none, intermediate_size=64, num_labels=outputs))
 
 
-def make_methods(regression: bool, examples: Examples) -> dict[str, Method]:
+def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
     torch.manual_seed(1)
-    teacher = torch.randn(SIZE) if regression else torch.randn(SIZE, 3)
-    terms = RegressionTerms(5.0) if regression else ClassificationTerms()
+    terms: Any = RegressionTerms(5.0) if kind == "regression" else ClassificationTerms()
+    teacher: Any = torch.randn(SIZE) if kind == "regression" else torch.randn(SIZE, 3)
+    if is_language(kind):
+        terms = TokenTerms(lambda: output_layer(model))
+        log_p, entries = torch.randn(int(examples.labels.sum()), 100).log_softmax(-1).topk(10)
+        teacher = TokenRows(torch.from_numpy(examples.labels), {"log_p": log_p, "entries": entries.int()})
     context = TrainingContext(terms, torch.from_numpy(examples.labels), 10, teacher)
-    static: dict[str, Any] = {"tau": 3.0, "alpha": 1.0, "overlap": "append", "start_epoch": 0.0}
+    static: dict[str, Any] = {"tau": 3.0, "alpha": 1.0, "overlap": "append", "match": "vmm", "start_epoch": 0.0}
     rules = {"tau_rule": "uncertainty", "alpha_rule": "discrimination", "discrimination": "gold"}
-    return {
+    own = {"signal": "previous", "granularity": "example"}
+    methods: dict[str, Method] = {
         "vanilla": Vanilla(context),
         "static_sd": StaticSD(context, **static),
-        "dynsdpb": DynSDPB(context, **static, **rules, signal="previous", granularity="example"),
+        "dynsdpb": DynSDPB(context, **static, **rules, **own),
         "dynsdpb_whole_step": DynSDPB(context, **static, **rules, signal="current", granularity="batch"),
         "kd": KD(context, tau=2.0, alpha=0.5),
         "dcs": DCS(
@@ -70,46 +110,92 @@ def make_methods(regression: bool, examples: Examples) -> dict[str, Method]:
             discordance_quantile=0.8,
         ),
     }
+    if is_language(kind):
+        token, apart = static | {"match": "token"}, static | {"overlap": "none"}
+        methods |= {
+            "static_sd_token": StaticSD(context, **token),
+            "dynsdpb_token_batch": DynSDPB(context, **token, **rules, signal="previous", granularity="batch"),
+            "static_sd_none": StaticSD(context, **apart),
+            "dynsdpb_none": DynSDPB(context, **apart, **rules, **own),
+            "dynsdpb_none_current": DynSDPB(context, **apart, **rules, signal="current", granularity="batch"),
+        }
+    return methods
 
 
-METHODS = ["vanilla", "static_sd", "dynsdpb", "dynsdpb_whole_step", "kd", "dcs"]
+CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_examples(kind), None)]
 
 
-def gradients_of_second_step(name: str, regression: bool, token_budget: int) -> tuple[torch.Tensor, float]:
-    """All gradients of a method's second step, flattened, and its loss."""
-    examples, model, accelerator = make_examples(regression), make_model(regression), Accelerator(cpu=True)
-    method = make_methods(regression, examples)[name]
+def gradients_of_second_step(
+    kind: str, name: str, token_budget: int, padding_side: str = "right"
+) -> tuple[torch.Tensor, float]:
+    """All gradients of a method's second step, after an update of the weights, flattened, and its loss."""
+    examples, model, accelerator = make_examples(kind, padding_side), make_model(kind), Accelerator(cpu=True)
+    method = make_methods(kind, examples, model)[name]
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()
         plan = method.plan(fresh, 1.0)
         result = backward_step(model, method, examples, plan, token_budget, accelerator)
-        method.after_step(plan, result.logits)
-    flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        method.after_backward(plan, result.logits)
+        flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.01 * torch.sin(100 * parameter)  # any update; the teacher must not follow it
     return flat, result.loss
 
 
 def gradients_of_single_example() -> torch.Tensor:
     """All gradients of a step of one example, flattened."""
-    examples, model = make_examples(False), make_model(False)
-    method = make_methods(False, examples)["vanilla"]
+    examples, model = make_examples("classification"), make_model("classification")
+    method = make_methods("classification", examples, model)["vanilla"]
     backward_step(model, method, examples, method.plan([3], 0.0), 4096, Accelerator(cpu=True))
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("regression", [False, True], ids=["classification", "regression"])
-@pytest.mark.parametrize("name", METHODS)
-def test_one_and_many_micro_batches_give_the_same_gradient(name: str, regression: bool) -> None:
-    one, loss_of_one = gradients_of_second_step(name, regression, token_budget=10**9)
-    many, loss_of_many = gradients_of_second_step(name, regression, token_budget=1)  # one example each
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_one_and_many_micro_batches_give_the_same_gradient(kind: str, name: str) -> None:
+    one, loss_of_one = gradients_of_second_step(kind, name, token_budget=10**9)
+    many, loss_of_many = gradients_of_second_step(kind, name, token_budget=1)  # one example each
     assert loss_of_many == pytest.approx(loss_of_one, rel=1e-5)
     assert float((one - many).norm() / one.norm()) < 1e-5
 
 
-def test_a_step_gives_the_gradient_of_one_padded_batch() -> None:
-    examples, accelerator = make_examples(regression=False), Accelerator(cpu=True)
+@pytest.mark.parametrize(("kind", "name"), [case for case in CASES if is_language(case[0])])
+def test_padding_on_the_left_gives_the_same_gradient(kind: str, name: str) -> None:
+    right, loss_of_right = gradients_of_second_step(kind, name, token_budget=10**9)
+    left, loss_of_left = gradients_of_second_step(kind, name, token_budget=10**9, padding_side="left")
+    assert loss_of_left == pytest.approx(loss_of_right, rel=1e-5)
+    assert float((left - right).norm() / right.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
+def test_a_language_model_gets_the_loss_of_hugging_face(kind: str) -> None:
+    examples, model, reference = make_examples(kind), make_model(kind), make_model(kind)
+    method = make_methods(kind, examples, model)["vanilla"]
     rows = list(range(12))
-    model, reference = make_model(regression=False), make_model(regression=False)
-    method = make_methods(False, examples)["vanilla"]
+    result = backward_step(model, method, examples, method.plan(rows, 0.0), 10**9, Accelerator(cpu=True))
+    losses = []
+    for row in rows:  # one at a time: their own mean over tokens, then the mean over examples
+        prompt, answer = (
+            torch.from_numpy(part.row(row).astype(np.int64)) for part in (examples.prompts, examples.answers)
+        )
+        if kind == "decoder":
+            labels = torch.cat([torch.full_like(prompt, -100), answer])
+            losses.append(reference(input_ids=torch.cat([prompt, answer])[None], labels=labels[None]).loss)
+        else:
+            losses.append(reference(input_ids=prompt[None], labels=answer[None]).loss)
+    torch.stack(losses).mean().backward()
+    assert result.loss == pytest.approx(float(torch.stack(losses).detach().mean()), rel=1e-5)
+    ours, theirs = (
+        torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None]) for m in (model, reference)
+    )
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+
+
+def test_a_step_gives_the_gradient_of_one_padded_batch() -> None:
+    examples, accelerator = make_examples("classification"), Accelerator(cpu=True)
+    rows = list(range(12))
+    model, reference = make_model("classification"), make_model("classification")
+    method = make_methods("classification", examples, model)["vanilla"]
     result = backward_step(model, method, examples, method.plan(rows, 0.0), 4096, accelerator)
     inputs = examples.collate(np.asarray(rows))
     loss = reference(**inputs, labels=torch.from_numpy(examples.labels[rows])).loss  # Hugging Face's own cross-entropy
@@ -122,8 +208,8 @@ def test_a_step_gives_the_gradient_of_one_padded_batch() -> None:
 
 
 def test_kept_logits_stand_in_the_order_of_the_plan() -> None:
-    examples, model = make_examples(regression=False), make_model(regression=False)
-    method = make_methods(False, examples)["vanilla"]
+    examples, model = make_examples("classification"), make_model("classification")
+    method = make_methods("classification", examples, model)["vanilla"]
     rows = [7, 3, 25, 11, 0]
     result = backward_step(model, method, examples, method.plan(rows, 0.0), 60, Accelerator(cpu=True))
     expected = predict(model, examples, 4096, Accelerator(cpu=True))[rows]
@@ -131,15 +217,15 @@ def test_kept_logits_stand_in_the_order_of_the_plan() -> None:
 
 
 def test_prediction_does_not_depend_on_neighbours_or_padding() -> None:
-    examples, model = make_examples(regression=False), make_model(regression=False).eval()
+    examples, model = make_examples("classification"), make_model("classification").eval()
     together = predict(model, examples, 4096, Accelerator(cpu=True))
     with torch.no_grad():
-        alone = torch.cat([forward(model, examples, np.array([i]), torch.device("cpu")) for i in range(SIZE)])
+        alone = torch.cat([examples.forward(model, np.array([i]), torch.device("cpu")) for i in range(SIZE)])
     assert torch.allclose(together, alone, atol=1e-6)
 
 
 def test_prediction_leaves_training_mode_and_random_state_alone() -> None:
-    examples, model = make_examples(regression=False), make_model(regression=False).train()
+    examples, model = make_examples("classification"), make_model("classification").train()
     before = torch.get_rng_state()
     predict(model, examples, 4096, Accelerator(cpu=True))
     assert model.training

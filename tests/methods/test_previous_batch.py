@@ -14,7 +14,7 @@ from tests.methods import reference
 from tests.methods.harness import LABELS, TARGETS, classification, loss_of, random_logits, regression, total
 
 FIRST, SECOND = [3, 1, 4, 15, 9], [2, 6, 5, 3, 8]
-STATIC: dict[str, Any] = {"tau": 3.0, "alpha": 0.7, "overlap": "append", "start_epoch": 0.0}
+STATIC: dict[str, Any] = {"tau": 3.0, "alpha": 0.7, "overlap": "append", "match": "vmm", "start_epoch": 0.0}
 DYNAMIC = STATIC | {
     "tau_rule": "uncertainty",
     "alpha_rule": "discrimination",
@@ -31,7 +31,7 @@ def second_step(method: StaticSD, z1: torch.Tensor = Z1, epoch: float = 1.0) -> 
     plan = method.plan(FIRST, 0.0)
     assert plan.examples == FIRST
     loss_of(method, plan, z1)
-    method.after_step(plan, z1)
+    method.after_backward(plan, z1)
     return method.plan(SECOND, epoch)
 
 
@@ -156,7 +156,7 @@ def test_half_shares_the_batch_and_gives_the_fresh_part_the_odd_example(
     method = StaticSD(classification(batch_size), **(STATIC | {"overlap": "half"}))
     assert method.fresh_per_step == fresh
     plan = method.plan(list(range(fresh)), 0.0)
-    method.after_step(plan, random_logits(fresh, 1))
+    method.after_backward(plan, random_logits(fresh, 1))
     second = method.plan(list(range(10, 10 + fresh)), 0.1)
     assert len(second.previous) == previous
     assert len(second.examples) == batch_size
@@ -167,7 +167,7 @@ def test_the_teacher_is_the_forward_pass_of_the_step_before() -> None:
     method = StaticSD(classification(), **STATIC)
     second_step(method)
     plan = method.plan(SECOND, 1.0)
-    method.after_step(plan, Z2)
+    method.after_backward(plan, Z2)
     third = method.plan([20, 21], 2.0)
     assert list(third.previous) == SECOND
     z = torch.cat([random_logits(2, 5), Z2[:5]])  # the students say exactly what was kept
@@ -201,7 +201,7 @@ def test_regression_with_constant_rules_is_static_sd_bit_for_bit() -> None:
 def test_a_restored_method_goes_on_as_the_original() -> None:
     method = dyn()
     plan = method.plan(FIRST, 0.0)
-    method.after_step(plan, Z1)
+    method.after_backward(plan, Z1)
     state = copy.deepcopy(method.state_dict())
     restored = dyn()
     restored.load_state_dict(state)

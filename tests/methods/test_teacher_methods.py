@@ -119,7 +119,7 @@ def test_weights_multiply_the_chosen_terms(weight_on: str) -> None:
 def test_a_factor_of_one_is_kd_exactly(changes: dict[str, Any], update: str) -> None:
     method, plain = dcs(update=update, **changes), KD(classification(), tau=2.0, alpha=0.3)
     plan = method.plan(BATCH, 1.0)
-    method.after_step(plan, Z)
+    method.after_backward(plan, Z)
     method.after_epoch(0, student)
     found, expected = (loss_of(m, m.plan(BATCH, 1.0), Z)[0].total for m in (method, plain))
     assert torch.equal(found, expected)
@@ -134,9 +134,9 @@ def test_exp_takes_e_to_the_lambda() -> None:
 
 def test_update_step_reweights_the_examples_just_trained_on_without_predicting() -> None:
     method = dcs(update="step")
-    method.after_step(method.plan(BATCH, 0.5), Z)  # still warming up
+    method.after_backward(method.plan(BATCH, 0.5), Z)  # still warming up
     assert torch.equal(method.weights, torch.ones_like(method.weights))
-    method.after_step(method.plan(BATCH, 1.0), Z)
+    method.after_backward(method.plan(BATCH, 1.0), Z)
     raw = np.ones(SIZE)
     raw[BATCH] *= 3.0 ** (Z.numpy().argmax(1) != TEACHER[BATCH].argmax(1))
     assert method.weights.numpy() == pytest.approx(raw / raw.mean(), rel=1e-12)

