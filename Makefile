@@ -18,8 +18,8 @@ test: install ## all checks and tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest
 
-test-crashes: install ## the nightly size: kill real runs fifty times, compare each with one left alone
-	SDRUN_CRASH_KILLS=50 $(BIN)/python -m pytest tests/crashes -rP
+test-crashes: install ## the nightly size: kill real runs sixty times, compare each with one left alone
+	SDRUN_CRASH_KILLS=60 $(BIN)/python -m pytest tests/crashes -rP
 
 test-slurm: install ## on a real SLURM of one node, which it installs, starts and stops; needs root and Debian
 	$(BIN)/python -m pytest tests/slurm -m slurm --numprocesses=0 $(ONLY)

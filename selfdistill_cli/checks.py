@@ -77,6 +77,9 @@ def _check_name(path: str, name: str) -> None:
 
 
 def _check_task(task: DictConfig) -> None:
+    for kind, needed in (("generation", "answer"), ("multiple_choice", "choices")):
+        if task.kind == kind and task[needed] is None:
+            raise UserError(f"task.kind={kind} needs task.{needed}: a column, or a template over columns.")
     known = TEXT_METRICS if task.kind == "generation" else LABEL_METRICS
     for metric in [*(task.metrics or []), *([task.metric] if task.metric else [])]:
         if metric not in known:
@@ -84,9 +87,6 @@ def _check_task(task: DictConfig) -> None:
                 f"task.metrics: there is no metric '{metric}'.{did_you_mean(metric, known)} "
                 f"Allowed are {', '.join(known)}."
             )
-    for kind, needed in (("generation", "answer"), ("multiple_choice", "choices")):
-        if task.kind == kind and task[needed] is None:
-            raise UserError(f"task.kind={kind} needs task.{needed}: a column, or a template over columns.")
     if task.metric and task.metrics and task.metric not in task.metrics:
         raise UserError(f"task.metric={task.metric} is not among task.metrics={list(task.metrics)}.")
     if not task.validation:

@@ -60,7 +60,7 @@ def teacher_folder(cfg: DictConfig, accelerator: Accelerator, train: Callable[[D
         return RunDirectory(settings).path / "model"
     path = Path(cfg.method.teacher.path).expanduser()
     for folder in (path / "model", path):
-        if (folder / "config.json").is_file():
+        if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
             return folder
     what = "an unfinished run" if (path / "config.yaml").is_file() else "no such run or model"
     raise UserError(f"method.teacher.path={path}: {what}. Name a finished run directory or a folder with a model.")

@@ -66,8 +66,15 @@ def test_no_key_is_dead() -> None:
     assert unread == set()
 
 
-SCIENCE = ["seed=1", "schedule.lr=1e-4", "method.tau=2", "task.max_length=64", "model.dropout=0"]
-SPEED = ["runtime.precision=bf16", "runtime.token_budget=9", "tracking=none", "paths.data=/elsewhere", "rerun=true"]
+SCIENCE = ["seed=1", "schedule.lr=1e-4", "method.tau=2", "task.max_length=64", "model.dropout=0", "model.lora.rank=8"]
+SPEED = [
+    "runtime.precision=bf16",
+    "runtime.gradient_checkpointing=true",
+    "runtime.token_budget=9",
+    "tracking=none",
+    "paths.data=/elsewhere",
+    "rerun=true",
+]
 
 
 @pytest.mark.parametrize("override", SCIENCE)
@@ -116,6 +123,11 @@ def test_values_out_of_bounds_are_refused_with_what_is_allowed(override: str) ->
         (["method.overlap=half", "schedule.batch_size=1"], "at least 2"),
         (["task=stsb", "method.discrimination=margin"], "class probabilities"),
         (["task=custom"], "task.path=reviews.csv"),
+        (["task=gsm8k", "method.overlap=none", "method.match=token"], "different lengths"),
+        (["task=rte", "method.match=token"], "answer tokens"),
+        (["task=gsm8k", "task.metrics=[rouge3]"], "Did you mean 'rouge"),
+        (["task=rte", "task.kind=generation"], "needs task.answer"),
+        (["task=rte", "task.kind=multiple_choice"], "needs task.choices"),
         (["task=custom", "task.path=x.csv"], "task.text is required"),
     ],
 )

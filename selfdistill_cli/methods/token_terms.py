@@ -45,7 +45,7 @@ class TokenTerms:
         self, student: TokenRows, labels: Tensor, again: Tensor, teacher: TokenRows, tau: Tensor, match: str
     ) -> tuple[Tensor, Tensor]:
         """`hard` of all m examples, and the distillation term of the k examples `again` (bool [m]) at τ_i [k]."""
-        every_tau = torch.ones(len(student), device=student.device).index_put((again,), tau)
+        every_tau = torch.ones(len(student), dtype=tau.dtype, device=student.device).index_put((again,), tau)
         if match == "token":
             return self._token_by_token(student, again, teacher, every_tau)
         nll, maps = self._likelihoods_and_maps(student, every_tau, again)

@@ -1,0 +1,222 @@
+"""Language models through the real command line: every method on a decoder and on an encoder–decoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from pyarrow import parquet
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from tests.conftest import Finished, Sdrun, call_sdrun, only_run, results, rows, user_environment
+from tests.end_to_end.test_bad_input import assert_one_clear_message
+
+METHODS = ("vanilla", "static_sd", "dynsdpb", "kd", "dcs")
+SMALL = (
+    "task=synth_arithmetic",
+    "tracking=none",
+    "task.generator.train_examples=40",
+    "task.generator.validation_examples=10",
+    "task.decoding.max_new_tokens=6",
+    "schedule.batch_size=8",
+    "schedule.epochs=2",
+)
+TINY = {
+    "tiny_llama": ("model.config.hidden_size=32", "model.config.intermediate_size=64"),
+    "tiny_t5": ("model.config.d_model=32", "model.config.d_ff=64"),
+}
+LLAMA = ("model=tiny_llama", *TINY["tiny_llama"], *SMALL)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Finished]]:
+    """All methods on both models: their outputs, and what the commands said."""
+    found = {}
+    for model, sizes in TINY.items():
+        folder = tmp_path_factory.mktemp(model)
+        words = ("-m", f"method={','.join(METHODS)}", f"model={model}", *sizes, *SMALL)
+        found[model] = (folder / "outputs", call_sdrun(folder, user_environment(folder), *words))
+    return found
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_every_method_finishes(model: str, swept: dict[str, tuple[Path, Finished]]) -> None:
+    outputs, ended = swept[model]
+    assert ended.code == 0, ended.err
+    assert "Traceback" not in ended.err
+    assert "5 jobs" in ended.out
+    for method in METHODS:
+        runs = [p.parent for p in outputs.glob(f"synth_arithmetic/{model}/{method}/*/results.json")]
+        run = next(r for r in runs if "keep: best" in (r / "config.yaml").read_text())
+        found = results(run)
+        assert found["metric"] == "exact_match"
+        assert found["examples_forwarded"] == (80 if method in ("vanilla", "kd", "dcs") else 152)
+        losses = [row["loss"] for row in rows(run, "train")]
+        assert losses[-1] < losses[0]
+        if method == "dynsdpb":
+            assert 0 < rows(run, "train")[-1]["uncertainty/mean"] <= 1
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_what_was_written_is_in_the_predictions(model: str, swept: dict[str, tuple[Path, Finished]]) -> None:
+    run = only_run(swept[model][0], "dynsdpb")
+    table = parquet.read_table(run / "predictions.parquet").to_pydict()
+    assert table["index"] == list(range(10))
+    assert set(table) == {"split", "index", "text", "answer", "references", "correct"}
+    assert all(len(accepted) == 1 and accepted[0].isdigit() for accepted in table["references"])
+    # What the saved model writes by itself is what was scored.
+    kind = AutoModelForCausalLM if model == "tiny_llama" else AutoModelForSeq2SeqLM
+    saved, tokenizer = kind.from_pretrained(run / "model"), AutoTokenizer.from_pretrained(run / "model")
+    question = "Question: " + problem(0) + "\nAnswer:"
+    inputs = tokenizer(question, return_tensors="pt", return_token_type_ids=False)
+    written = saved.generate(**inputs, max_new_tokens=6, do_sample=False)
+    new = written[0, inputs["input_ids"].shape[1] :] if model == "tiny_llama" else written[0]
+    assert tokenizer.decode(new, skip_special_tokens=True) == table["text"][0]
+
+
+def problem(number: int) -> str:
+    from selfdistill_cli.tasks.synthetic import synth_arithmetic
+
+    question: str = synth_arithmetic(10, seed=1)["question"][number]  # the validation stream
+    return question
+
+
+def test_reweighting_sees_the_answers(swept: dict[str, tuple[Path, Finished]]) -> None:
+    run = only_run(swept["tiny_llama"][0], "dcs")
+    described = [row for row in rows(run, "train") if "discordant/fraction" in row]
+    assert len(described) == 2
+    assert described[-1]["weights/effective_sample_size"] <= 40
+
+
+@pytest.mark.parametrize("extra", ["method.match=token", "method.overlap=half", "method.overlap=none"])
+def test_the_arms_of_the_vmm_ablation(extra: str, sdrun: Sdrun, tmp_path: Path) -> None:
+    assert sdrun("method=dynsdpb", *LLAMA, extra).code == 0
+    run = only_run(tmp_path / "outputs")
+    assert results(run)["examples_forwarded"] == {"method.overlap=none": 80}.get(
+        extra, 152 if "token" in extra else 156
+    )
+    assert any(row["loss/kd"] > 0 for row in rows(run, "train"))
+
+
+def test_lora_trains_little_and_leaves_a_model_that_is_whole(sdrun: Sdrun, tmp_path: Path) -> None:
+    ended = sdrun("method=dynsdpb", *LLAMA, "model.lora.rank=4")
+    assert ended.code == 0, ended.err
+    run = only_run(tmp_path / "outputs")
+    found = results(run)
+    assert found["trained_parameters"] == 3 * 2 * 2 * 4 * 32  # layers × (q, v) × (A, B) × rank × hidden
+    assert found["trained_parameters"] < found["parameters"] / 10
+    assert not (run / "model" / "adapter_config.json").exists()  # a random base could not be found again
+    AutoModelForCausalLM.from_pretrained(run / "model")
+
+
+def test_a_pretrained_folder_with_lora_teaches_by_its_adapter(sdrun: Sdrun, tmp_path: Path) -> None:
+    assert sdrun("method=vanilla", *LLAMA).code == 0
+    base = only_run(tmp_path / "outputs") / "model"
+    words = [f"model.name={base}"]
+    assert sdrun("method=vanilla", "model=smollm2_135m", *words, *SMALL, "model.lora.rank=2").code == 0
+    (adapter,) = tmp_path.rglob("adapter_config.json")
+    peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter.parent)
+    student = sdrun("method=kd", f"method.teacher.path={adapter.parent.parent}", "model=gpt2", *words, *SMALL)
+    assert student.code == 0, student.err
+
+
+def test_multiple_choice_is_decided_by_likelihood(sdrun: Sdrun, tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"ctx": f"{a} plus {b} is", "endings": [str(a + b), f"{a + b + 1} or so", "nothing"], "label": "0"})
+        for a in range(6)
+        for b in range(6)
+    ]
+    (tmp_path / "sums.jsonl").write_text("\n".join(lines))
+    words = (
+        "task=custom",
+        "task.kind=multiple_choice",
+        "task.path=sums.jsonl",
+        "task.text=ctx",
+        "task.choices=endings",
+    )
+    ended = sdrun(
+        *words, "model=tiny_llama", *TINY["tiny_llama"], "tracking=none", "schedule.epochs=6", "schedule.batch_size=4"
+    )
+    assert ended.code == 0, ended.err
+    run = only_run(tmp_path / "outputs")
+    assert results(run)["metric"] == "accuracy"
+    assert results(run)["score"] > 0.5  # "or so" and "nothing" never are the answer
+    table = parquet.read_table(run / "predictions.parquet").to_pydict()
+    for likelihoods, prediction in zip(table["logits"], table["prediction"], strict=True):
+        assert prediction == max(range(3), key=likelihoods.__getitem__)
+    # The same by hand: the mean log-likelihood of the choice's tokens and its end.
+    model = AutoModelForCausalLM.from_pretrained(run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    row = json.loads(lines[table["index"][0]])
+    for ending, found in zip(row["endings"], table["logits"][0], strict=True):
+        prompt, answer = (tokenizer(text)["input_ids"] for text in (row["ctx"], f" {ending}"))
+        answer = [*answer, tokenizer.eos_token_id]
+        with torch.no_grad():
+            log_p = model(torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+        places = range(len(prompt) - 1, len(prompt) + len(answer) - 1)
+        expected = sum(float(log_p[place, token]) for place, token in zip(places, answer, strict=True)) / len(answer)
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_file_of_questions_and_answers(sdrun: Sdrun, tmp_path: Path) -> None:
+    lines = ["q,a", *(f"what is {i} and one,{i + 1}" for i in range(40))]
+    (tmp_path / "qa.csv").write_text("\n".join(lines))
+    words = ("task=custom", "task.kind=generation", "task.path=qa.csv", "task.text=q", "task.answer=a")
+    ended = sdrun(
+        *words,
+        "model=tiny_llama",
+        *TINY["tiny_llama"],
+        "tracking=none",
+        "schedule.epochs=1",
+        "task.decoding.max_new_tokens=3",
+    )
+    assert ended.code == 0, ended.err
+    assert results(only_run(tmp_path / "outputs"))["metric"] == "exact_match"
+
+
+def test_a_decoder_classifies(sdrun: Sdrun, tmp_path: Path) -> None:
+    words = ("task=synth_entailment", "task.generator.train_examples=40", "task.generator.validation_examples=20")
+    assert sdrun("model=tiny_llama", *TINY["tiny_llama"], *words, "tracking=none", "schedule.epochs=1").code == 0
+    assert results(only_run(tmp_path / "outputs"))["metric"] == "accuracy"
+
+
+MISTAKES = {
+    "an encoder": (["model=tiny_bert", *SMALL], ["needs a model that writes", "model=tiny_llama"]),
+    "a long prompt": ([*LLAMA, "task.max_length=36"], ["prompts leave no room", "task.long_prompts=cut"]),
+    "cut answers": ([*LLAMA, "task.max_length=50"], ["answers do not fit", "task.max_length"]),
+    "a long answer wanted": (
+        [*LLAMA, "task.decoding.max_new_tokens=500"],
+        ["do not fit into this model's context of 512"],
+    ),
+    "more than the context": ([*LLAMA, "task.max_length=513"], ["takes at most 512 tokens"]),
+    "token by token without pairs": (
+        [*LLAMA, "method=static_sd", "method.match=token", "method.overlap=none"],
+        ["different lengths", "method.match=vmm"],
+    ),
+    "a layer that is not there": (
+        [*LLAMA, "model.lora.rank=2", "model.lora.target_modules=[q_prj]"],
+        ["no layer 'q_prj'", "Did you mean 'q_proj'?"],
+    ),
+    "an output layer that cannot be merged": (
+        [*LLAMA, "model.lora.rank=2", "model.lora.target_modules=[lm_head]"],
+        ["cannot be merged"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_in_one_clear_message(mistake: str, sdrun: Sdrun, tmp_path: Path) -> None:
+    arguments, words = MISTAKES[mistake]
+    assert_one_clear_message(sdrun(*arguments), words)
+    assert not list(tmp_path.rglob("results.json"))
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(sdrun: Sdrun, tmp_path: Path) -> None:
+    other = [word for word in LLAMA if "train_examples" not in word]
+    assert sdrun("method=vanilla", *other, "task.generator.train_examples=30", "model.config.vocab_size=300").code == 0
+    teacher = only_run(tmp_path / "outputs")
+    ended = sdrun("method=kd", f"method.teacher.path={teacher}", *LLAMA)
+    assert_one_clear_message(ended, ["another vocabulary (300 entries) than the student", "same tokenizer"])
