@@ -92,6 +92,8 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np
     with unchanged(tokenizer):
         encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
     ids = encoded["input_ids"]
+    # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
+    side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in ids], out=offsets[1:])
     fast = encoded.encodings or []
@@ -100,7 +102,7 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np
         segments=flat_tokens(encoded["token_type_ids"], np.int8, offsets[-1]) if "token_type_ids" in encoded else None,
         offsets=offsets,
         labels=labels,
-        padding=Padding(tokenizer.padding_side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
+        padding=Padding(side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
         truncated=sum(bool(encoding.overflowing) for encoding in fast),
     )
 

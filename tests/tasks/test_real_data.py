@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
+from selfdistill_cli.tasks.answers import RULES
+from tests.conftest import REPOSITORY, composed
 from tests.tasks.test_data import load
 
 DATA = Path(os.environ.get("SDRUN_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -50,3 +51,38 @@ def test_fewglue_multirc_whose_idx_is_a_plain_number() -> None:
     task = load("task=multirc", data=DATA / "fewglue")
     assert len(task.train) == 115
     assert task.validation[0].groups is not None
+
+
+ANSWERED = {
+    # task: where, overrides, training and validation examples, the first validation answer by the task's rule
+    "gsm8k": ("", [], 7473, 1319, "18"),
+    "mathqa": ("", [], 3655, 505, None),
+    "aqua": ("", ["task.train=validation", "task.validation=[test]"], 254, 254, "A"),
+    "squad": ("devcut", [], 885, 305, None),
+    "dialogsum": ("", ["task.train=validation", "task.validation=[test]"], 500, 1500, None),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_answers_are_found_by_the_benchmarks_rule(name: str) -> None:
+    where, overrides, train, validation, first = ANSWERED[name]
+    task = load(f"task={name}", *overrides, data=DATA / where)
+    split = task.validation[0]
+    assert (task.kind, len(task.train), len(split)) == ("generation", train, validation)
+    assert split.answers is not None
+    assert split.references is not None
+    rule = RULES[composed(f"task={name}").task.answer_rule]
+    found = [[rule(reference) for reference in references] for references in split.references]
+    assert all(answer is not None for answers in found for answer in answers)
+    # What is learned leads to an answer that counts.
+    assert np.mean([rule(a) in answers for a, answers in zip(split.answers, found, strict=True)]) > 0.99
+    if first is not None:
+        assert found[0] == [first]
+
+
+def test_hellaswag_offers_four_endings() -> None:
+    task = load("task=hellaswag", data=DATA / "devcut")
+    assert (task.kind, len(task.train), len(task.validation[0])) == ("multiple_choice", 8042, 2000)
+    assert task.train.choices is not None
+    assert {len(choices) for choices in task.train.choices} == {4}
+    assert set(np.unique(task.train.labels)) == {0, 1, 2, 3}

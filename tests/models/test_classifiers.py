@@ -9,22 +9,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from omegaconf import OmegaConf
 
 from selfdistill_cli import models
 from selfdistill_cli.encoding import encode
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import loading, sources
 from selfdistill_cli.models.adaptation import set_dropout
-from selfdistill_cli.tasks import Split, TaskData
+from tests.models.harness import SIZES, settings, task
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "vocab_size": 120,
-}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "bert": SIZES,
     "roberta": SIZES | {"pad_token_id": 1},
@@ -33,19 +25,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "deberta-v2": SIZES | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
     "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "vocab_size": 120},
 }
-
-
-def task(kind: str = "classification") -> TaskData:
-    texts = [f"sentence number {i} about cats and dogs" for i in range(20)]
-    labels = np.arange(20) % 3 if kind == "classification" else np.linspace(0, 5, 20, dtype=np.float32)
-    split = Split("train", texts, None, labels, np.arange(20))
-    names = ["a", "b", "c"] if kind == "classification" else []
-    return TaskData("t", kind, names, split, [split], ["accuracy"], "accuracy", "here", "f", synthetic=False)
-
-
-def settings(name: str, **changes: Any) -> Any:
-    plain = {"dropout": None, "dtype": "float32", "lora": {"rank": None}, "trust_remote_code": False, "config": {}}
-    return OmegaConf.create({"name": name} | plain | changes)
 
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 200}

@@ -1,0 +1,31 @@
+"""A task and settings to load small models for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from selfdistill_cli.tasks import Split, TaskData
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 120,
+}
+
+
+def task(kind: str = "classification") -> TaskData:
+    texts = [f"sentence number {i} about cats and dogs" for i in range(20)]
+    labels = np.arange(20) % 3 if kind == "classification" else np.linspace(0, 5, 20, dtype=np.float32)
+    split = Split("train", texts, None, labels, np.arange(20))
+    names = ["a", "b", "c"] if kind == "classification" else []
+    return TaskData("t", kind, names, split, [split], ["accuracy"], "accuracy", "here", "f", synthetic=False)
+
+
+def settings(name: str, **changes: Any) -> Any:
+    plain = {"dropout": None, "dtype": "float32", "lora": {"rank": None}, "trust_remote_code": False, "config": {}}
+    return OmegaConf.create({"name": name} | plain | changes)

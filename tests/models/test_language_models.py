@@ -1,0 +1,180 @@
+"""Decoders and encoder–decoders: folders laid out as the Hub's, padding, tokenizers, LoRA."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from selfdistill_cli import models
+from selfdistill_cli.encoding import encode
+from selfdistill_cli.engine.weights import load_trained_weights, trained_weights
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.models import embedded
+from selfdistill_cli.models.lora import save_with_lora
+from selfdistill_cli.tasks import Split, TaskData
+from tests.conftest import REPOSITORY
+from tests.models.harness import SIZES, settings, task
+
+
+def language_task() -> TaskData:
+    texts = [f"Question: how many cats are {i} cats and 12 dogs?" for i in range(20)]
+    answers = [f" {i} + 12 = {i + 12}\n#### {i}" for i in range(20)]
+    split = Split("train", texts, None, np.zeros(20, np.int64), np.arange(20), answers=answers)
+    return TaskData("t", "generation", [], split, [split], ["exact_match"], "exact_match", "here", "f", synthetic=False)
+
+
+LLAMA: dict[str, Any] = SIZES | {"vocab_size": 300, "max_position_embeddings": 64, "tie_word_embeddings": True}
+T5: dict[str, Any] = {"vocab_size": 300, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+GPT2: dict[str, Any] = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+
+
+def hub_language_model(folder: Path, kind: str, sizes: dict[str, Any], padding: bool = True) -> Path:
+    """A folder as on the Hub: weights, configuration, and a tokenizer that may have no padding token, as LLaMA's."""
+    name = "tiny_t5" if kind == "t5" else "tiny_llama"
+    tokenizer = embedded.trained_tokenizer(name, language_task(), 300)
+    special = {"pad_token_id": 0 if padding else None, "eos_token_id": 1, "bos_token_id": None}
+    if kind == "t5":
+        special["decoder_start_token_id"] = 0
+    config = transformers.AutoConfig.for_model(kind, **(sizes | special))
+    auto = transformers.AutoModelForSeq2SeqLM if kind == "t5" else transformers.AutoModelForCausalLM
+    torch.manual_seed(5)
+    auto.from_config(config).save_pretrained(folder)
+    if not padding:
+        tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [("llama", LLAMA), ("gpt2", GPT2), ("t5", T5)])
+def test_a_language_model_as_on_the_hub_keeps_all_its_weights(kind: str, sizes: dict[str, Any], tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "someone" / kind, kind, sizes)
+    first, other = (models.load_model(settings(str(folder)), language_task(), seed) for seed in (0, 1))
+    auto = transformers.AutoModelForSeq2SeqLM if kind == "t5" else transformers.AutoModelForCausalLM
+    reference = auto.from_pretrained(folder)
+    for loaded in (first, other):
+        for name, tensor in reference.state_dict().items():
+            assert torch.equal(loaded.model.state_dict()[name], tensor), name
+    assert first.fingerprint == other.fingerprint
+    assert first.model.dtype == torch.float32
+    half = models.load_model(settings(str(folder), dtype="bfloat16"), language_task(), 0)
+    assert half.model.dtype == torch.bfloat16
+
+
+def test_a_decoder_without_padding_fills_rows_with_its_end_of_sequence(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
+    loaded = models.load_model(settings(str(folder)), language_task(), 0)
+    assert loaded.tokenizer.pad_token_id == loaded.tokenizer.eos_token_id == loaded.model.config.pad_token_id == 1
+
+
+def test_a_tokenizer_with_neither_padding_nor_end_is_refused(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match="neither a padding token nor an end of sequence"):
+        models.load_model(settings(str(folder)), language_task(), 0)
+
+
+@pytest.mark.parametrize("padding", [True, False], ids=["padded", "by_end_of_sequence"])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("kind", "sizes"), [("llama", LLAMA), ("gpt2", GPT2)])
+def test_a_decoder_classifies_at_its_last_real_token(
+    kind: str, sizes: dict[str, Any], side: str, padding: bool, tmp_path: Path
+) -> None:
+    folder = hub_language_model(tmp_path / kind, kind, sizes, padding)
+    loaded = models.load_model(settings(str(folder), dropout=0.0), task(), 0)
+    loaded.tokenizer.padding_side = side
+    texts = ["cats", "cats and dogs and many more of them"]
+    examples = encode(loaded.tokenizer, texts, None, np.zeros(2, np.int64), max_length=32)
+    loaded.model.eval()
+    with torch.no_grad():
+        together = examples.forward(loaded.model, np.array([0, 1]), torch.device("cpu"))
+        alone = [examples.forward(loaded.model, np.array([row]), torch.device("cpu")) for row in (0, 1)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+def test_a_pair_of_texts_is_kept_apart_where_the_tokenizer_does_not(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = None
+    together = encode(tokenizer, ["cats"], ["dogs"], np.zeros(1), max_length=32)
+    assert tokenizer.decode(together.tokens) == "cats\ndogs"
+
+
+def test_digits_are_tokens_of_their_own() -> None:
+    for name in ("tiny_llama", "tiny_t5"):
+        tokenizer = embedded.trained_tokenizer(name, language_task(), 400)
+        text = "how many cats are 1234 cats?\n#### 70"
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == text
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        assert [piece for piece in pieces if any(c.isdigit() for c in piece)] == list("123470")
+
+
+def test_byte_pairs_are_the_same_in_every_process(tmp_path: Path) -> None:
+    script = (
+        "from tests.models.test_language_models import embedded, language_task; import json; "
+        "print(json.dumps(embedded.trained_tokenizer('tiny_llama', language_task(), 400).get_vocab(), sort_keys=True))"
+    )
+    vocabularies = {
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
+        ).stdout
+        for _ in range(3)
+    }
+    assert len(vocabularies) == 1
+
+
+def test_lora_starts_as_the_model_and_trains_little(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA)
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj"], "merge": False}
+    plain = models.load_model(settings(str(folder)), language_task(), 0).model
+    adapted = models.load_model(settings(str(folder), lora=lora), language_task(), 0).model
+    tokens = torch.arange(3, 12)[None]
+    assert torch.equal(adapted(tokens).logits, plain(tokens).logits)
+    assert {n.split(".")[-3] for n, p in adapted.named_parameters() if p.requires_grad} == {"lora_A", "lora_B"}
+    assert set(trained_weights(adapted)) == {n for n, p in adapted.named_parameters() if p.requires_grad}
+
+
+def test_merged_lora_gives_the_outputs_of_the_adapter(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA)
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
+    tokens, saved = torch.arange(3, 12)[None], {}
+    for merge in (True, False):
+        cfg = settings(str(folder), lora=lora | {"merge": merge})
+        adapted = models.load_model(cfg, language_task(), 0).model
+        with torch.no_grad():
+            for parameter in adapted.parameters():
+                if parameter.requires_grad:
+                    parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+        saved[merge] = adapted(tokens).logits.detach()
+        save_with_lora(adapted, cfg, tmp_path / f"merged {merge}")
+    assert not (tmp_path / "merged True" / "adapter_config.json").exists()
+    assert (tmp_path / "merged False" / "adapter_config.json").is_file()
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "merged True")
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "merged False")
+    for merge in (True, False):
+        model, _ = models.load_finished(tmp_path / f"merged {merge}", language_task())
+        assert torch.allclose(model(tokens).logits, saved[merge], atol=1e-5)
+
+
+def test_trained_weights_hold_tied_ones_once_and_come_back(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA)
+    model = models.load_model(settings(str(folder)), language_task(), 0).model
+    kept = {name: tensor.clone() for name, tensor in trained_weights(model).items()}
+    assert len(kept) == len(model.state_dict()) - 1  # the output layer is the input's
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    load_trained_weights(model, kept)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in trained_weights(model).items())
+    assert torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
+    with pytest.raises(KeyError, match="another model"):
+        load_trained_weights(model, {"other": torch.zeros(1)})
