@@ -121,7 +121,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
 
         def save() -> None:
             save_predictions(directory.path / "predictions.parquet", predictions)
-            save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, results)
+            save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, task, results)
             recorder.flush()
             directory.finish(results)
             loop.checkpoints.clear()

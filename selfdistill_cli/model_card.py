@@ -10,8 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from selfdistill_cli.environment import environment
 
 
-def write_model_card(path: Path, cfg: DictConfig, results: dict[str, Any]) -> None:
+def write_model_card(path: Path, cfg: DictConfig, task_kind: str, results: dict[str, Any]) -> None:
     """Write README.md in the Hugging Face Hub's form."""
+    pipeline = "text-generation" if task_kind in ("generation", "multiple_choice") else "text-classification"
+    library = "transformers"
+    if (path.parent / "adapter_config.json").exists():
+        library = f"peft\nbase_model: {cfg.model.name}"
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in results["metrics"]["final"].items())
     versions = environment()
     packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items())
@@ -20,8 +24,8 @@ def write_model_card(path: Path, cfg: DictConfig, results: dict[str, Any]) -> No
     )
     path.write_text(
         f"""---
-library_name: transformers
-pipeline_tag: text-classification
+library_name: {library}
+pipeline_tag: {pipeline}
 tags:
 - self-distillation
 - {results["method"]}

@@ -63,7 +63,9 @@ def save_predictions(path: Path, tables: list[pa.Table]) -> None:
         parquet.write_table(pa.concat_tables(tables), beside)
 
 
-def save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, results: dict[str, Any]) -> None:
+def save_model(
+    path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, task: TaskData, results: dict[str, Any]
+) -> None:
     """model/: weights, tokenizer and model card, as `from_pretrained` reads them."""
     with new_folder(path) as folder:
         if cfg.model.lora.rank is None:
@@ -71,4 +73,4 @@ def save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, res
         else:
             save_with_lora(model, cfg.model, folder)
         loaded.tokenizer.save_pretrained(folder)
-        write_model_card(folder / "README.md", cfg, results)
+        write_model_card(folder / "README.md", cfg, task.kind, results)

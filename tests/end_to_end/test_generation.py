@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import peft
@@ -12,6 +13,7 @@ from pyarrow import parquet
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from tests.conftest import Finished, Sdrun, call_sdrun, only_run, results, rows, user_environment
+from tests.crashes.test_crashes import assert_same
 from tests.end_to_end.test_bad_input import assert_one_clear_message
 
 METHODS = ("vanilla", "static_sd", "dynsdpb", "kd", "dcs")
@@ -220,3 +222,15 @@ def test_a_teacher_of_another_vocabulary_is_refused(sdrun: Sdrun, tmp_path: Path
     teacher = only_run(tmp_path / "outputs")
     ended = sdrun("method=kd", f"method.teacher.path={teacher}", *LLAMA)
     assert_one_clear_message(ended, ["another vocabulary (300 entries) than the student", "same tokenizer"])
+
+
+def test_a_killed_run_with_lora_goes_on_as_the_undisturbed_one(tmp_path: Path) -> None:
+    words = ("method=dynsdpb", *LLAMA, "model.lora.rank=4", "runtime.checkpoint_every=3 steps")
+    runs = []
+    for name, faults in (("undisturbed", [{}]), ("killed", [{"SDRUN_FAULT_AT": "40"}, {}])):
+        folder = tmp_path / name
+        folder.mkdir()
+        ends = [call_sdrun(folder, user_environment(folder) | fault, *words).code for fault in faults]
+        assert ends == [-signal.SIGKILL, 0][-len(ends) :]
+        runs.append(only_run(folder / "outputs"))
+    assert_same(*runs)

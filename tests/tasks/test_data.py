@@ -280,3 +280,10 @@ def test_data_that_is_nowhere_names_the_three_ways_out(tmp_path: Path) -> None:
     words = refused("task=qqp", data=tmp_path)
     for part in ("SDRUN_DATA", "Hub's cache", "synth_entailment", str(tmp_path / "qqp" / "train")):
         assert part in words
+
+
+def test_the_first_validation_examples_alone() -> None:
+    task = load("task=synth_entailment", "task.validation_examples=7")
+    whole = load("task=synth_entailment")
+    assert task.validation[0].texts == whole.validation[0].texts[:7]
+    assert len(task.train) == len(whole.train)
