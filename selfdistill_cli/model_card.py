@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.environment import environment
+from selfdistill_cli.models.sources import hub_id
 
 
 def write_model_card(path: Path, cfg: DictConfig, task_kind: str, results: dict[str, Any]) -> None:
@@ -15,7 +16,7 @@ def write_model_card(path: Path, cfg: DictConfig, task_kind: str, results: dict[
     pipeline = "text-generation" if task_kind in ("generation", "multiple_choice") else "text-classification"
     library = "transformers"
     if (path.parent / "adapter_config.json").exists():
-        library = f"peft\nbase_model: {cfg.model.name}"
+        library = f"peft\nbase_model: {hub_id(cfg.model.name)}"
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in results["metrics"]["final"].items())
     versions = environment()
     packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items())

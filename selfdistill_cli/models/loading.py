@@ -27,7 +27,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.adaptation import set_dropout, set_padding
 from selfdistill_cli.models.embedded import EMBEDDED, trained_tokenizer
 from selfdistill_cli.models.lora import with_lora
-from selfdistill_cli.models.sources import first_line, model_missing, resolve
+from selfdistill_cli.models.sources import first_line, model_missing, package_of, resolve
 from selfdistill_cli.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import TaskData
 
@@ -98,7 +98,7 @@ def load_finished(folder: Path, task: TaskData) -> tuple[PreTrainedModel, Any]:
             import peft
 
             base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-            model = peft.PeftModel.from_pretrained(_load(base, task, _head(task)), folder)
+            model = peft.PeftModel.from_pretrained(_load(resolve(package_of(base)), task, _head(task)), folder)
         else:
             model = _load(folder, task, {})
         return model, AutoTokenizer.from_pretrained(folder)

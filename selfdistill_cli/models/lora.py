@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean
 from selfdistill_cli.models.embedded import EMBEDDED
-from selfdistill_cli.models.sources import first_line
+from selfdistill_cli.models.sources import first_line, hub_id
 from selfdistill_cli.tasks import TaskData
 
 
@@ -34,6 +34,8 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
         adapted = peft.get_peft_model(model, settings)
     except ValueError as error:
         raise UserError(f"model.lora.target_modules={lora.target_modules}: {first_line(error)}") from error
+    # Not the folder that it was read from on this machine.
+    adapted.active_peft_config.base_model_name_or_path = hub_id(cfg.name)
     if tied and hasattr(adapted.get_output_embeddings(), "lora_A") and is_merged_on_saving(cfg):
         raise UserError(
             "model.lora.target_modules names the output layer, whose weights are also those of the input: an update of "

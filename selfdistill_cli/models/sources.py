@@ -31,6 +31,16 @@ PACKAGES = {
 }
 
 
+def hub_id(name: str) -> str:
+    """What others find this model by: its Hub id, or its name if it has none that we know."""
+    return PACKAGES[name].hub_id if name in PACKAGES else name
+
+
+def package_of(name: str) -> str:
+    """The name of the weights package that carries this Hub id, if one is known; else the name itself."""
+    return next((package for package, known in PACKAGES.items() if known.hub_id == name), name)
+
+
 def resolve(name: str) -> str:
     """A local folder or a Hub id for this model name."""
     if Path(name).expanduser().is_dir():

@@ -117,3 +117,9 @@ def test_the_wheel_carries_the_configuration_and_runs(tmp_path: Path) -> None:
         check=True,
     ).stdout.strip()
     assert where == str(installed / "selfdistill_cli" / "conf")
+
+
+def test_a_reader_that_stops_reading_the_help_gets_no_traceback(environment: dict[str, str], tmp_path: Path) -> None:
+    command = f"{sys.executable} -m selfdistill_cli.train --help | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert "Traceback" not in ended.stderr

