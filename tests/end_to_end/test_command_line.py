@@ -59,7 +59,7 @@ def test_cfg_job_is_the_whole_configuration(sdrun: Sdrun) -> None:
     cfg = yaml.safe_load(sdrun("--cfg", "job", "method=dcs", "method.lambda_=5").out)
     assert set(cfg) == {"model", "task", "method", "schedule", "runtime", "tracking", "paths", "seed", "rerun"}
     assert cfg["method"]["lambda_"] == 5.0
-    assert cfg["method"]["teacher"] == {"epochs": 2.0, "path": None}
+    assert cfg["method"]["teacher"] == {"epochs": 2.0, "path": None, "top_k": 64}
 
 
 @pytest.mark.parametrize("what", ["defaults", "config", "searchpath", "plugins"])
