@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.methods.base import Method, TrainingContext
 from selfdistill_cli.step_data import MicroBatch, PerExampleLoss
+from selfdistill_cli.token_rows import TokenRows
 
 
 class KD(Method):
@@ -21,6 +23,10 @@ class KD(Method):
         super().__init__(context)
         if context.teacher_logits is None:
             raise ValueError("kd and dcs need the teacher's logits on the training set")
+        if isinstance(context.teacher_logits, TokenRows) and not context.teacher_logits.lengths.equal(context.labels):
+            raise UserError(
+                "Teacher and student cut the answers at different places: give a task.max_length that cuts none."
+            )
         self.tau = tau
         self.alpha = alpha
         self.teacher_logits = context.teacher_logits

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.methods import DCS, KD, TrainingContext
+from selfdistill_cli.methods.token_terms import TokenTerms
+from selfdistill_cli.token_rows import OutputLayer, TokenRows
 from tests.methods import reference
 from tests.methods.harness import (
     LABELS,
@@ -184,3 +187,12 @@ def test_a_restored_method_goes_on_as_the_original() -> None:
     for m in (method, restored):
         m.after_epoch(1, lambda: student(6))
     assert torch.equal(method.weights, restored.weights)
+
+
+def test_a_teacher_that_cut_the_answers_elsewhere_is_refused() -> None:
+    top = {"log_p": torch.zeros(5, 2), "entries": torch.zeros(5, 2, dtype=torch.int)}
+    teacher = TokenRows(torch.tensor([2, 3]), top)
+    terms = TokenTerms(lambda: OutputLayer((torch.zeros(4, 2),), None))
+    KD(TrainingContext(terms, torch.tensor([2, 3]), 2, teacher), tau=2.0, alpha=0.5)
+    with pytest.raises(UserError, match=r"different places.*task\.max_length"):
+        KD(TrainingContext(terms, torch.tensor([2, 2]), 2, teacher), tau=2.0, alpha=0.5)
