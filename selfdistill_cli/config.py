@@ -78,7 +78,7 @@ class Decoding:
 
 @dataclass
 class Task:
-    """What all tasks share; conf/task/_task.yaml gives the values that a task leaves alone."""
+    """What all tasks share; conf/base/task.yaml gives the values that a task leaves alone."""
 
     name: str = MISSING
     kind: str | None = dataclasses.field(default=None, metadata={"choices": KINDS})

@@ -94,8 +94,7 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np
     ids = encoded["input_ids"]
     # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
     side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
-    offsets = np.zeros(len(ids) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in ids], out=offsets[1:])
+    offsets = offsets_of(ids)
     fast = encoded.encodings or []
     return Examples(
         tokens=flat_tokens(ids, np.int32, offsets[-1]),
@@ -121,6 +120,13 @@ def unchanged(tokenizer: Any) -> Iterator[None]:
     if backend:
         backend.enable_truncation(**before[0]) if before[0] else backend.no_truncation()
         backend.enable_padding(**before[1]) if before[1] else backend.no_padding()
+
+
+def offsets_of(rows: list[list[int]]) -> np.ndarray:
+    """Where each row begins when all stand one after the other, and where the last ends: int64 [N + 1]."""
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return offsets
 
 
 def flat_tokens(rows: list[list[int]], dtype: Any, size: int) -> np.ndarray:

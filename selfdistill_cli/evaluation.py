@@ -14,6 +14,7 @@ from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.tasks import TaskData
+from selfdistill_cli.tasks.predictions import label_table
 
 
 class Evaluator(Protocol):
@@ -48,21 +49,13 @@ class LabelEvaluator:
         for split, logits in zip(self.task.validation, self._logits(model), strict=True):
             scores = score(self.task, split, decide(logits))
             scores["loss"] = float(self.terms.hard(logits, torch.from_numpy(split.labels)).mean())
-            found |= {self.task.prefix(split) + name: value for name, value in scores.items()}
+            found |= self.task.named(split, scores)
         return found
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """Logits, prediction and label of every validation example; a table a split."""
         return [
-            pa.table(
-                {
-                    "split": [split.name] * len(split),
-                    "index": split.rows,
-                    "logits": list(logits.reshape(len(split), -1).numpy()),
-                    "prediction": decide(logits),
-                    "label": split.labels,
-                }
-            )
+            label_table(split, list(logits.reshape(len(split), -1).numpy()), decide(logits))
             for split, logits in zip(self.task.validation, self._logits(model), strict=True)
         ]
 

@@ -201,11 +201,12 @@ def bucketed_kl(teacher: Tensor, entries: Tensor, student: Tensor, tau: float) -
     student: logits [t, V] -> [t], ≥ 0.
     """
     student = _wide(student)
-    named = (student - student.logsumexp(-1, keepdim=True)).gather(-1, entries)
+    normaliser = student.logsumexp(-1, keepdim=True)
+    named = (student - normaliser).gather(-1, entries)
     p = teacher.to(student.dtype).detach()
     if entries.shape[-1] < student.shape[-1]:
         outside = student.scatter(-1, entries, -torch.inf).logsumexp(-1, keepdim=True)
-        named = torch.cat([named, outside - student.logsumexp(-1, keepdim=True)], dim=-1)
+        named = torch.cat([named, outside - normaliser], dim=-1)
         # What the entries leave: log(1 − Σp), bounded below where rounding leaves nothing.
         rest = (1 - p.exp().sum(-1, keepdim=True)).clamp_min(torch.finfo(p.dtype).eps)
         p = torch.cat([p, rest.log()], dim=-1)

@@ -47,13 +47,22 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             part()
 
 
+def _print_help() -> None:
+    """Our text at once: Hydra would list all groups first, which takes longer than everything else."""
+    try:
+        print(help_text(), flush=True)
+    except BrokenPipeError:  # sdrun --help | head: nobody reads on, and nobody would read a complaint
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
 def main() -> None:
     """What the console script `sdrun` calls."""
     # Hydra would print its own version of every error and exit; here they get our words instead.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         if sys.argv[1:] in (["--help"], ["-h"]):
-            print(help_text(), flush=True)  # Hydra would list all groups first, which takes longer than all else
+            _print_help()
             return
         adopt_slurm_tasks()
         if world_size() > 1 and {"-m", "--multirun"} & set(sys.argv):
@@ -68,9 +77,6 @@ def main() -> None:
         sys.exit(f"sdrun: {explain(error, sys.argv[1:])}")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         sys.exit(f"sdrun: {error}. paths.outputs=<folder> names another place for runs.")
-    except BrokenPipeError:  # sdrun --help | head: nobody reads on, and nobody would read a complaint
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Interrupted as stop:
         print(f"sdrun: {stop.signal.name}: {stop}.", file=sys.stderr)
         sys.exit(128 + stop.signal)

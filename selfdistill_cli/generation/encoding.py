@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from selfdistill_cli.encoding import flat_tokens, unchanged
+from selfdistill_cli.encoding import flat_tokens, offsets_of, unchanged
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.generation.output_layer import catch_inputs
 from selfdistill_cli.token_rows import TokenRows
@@ -84,29 +84,30 @@ class AnswerExamples:
 
     def collate(self, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Model inputs of these examples; where answer tokens are predicted, bool [m, L]; and these tokens [T]."""
-        answers = [self.answers.row(i) for i in rows]
+        side, answers = self.form.padding_side, [self.answers.row(i) for i in rows]
         labels = torch.from_numpy(np.concatenate(answers).astype(np.int64))
         if self.form.decoder_start is None:
-            inputs, real = self._padded([np.concatenate([self.prompts.row(i), self.answers.row(i)[:-1]]) for i in rows])
+            whole = [
+                np.concatenate([self.prompts.row(i), answer[:-1]]) for i, answer in zip(rows, answers, strict=True)
+            ]
+            inputs, real = self._padded(whole, side)
             # Token t is predicted at the place of token t − 1; so a row lacks its last token, which predicts nothing.
             place = real.cumsum(1) - 1
             predicts = real.astype(bool) & (place >= (self.prompts.lengths[rows] - 1)[:, None])
             arguments = {"input_ids": inputs, "attention_mask": real}
-            if self.form.padding_side == "left":
+            if side == "left":
                 arguments["position_ids"] = np.maximum(place, 0)
         else:
-            inputs, real = self._padded([self.prompts.row(i) for i in rows])
+            inputs, real = self._padded([self.prompts.row(i) for i in rows], side)
             start = np.array([self.form.decoder_start])
-            right = replace(self, form=replace(self.form, padding_side="right"))
-            decoder_inputs, answered = right._padded([np.concatenate([start, answer[:-1]]) for answer in answers])
+            decoder_inputs, answered = self._padded([np.concatenate([start, a[:-1]]) for a in answers], "right")
             predicts = answered.astype(bool)
             arguments = {"input_ids": inputs, "attention_mask": real, "decoder_input_ids": decoder_inputs}
         return {name: torch.from_numpy(array) for name, array in arguments.items()}, torch.from_numpy(predicts), labels
 
     def collate_prompts(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Inputs to go on from: prompts of these examples, padded on the left [m, L]."""
-        left = replace(self, form=replace(self.form, padding_side="left"))
-        inputs, real = left._padded([self.prompts.row(i) for i in rows])
+        inputs, real = self._padded([self.prompts.row(i) for i in rows], "left")
         return {"input_ids": torch.from_numpy(inputs), "attention_mask": torch.from_numpy(real)}
 
     def forward(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> TokenRows:
@@ -117,13 +118,13 @@ class AnswerExamples:
         columns = {"labels": labels.to(device)} | {f"input{j}": inputs[where] for j, inputs in enumerate(caught)}
         return TokenRows(torch.from_numpy(self.answers.lengths[rows]).to(device), columns)
 
-    def _padded(self, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def _padded(self, rows: list[np.ndarray], side: str) -> tuple[np.ndarray, np.ndarray]:
         """Token numbers and their mask, int64 [m, longest] each."""
         longest = max(map(len, rows))
         tokens = np.full((len(rows), longest), self.form.padding_token, dtype=np.int64)
         real = np.zeros((len(rows), longest), dtype=np.int64)
         for number, row in enumerate(rows):
-            place = slice(longest - len(row), longest) if self.form.padding_side == "left" else slice(0, len(row))
+            place = slice(longest - len(row), longest) if side == "left" else slice(0, len(row))
             tokens[number, place] = row
             real[number, place] = 1
         return tokens, real
@@ -187,6 +188,5 @@ def _fit_prompts(prompts: list[list[int]], longest: int, max_length: int, long_p
 
 
 def _flat(rows: list[list[int]]) -> Flat:
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    offsets = offsets_of(rows)
     return Flat(flat_tokens(rows, np.int32, int(offsets[-1])), offsets)

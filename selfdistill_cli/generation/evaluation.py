@@ -17,6 +17,7 @@ from selfdistill_cli.generation.decoding import write_answers
 from selfdistill_cli.generation.encoding import AnswerExamples
 from selfdistill_cli.tasks import Split, TaskData
 from selfdistill_cli.tasks.answers import RULES
+from selfdistill_cli.tasks.predictions import label_table, prediction_table
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class WritingEvaluator:
             assert split.references is not None
             scores = score_texts(setting.task.metrics, setting.task_cfg.answer_rule, texts, split.references)
             scores["loss"] = float(setting.losses(model, examples).mean())
-            found |= {setting.task.prefix(split) + name: value for name, value in scores.items()}
+            found |= setting.task.named(split, scores)
         return found
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
@@ -78,15 +79,12 @@ class WritingEvaluator:
         rule = RULES[self.setting.task_cfg.answer_rule]
         answers = [rule(text) for text in texts]
         accepted = [[rule(reference) for reference in references] for references in split.references]
-        return pa.table(
-            {
-                "split": [split.name] * len(split),
-                "index": split.rows,
-                "text": texts,
-                "answer": pa.array(answers, pa.string()),
-                "references": pa.array(accepted, pa.list_(pa.string())),
-                "correct": [a is not None and a in allowed for a, allowed in zip(answers, accepted, strict=True)],
-            }
+        return prediction_table(
+            split,
+            text=texts,
+            answer=pa.array(answers, pa.string()),
+            references=pa.array(accepted, pa.list_(pa.string())),
+            correct=[a is not None and a in allowed for a, allowed in zip(answers, accepted, strict=True)],
         )
 
 
@@ -106,21 +104,13 @@ class ChoosingEvaluator:
             scores = score(setting.task, split, _best(likelihoods))
             gold = [of_row[label] for of_row, label in zip(likelihoods, split.labels, strict=True)]
             scores["loss"] = -float(torch.stack(gold).mean())
-            found |= {setting.task.prefix(split) + name: value for name, value in scores.items()}
+            found |= setting.task.named(split, scores)
         return found
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """Mean log-likelihoods of all choices, the prediction and the label; a table a split."""
         return [
-            pa.table(
-                {
-                    "split": [split.name] * len(split),
-                    "index": split.rows,
-                    "logits": [of_row.tolist() for of_row in likelihoods],
-                    "prediction": _best(likelihoods),
-                    "label": split.labels,
-                }
-            )
+            label_table(split, [of_row.tolist() for of_row in likelihoods], _best(likelihoods))
             for split, likelihoods in zip(self.setting.task.validation, self._likelihoods(model), strict=True)
         ]
 

@@ -31,8 +31,7 @@ class LikelihoodsAndMaps(ChunkLoss):
         logits -= largest
         part = None
         if self.shares is not None and self.tau is not None:
-            powers = (logits / self.tau[span, None]).exp_()
-            powers /= powers.sum(-1, keepdim=True)
+            powers = _softmax_of_shifted(logits, self.tau[span, None])
             part = self.shares[:, span].to(powers) @ powers
             del powers
         return logits.exp_().sum(-1, keepdim=True).log_() - gold, part
@@ -42,8 +41,7 @@ class LikelihoodsAndMaps(ChunkLoss):
         through_map = None
         if by_sum is not None and self.shares is not None and self.tau is not None:
             tau = self.tau[span, None]
-            powers = (logits / tau).exp_()
-            powers /= powers.sum(-1, keepdim=True)
+            powers = _softmax_of_shifted(logits, tau)
             # d softmax(z/τ) = P ∘ (G − ⟨P, G⟩) / τ, where G is the gradient of the token's own map, by its share
             through_map = self.shares[:, span].to(powers).T @ by_sum
             through_map -= torch.einsum("cv,cv->c", powers, through_map)[:, None]
@@ -54,6 +52,13 @@ class LikelihoodsAndMaps(ChunkLoss):
         slope *= by_token / slope.sum(-1, keepdim=True)
         slope.scatter_add_(1, self.labels[span, None], -by_token)
         return slope if through_map is None else slope.add_(through_map)
+
+
+def _softmax_of_shifted(logits: Tensor, tau: Tensor) -> Tensor:
+    """softmax(z / τ) of logits whose largest is 0, with no more than the result in memory."""
+    powers = (logits / tau).exp_()
+    powers /= powers.sum(-1, keepdim=True)
+    return powers
 
 
 class WithTeacherLogits(ChunkLoss):

@@ -94,9 +94,10 @@ class TaskData:
         """Whether a language model learns answers to prompts, and not a head labels."""
         return self.kind in ("generation", "multiple_choice")
 
-    def prefix(self, split: Split) -> str:
-        """Before the names of a split's metrics: nothing for the one that selects the best model."""
-        return "" if split is self.validation[0] else f"{split.name}/"
+    def named(self, split: Split, scores: dict[str, float]) -> dict[str, float]:
+        """A split's scores by their names in the records: those of splits after the first carry the split's."""
+        prefix = "" if split is self.validation[0] else f"{split.name}/"
+        return {prefix + name: value for name, value in scores.items()}
 
     @property
     def label_range(self) -> float:
