@@ -201,9 +201,11 @@ class Schedule:
 @dataclass
 class Runtime:
     device: str = choice("auto", "cpu", "cuda", "mps")
-    precision: str = choice("fp32", "bf16", "fp16")
+    precision: str = choice("auto", "fp32", "bf16", "fp16")
     threads: int | None = number(at_least=1)
     token_budget: int = number(at_least=1)
+    profile: bool = MISSING
+    trace_steps: int | None = number(at_least=1)
     gradient_checkpointing: bool = MISSING
     checkpoint_every: str = MISSING
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each example [N]."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return int(self.lengths.max())
 
     def digest(self) -> str:
         """SHA-256 of the token numbers and their partition into examples."""
@@ -54,10 +60,13 @@ class Examples:
         sha.update(self.offsets.data)
         return sha.hexdigest()
 
-    def collate(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Model inputs of these examples [m], padded to the longest of them: each [m, longest]."""
+    def collate(self, rows: np.ndarray, width_multiple: int = 1) -> dict[str, Tensor]:
+        """Model inputs of these examples [m], padded to the longest of them or a little more: each [m, longest].
+
+        A width is a multiple of `width_multiple`, but never above the longest example of the split.
+        """
         lengths = self.lengths[rows]
-        longest = int(lengths.max())
+        longest = min(-(-int(lengths.max()) // width_multiple) * width_multiple, self.longest)
         places = np.arange(longest)
         if self.padding.side == "left":
             places = places - (longest - lengths)[:, None]
@@ -71,9 +80,9 @@ class Examples:
             inputs["token_type_ids"] = np.where(real, self.segments[source], self.padding.segment)
         return {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items()}
 
-    def forward(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> Tensor:
-        """Logits of these examples: [m, C], or [m] if the model has a single output (regression)."""
-        inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.collate(rows).items()}
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> Tensor:
+        """Logits of collated examples: [m, C], or [m] if the model has a single output (regression)."""
+        inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in batch.items()}
         logits: Tensor = model(**inputs).logits
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from selfdistill_cli.encoding import Examples
+from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.tasks import TaskData
@@ -33,12 +34,12 @@ class LabelEvaluator:
     """Classification and regression."""
 
     def __init__(
-        self, task: TaskData, validation: list[Examples], terms: Terms, token_budget: int, accelerator: Accelerator
+        self, task: TaskData, validation: list[Examples], terms: Terms, batching: Batching, accelerator: Accelerator
     ) -> None:
         self.task = task
         self.validation = validation
         self.terms = terms
-        self.token_budget = token_budget
+        self.batching = batching
         self.accelerator = accelerator
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
@@ -60,7 +61,7 @@ class LabelEvaluator:
         ]
 
     def _logits(self, model: nn.Module) -> list[Tensor]:
-        return [predict(model, examples, self.token_budget, self.accelerator) for examples in self.validation]
+        return [predict(model, examples, self.batching, self.accelerator) for examples in self.validation]
 
 
 def decide(logits: Tensor) -> np.ndarray:

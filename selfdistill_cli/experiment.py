@@ -13,10 +13,13 @@ import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.cpu.tuning import tune
+from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.checkpoint import Checkpoints
-from selfdistill_cli.engine.device import make_accelerator
+from selfdistill_cli.engine.device import make_accelerator, make_batching, precision_of
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
+from selfdistill_cli.engine.utilization import utilization
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.methods.terms import Terms
@@ -80,6 +83,9 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
     loaded = load_model(cfg.model, task, cfg.seed)
     if cfg.runtime.gradient_checkpointing:
         loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if accelerator.device.type == "cpu":
+        tune(loaded.model)
+    batching = make_batching(cfg.runtime.token_budget, accelerator, cfg.model.dtype)
     fingerprints = {"data": task.fingerprint, "weights": loaded.fingerprint}
     identity = on_main(accelerator, lambda: directory.begin(cfg, fingerprints))
     train = _encode(cfg, task, loaded, task.train)
@@ -87,8 +93,8 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
     require_suitable(task, loaded.model, train)
 
     terms = make_terms(task, loaded.model)
-    evaluator = make_evaluator(cfg, task, loaded, validation, terms, accelerator)
-    method = _make_method(cfg, task, train, loaded, terms, teacher, accelerator)
+    evaluator = make_evaluator(cfg, task, loaded, validation, terms, batching, accelerator)
+    method = _make_method(cfg, task, train, loaded, terms, teacher, batching, accelerator)
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
     torch.manual_seed(cfg.seed + RANK_STRIDE * accelerator.process_index)
 
@@ -109,14 +115,18 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
             main_metric=task.metric,
             schedule=cfg.schedule,
             runtime=cfg.runtime,
+            batching=batching,
             seed=cfg.seed,
             accelerator=accelerator,
             recorder=recorder,
             checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_claim),
+            trace_to=directory.path / "trace.json.gz",
         )
         outcome = loop.run()
         results = summarize(cfg, directory, task, train, loaded, outcome) | cost_of(teacher)
-        results |= {"processes": accelerator.num_processes}
+        precision, processes = precision_of(accelerator), accelerator.num_processes
+        results |= {"processes": processes, "precision": precision}
+        results |= utilization(outcome.progress, precision, accelerator.device, processes)
         predictions = evaluator.predictions(loop.model)
 
         def save() -> None:
@@ -205,10 +215,11 @@ def _make_method(
     loaded: LoadedModel,
     terms: Terms,
     teacher: Path | None,
+    batching: Batching,
     accelerator: Accelerator,
 ) -> Method:
     """The method object, with its teacher's logits on the training set if it has a teacher."""
-    logits = teacher_logits(cfg, task, loaded.tokenizer, teacher, accelerator) if teacher else None
+    logits = teacher_logits(cfg, task, loaded.tokenizer, teacher, batching, accelerator) if teacher else None
     settings = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(settings, dict)
     of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from omegaconf import DictConfig
 
 from selfdistill_cli.encoding import encode
+from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation import Evaluator, LabelEvaluator
 from selfdistill_cli.generation.decoding import require_room
@@ -69,19 +70,19 @@ def make_evaluator(
     loaded: LoadedModel,
     validation: Sequence[Any],
     terms: Terms,
+    batching: Batching,
     accelerator: Accelerator,
 ) -> Evaluator:
     """What scores the model on the encoded validation splits."""
-    budget = cfg.runtime.token_budget
     if not task.is_language_modeling:
-        return LabelEvaluator(task, list(validation), terms, budget, accelerator)
-    setting = Setting(task, cfg.task, list(validation), terms, loaded.tokenizer, cfg.seed, budget, accelerator)
+        return LabelEvaluator(task, list(validation), terms, batching, accelerator)
+    setting = Setting(task, cfg.task, list(validation), terms, loaded.tokenizer, cfg.seed, batching, accelerator)
     return WritingEvaluator(setting) if task.kind == "generation" else ChoosingEvaluator(setting)
 
 
 def require_suitable(task: TaskData, model: Any, train: Any) -> None:
     """Raise `UserError` if the losses do not fit what the model does with its logits."""
     if task.is_language_modeling:
-        arguments, _, _ = train.collate(train.lengths.argsort()[:1])
+        arguments = train.collate(train.lengths.argsort()[:1]).arguments
         device = next(model.parameters()).device
         require_plain_output(model, {name: tensor.to(device) for name, tensor in arguments.items()})

@@ -9,7 +9,7 @@ import pyarrow as pa
 from omegaconf import DictConfig
 from pyarrow import parquet
 
-from selfdistill_cli.engine.loop import Outcome
+from selfdistill_cli.engine.progress import Outcome, Progress
 from selfdistill_cli.files import new_file, new_folder, read_json
 from selfdistill_cli.model_card import write_model_card
 from selfdistill_cli.models import LoadedModel
@@ -39,6 +39,9 @@ def summarize(
         "examples_forwarded": progress.examples_forwarded,
         "seconds": round(progress.seconds, 3),
         "checkpoint_seconds": round(progress.checkpoint_seconds, 3),
+        "step_seconds": round(progress.step_seconds, 3),
+        **_phases(progress),
+        "tokens": progress.tokens,
         "train_examples": len(train),
         "truncated_examples": train.truncated,
         "parameters": loaded.model.num_parameters(),
@@ -47,6 +50,15 @@ def summarize(
         "synthetic": task.synthetic,
         "fingerprints": {"data": task.fingerprint, "weights": loaded.fingerprint},
     }
+
+
+def _phases(progress: Progress) -> dict[str, Any]:
+    """Seconds by phase, with what belongs to none (method, records, the terminal), if they were measured."""
+    measured = progress.phase_seconds
+    if not measured:
+        return {}
+    other = progress.seconds - sum(measured.values())
+    return {"phase_seconds": {name: round(seconds, 3) for name, seconds in {**measured, "other": other}.items()}}
 
 
 def cost_of(teacher: Path | None) -> dict[str, Any]:

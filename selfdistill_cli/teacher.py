@@ -15,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from selfdistill_cli.engine.batching import Batching
+from selfdistill_cli.engine.device import precision_of
 from selfdistill_cli.engine.prediction import on_cpu, predict
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.errors import UserError
@@ -67,7 +69,7 @@ def teacher_folder(cfg: DictConfig, accelerator: Accelerator, train: Callable[[D
 
 
 def teacher_logits(
-    cfg: DictConfig, task: TaskData, tokenizer: Any, folder: Path, accelerator: Accelerator
+    cfg: DictConfig, task: TaskData, tokenizer: Any, folder: Path, batching: Batching, accelerator: Accelerator
 ) -> Tensor | TokenRows:
     """The teacher's logits on the training set, dropout off: [N, C], or [N] in regression.
 
@@ -76,7 +78,7 @@ def teacher_logits(
     teacher has other classes than the task, or another vocabulary than the student (`tokenizer`).
     """
     model, own_tokenizer = load_finished(folder, task)
-    parts = [weights_digest(model.state_dict()), cfg.runtime.precision]
+    parts = [weights_digest(model.state_dict()), precision_of(accelerator)]
     if task.is_language_modeling:
         _require_same_vocabulary(tokenizer, own_tokenizer, folder)
         parts.append(f"top {cfg.method.teacher.top_k}")
@@ -93,7 +95,7 @@ def teacher_logits(
             if task.is_language_modeling:
                 terms = TokenTerms(lambda: output_layer(prepared))
                 keep = partial(terms.top_entries, k=cfg.method.teacher.top_k)
-            logits = predict(prepared, examples, cfg.runtime.token_budget, accelerator, keep)
+            logits = predict(prepared, examples, batching, accelerator, keep)
             on_main(accelerator, lambda: _store(stored, logits))
     tensors = load_file(stored)
     return tensors["logits"] if "logits" in tensors else TokenRows(tensors.pop("lengths"), tensors)

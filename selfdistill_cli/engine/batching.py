@@ -6,52 +6,83 @@ most saves the work that padding would cost; cutting too often leaves small matr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 CALL_OVERHEAD_TOKENS = 64
 """What one more forward and backward pass costs, in tokens of work."""
 
 
-def micro_batches(lengths: np.ndarray, token_budget: int) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Batching:
+    """How large batches are, and in which shapes they come."""
+
+    token_budget: int
+    """Tokens, padding included, that a micro-batch may hold."""
+    width_multiple: int = 1
+    """Rows are padded to a multiple of this."""
+    count_multiple: int = 1
+    """Micro-batches hold a multiple of this many examples, but for what is left over."""
+
+    @classmethod
+    def of_few_shapes(cls, token_budget: int) -> Batching:
+        """For kernels that are compiled for every new shape: a few dozen shapes instead of thousands."""
+        return cls(token_budget, width_multiple=16, count_multiple=4)
+
+    def widths(self, lengths: np.ndarray) -> np.ndarray:
+        """What rows of these lengths are padded to, int64."""
+        multiple = self.width_multiple
+        return -(-np.asarray(lengths, dtype=np.int64) // multiple) * multiple
+
+
+def micro_batches(lengths: np.ndarray, batching: Batching) -> list[np.ndarray]:
     """Cut a batch into micro-batches of similar length with the least cost.
 
-    lengths: tokens of each example [n]. token_budget: tokens, padding included, that a micro-batch
-    may hold (one example may exceed it alone). Returns positions into `lengths`, a partition of
-    0 … n−1, longest micro-batch first: if memory is short, the first one fails, not the last.
+    lengths: tokens of each example [n]. A single example may exceed the token budget. Returns positions
+    into `lengths`, a partition of 0 … n−1, longest micro-batch first: if memory is short, the first one
+    fails, not the last.
 
     The cost of a cut is the padded tokens of its micro-batches plus CALL_OVERHEAD_TOKENS for each;
     dynamic programming over the sorted lengths finds the cheapest one.
     """
     order = np.argsort(lengths, kind="stable")
-    ordered = np.asarray(lengths, dtype=np.int64)[order]
-    n = len(order)
-    cost = np.zeros(n + 1)  # cost[j]: cheapest way to cover the first j examples
-    start = np.zeros(n + 1, dtype=int)
-    for end in range(1, n + 1):
-        # A micro-batch [i, end) costs its padded size; those over the budget are out, except single examples.
-        padded = ordered[end - 1] * (end - np.arange(end))
-        allowed = padded <= token_budget
+    ordered = batching.widths(lengths)[order]
+    n, budget = len(order), batching.token_budget
+    together = batching.count_multiple
+    if n and together * ordered[-1] > budget:
+        together = 1
+    # Where cuts may be, counted from the long end: what is left over are the shortest examples.
+    edges = np.array([0, *range((n - 1) % together + 1, n + 1, together)])
+    cost = np.zeros(len(edges))  # cost[j]: cheapest way to cover the first edges[j] examples
+    start = np.zeros(len(edges), dtype=int)
+    for end in range(1, len(edges)):
+        # A micro-batch costs its padded size; those over the budget are out, except the smallest ones.
+        padded = ordered[edges[end] - 1] * (edges[end] - edges[:end])
+        allowed = padded <= budget
         allowed[-1] = True
         candidates = np.where(allowed, cost[:end] + padded + CALL_OVERHEAD_TOKENS, np.inf)
         start[end] = int(candidates.argmin())
         cost[end] = candidates[start[end]]
-    parts, end = [], n
+    parts, end = [], len(edges) - 1
     while end > 0:
-        parts.append(order[start[end] : end])
+        parts.append(order[edges[start[end]] : edges[end]])
         end = start[end]
     return parts
 
 
-def budget_batches(lengths: np.ndarray, token_budget: int, largest: int = 256) -> list[np.ndarray]:
-    """Cut a whole split, sorted by length, into batches under the budget: for prediction.
+def prediction_batches(lengths: np.ndarray, batching: Batching, largest: int = 256) -> list[np.ndarray]:
+    """Cut a whole split, sorted by length, into batches for prediction.
 
-    Positions into `lengths`, longest first; at most `largest` examples in one batch.
+    Positions into `lengths`, longest first; at most `largest` examples in one batch. Without a gradient nothing
+    but the current layer is held, so the budget stretches twice as far.
     """
+    widths, budget = batching.widths(lengths), 2 * batching.token_budget
     order = np.argsort(-lengths, kind="stable")
     parts, begin = [], 0
     while begin < len(order):
         # Longest first, so the first example of a batch sets its width.
-        size = max(1, min(largest, token_budget // max(1, int(lengths[order[begin]]))))
+        size = max(1, min(largest, budget // max(1, int(widths[order[begin]]))))
         parts.append(order[begin : begin + size])
         begin += size
     return parts

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 from accelerate import Accelerator
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from selfdistill_cli.checks import evaluation_steps
-from selfdistill_cli.engine.batching import EpochOrder
+from selfdistill_cli.engine.batching import Batching, EpochOrder
 from selfdistill_cli.engine.cadence import CheckpointCadence
 from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state, tensor_bytes
+from selfdistill_cli.engine.device import precision_of
 from selfdistill_cli.engine.interruption import finishing_steps
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
+from selfdistill_cli.engine.phases import Phases, traced
 from selfdistill_cli.engine.prediction import Examples, predict
 from selfdistill_cli.engine.processes import gathered
+from selfdistill_cli.engine.progress import Outcome, Progress, total_steps
 from selfdistill_cli.engine.step import StepResult, TrainingMethod, backward_step
 from selfdistill_cli.engine.weights import load_trained_weights, trained_weights
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.fault_injection import passing
+from selfdistill_cli.step_data import StepPlan
 
 log = logging.getLogger(__name__)
 
@@ -37,31 +44,6 @@ class Recorder(Protocol):
     def position(self) -> int: ...
     def rewind(self, position: int) -> None: ...
     def flush(self) -> None: ...
-
-
-@dataclass
-class Progress:
-    """How far a run has come; part of every checkpoint."""
-
-    step: int = 0
-    examples_forwarded: int = 0
-    seconds: float = 0.0
-    checkpoint_seconds: float = 0.0
-    best_score: float | None = None
-    best_step: int = 0
-    best_metrics: dict[str, float] | None = None
-    last_metrics: dict[str, float] | None = None
-    evaluations_without_gain: int = 0
-    stopped_early: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished loop leaves: the chosen weights are in the model."""
-
-    progress: Progress
-    steps_per_epoch: int
-    final_metrics: dict[str, float]
 
 
 class TrainingLoop:
@@ -78,10 +60,12 @@ class TrainingLoop:
         main_metric: str,
         schedule: DictConfig,
         runtime: DictConfig,
+        batching: Batching,
         seed: int,
         accelerator: Accelerator,
         recorder: Recorder,
         checkpoints: Checkpoints,
+        trace_to: Path,
     ) -> None:
         # Not for evaluation only: it keeps torch's DistributedDataParallel away, whose averaging of gradients
         # per backward pass does not go with micro-batches; `backward_step` adds them up itself.
@@ -93,15 +77,18 @@ class TrainingLoop:
         self.main_metric = main_metric
         self.schedule = schedule
         self.runtime = runtime
+        self.batching = batching
         self.accelerator = accelerator
         self.recorder = recorder
         self.checkpoints = checkpoints
+        self.trace_to = trace_to
         self.order = EpochOrder(len(examples), method.fresh_per_step, seed)
         self.total_steps = total_steps(schedule, self.order.steps_per_epoch, method.forwards_per_example)
         self.evaluate_every = evaluation_steps(schedule.evaluate_every, self.order.steps_per_epoch)
         self.optimizer = accelerator.prepare_optimizer(make_optimizer(model, schedule))
         self.lr_scheduler = make_lr_scheduler(self.optimizer.optimizer, schedule, self.total_steps)
         self.progress = Progress()
+        self.phases = Phases(runtime.profile, accelerator.device)
         self.cadence = CheckpointCadence(
             runtime.checkpoint_every, self.order.steps_per_epoch, 4 * tensor_bytes(trained_weights(model))
         )
@@ -120,9 +107,11 @@ class TrainingLoop:
         if self.total_steps == 0 and self.progress.last_metrics is None:
             self._evaluate()
         self.model.train()
-        with finishing_steps() as stop:
+        with finishing_steps() as stop, traced(self.runtime.trace_steps, self.trace_to) as trace:
             while self.progress.step < self.total_steps and not self.progress.stopped_early:
                 self._step()
+                if trace is not None:
+                    trace.step()
                 # Signals and clocks differ from process to process; what is done must not.
                 wishes = gathered((stop.signal, self.cadence.due(self.progress.step, self._seconds())))
                 asked = next((signal for signal, _ in wishes if signal is not None), None)
@@ -135,6 +124,7 @@ class TrainingLoop:
                     raise Interrupted(f"{where}, with a checkpoint: the same command goes on from there", asked)
         self._choose_weights()
         self.progress.seconds = self._seconds()
+        self.progress.phase_seconds = dict(self.phases.seconds)
         final = self.progress.best_metrics if self.schedule.keep == "best" else self.progress.last_metrics
         assert final is not None
         return Outcome(self.progress, self.order.steps_per_epoch, final)
@@ -150,33 +140,49 @@ class TrainingLoop:
 
     def _step(self) -> None:
         began = time.perf_counter()
-        plan = self.method.plan(self.order.fresh(self.progress.step), self.epoch)
-        result = backward_step(
-            self.model, self.method, self.examples, plan, self.runtime.token_budget, self.accelerator
-        )
+        with self.phases("data"):
+            plan = self.method.plan(self.order.fresh(self.progress.step), self.epoch)
+        result = self._backward(plan)
         passing("gradient")
         self._require_finite("loss", result.loss)
         limit = self.schedule.max_grad_norm or math.inf
-        grad_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
+        with self.phases("optimizer"):
+            grad_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
         if self.runtime.precision != "fp16":  # whose gradient scaler skips such steps by itself
             self._require_finite("gradient norm", grad_norm)
-        self.method.after_backward(plan, result.logits)
+        with self.phases("loss"):
+            self.method.after_backward(plan, result.logits)
         lr = float(self.lr_scheduler.get_last_lr()[0])
-        self.optimizer.step()
-        passing("update")
-        self.lr_scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        with self.phases("optimizer"):
+            self.optimizer.step()
+            passing("update")
+            self.lr_scheduler.step()
+            self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
         self.progress.examples_forwarded += len(plan.examples)
+        self.progress.tokens += result.tokens
         seconds = time.perf_counter() - began
+        self.progress.step_seconds += seconds
         row = self._train_row(result, lr, grad_norm, seconds)
         if self.progress.step % self.order.steps_per_epoch == 0:
             finished_epoch = self.progress.step // self.order.steps_per_epoch - 1
-            row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
+            with self.phases("evaluation"):
+                row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
         self.recorder.row(row)
         passing("step")
         if self.progress.step % self.evaluate_every == 0 or self.progress.step == self.total_steps:
             self._evaluate()
+
+    def _backward(self, plan: StepPlan) -> StepResult:
+        """Gradients of the step; those of the first one also count what it computes."""
+        counts = self.progress.flops_per_token is None
+        with FlopCounterMode(display=False) if counts else contextlib.nullcontext() as counter:
+            result = backward_step(
+                self.model, self.method, self.examples, plan, self.batching, self.accelerator, self.phases
+            )
+        if counter is not None and result.padded_tokens:
+            self.progress.flops_per_token = counter.get_total_flops() / result.padded_tokens
+        return result
 
     def _train_row(self, result: StepResult, lr: float, grad_norm: float, seconds: float) -> dict[str, Any]:
         return {
@@ -202,12 +208,11 @@ class TrainingLoop:
             )
 
     def _predict_training_set(self) -> Any:
-        return predict(
-            self.model, self.examples, self.runtime.token_budget, self.accelerator, keep=self.keep_predictions
-        )
+        return predict(self.model, self.examples, self.batching, self.accelerator, keep=self.keep_predictions)
 
     def _evaluate(self) -> None:
-        metrics = self.evaluate(self.model)
+        with self.phases("evaluation"):
+            metrics = self.evaluate(self.model)
         progress = self.progress
         progress.last_metrics = metrics
         score = metrics[self.main_metric]
@@ -238,6 +243,7 @@ class TrainingLoop:
         if not self.accelerator.is_main_process:
             return
         began = self.progress.seconds = self._seconds()
+        self.progress.phase_seconds = dict(self.phases.seconds)
         self.recorder.flush()
         self.checkpoints.save(
             self.progress.step,
@@ -251,10 +257,13 @@ class TrainingLoop:
                 "progress": asdict(self.progress),
                 "metrics_length": self.recorder.position(),
                 "random": random,
+                "precision": precision_of(self.accelerator),
             },
         )
         ended = self._seconds()
         self.progress.checkpoint_seconds += ended - began
+        if self.phases.measure:
+            self.phases.seconds["checkpoint"] += ended - began
         self.cadence.saved(self.progress.step, ended, cost=ended - began)
         log.debug("checkpoint after step %d in %.2f s", self.progress.step, ended - began)
 
@@ -270,6 +279,11 @@ class TrainingLoop:
                 f"This run was begun by {processes} process(es) and cannot go on with {self.accelerator.num_processes}: "
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
+        if state["precision"] != precision_of(self.accelerator):
+            raise UserError(
+                f"This run was begun with runtime.precision={state['precision']} and would go on with "
+                f"{precision_of(self.accelerator)}. Give it the one that it began with, or rerun=true to start afresh."
+            )
         load_trained_weights(self.accelerator.unwrap_model(self.model), state["model"])
         self._best_weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -278,19 +292,9 @@ class TrainingLoop:
             self.accelerator.scaler.load_state_dict(state["gradient_scaler"])
         self.method.load_state_dict(state["method"])
         self.progress = Progress(**state["progress"])
+        if self.phases.measure:
+            self.phases.seconds |= self.progress.phase_seconds
         self.recorder.rewind(state["metrics_length"])
         restore_random_state(state["random"][self.accelerator.process_index])
         self.cadence.saved(self.progress.step, self.progress.seconds)
         log.info("going on after step %d of %d", self.progress.step, self.total_steps)
-
-
-def total_steps(schedule: DictConfig, steps_per_epoch: int, forwards_per_example: int) -> int:
-    """Optimizer steps of a run: `max_steps`, else `epochs`.
-
-    With `match_compute` a method that forwards each example once gets twice as many, so that it
-    forwards as many examples as previous-batch self-distillation does.
-    """
-    factor = 2 // forwards_per_example if schedule.match_compute else 1
-    if schedule.max_steps is not None:
-        return int(schedule.max_steps) * factor
-    return math.ceil(round(schedule.epochs * factor * steps_per_epoch, 6))

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from selfdistill_cli.engine.batching import budget_batches
+from selfdistill_cli.engine.batching import Batching, prediction_batches
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.fault_injection import passing
 from selfdistill_cli.token_rows import join
@@ -27,8 +27,12 @@ class Examples(Protocol):
         """Tokens of each example that a forward pass takes [N]."""
         ...
 
-    def forward(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> Any:
-        """Predictions of these examples: logits [m, C], outputs [m], or `TokenRows`."""
+    def collate(self, rows: np.ndarray, width_multiple: int) -> Any:
+        """These examples as a model takes them, padded to a multiple."""
+        ...
+
+    def forward(self, model: nn.Module, batch: Any, device: torch.device) -> Any:
+        """Predictions of what `collate` gave: logits [m, C], outputs [m], or `TokenRows`."""
         ...
 
 
@@ -41,7 +45,7 @@ def on_cpu(logits: Tensor) -> Tensor:
 def predict(
     model: nn.Module,
     examples: Examples,
-    token_budget: int,
+    batching: Batching,
     accelerator: Accelerator,
     keep: Callable[[Any], Any] = on_cpu,
 ) -> Any:
@@ -52,12 +56,12 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    # Without a gradient nothing but the current layer is held, so the budget stretches further.
-    parts = budget_batches(examples.lengths, 2 * token_budget)
+    parts = prediction_batches(examples.lengths, batching)
     own = []
     for rows in parts[accelerator.process_index :: accelerator.num_processes]:
         passing("prediction")
-        own.append((rows, keep(examples.forward(model, rows, accelerator.device))))
+        batch = examples.collate(rows, batching.width_multiple)
+        own.append((rows, keep(examples.forward(model, batch, accelerator.device))))
     model.train(was_training)
     return in_order([part for process in gathered(own) for part in process])
 

@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from selfdistill_cli.engine.batching import micro_batches
+from selfdistill_cli.engine.batching import Batching, micro_batches
+from selfdistill_cli.engine.phases import Phases
 from selfdistill_cli.engine.prediction import Examples, in_order, on_cpu
 from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_positions
 from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
@@ -49,6 +50,8 @@ class StepResult:
     examples: int
     tokens: int
     """Without padding."""
+    padded_tokens: int
+    """With padding, of this process alone."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,9 @@ def backward_step(
     method: TrainingMethod,
     examples: Examples,
     plan: StepPlan,
-    token_budget: int,
+    batching: Batching,
     accelerator: Accelerator,
+    phases: Phases,
 ) -> StepResult:
     """Accumulate the gradient of the step's loss, over micro-batches and over all processes.
 
@@ -96,8 +100,9 @@ def backward_step(
     at the price of holding every micro-batch's activations.
     """
     rows = np.asarray(plan.examples)
-    own = own_positions(plan, accelerator)
-    parts = [own[part] for part in micro_batches(examples.lengths[rows[own]], token_budget)]
+    with phases("data"):
+        own = own_positions(plan, accelerator)
+        parts = [own[part] for part in micro_batches(examples.lengths[rows[own]], batching)]
     device = accelerator.device
     losses: list[PerExampleLoss] = []
     kept: list[Predictions] = []
@@ -109,12 +114,17 @@ def backward_step(
             examples=torch.from_numpy(rows[positions]).to(device),
             labels=torch.from_numpy(examples.labels[rows[positions]]).to(device),
         )
-        loss = _first(method.loss(logits, batch), own_examples)
-        accelerator.backward(loss.total.sum())
+        with phases("loss"):
+            loss = _first(method.loss(logits, batch), own_examples)
+        with phases("backward"):
+            accelerator.backward(loss.total.sum())
         losses.append(loss)
 
     for positions in parts:
-        logits = examples.forward(model, rows[positions], device)
+        with phases("data"):
+            batch = examples.collate(rows[positions], batching.width_multiple)
+        with phases("forward"):
+            logits = examples.forward(model, batch, device)
         kept.append(logits if method.needs_whole_step else logits.detach())
         if not method.needs_whole_step:
             backward(positions, logits, len(positions))
@@ -122,7 +132,8 @@ def backward_step(
         positions, logits = _with_others(parts, kept, device)
         if parts:
             backward(positions, logits, len(own))
-    add_up_gradients(model, accelerator)
+    with phases("backward"):
+        add_up_gradients(model, accelerator)
 
     shares = gathered(_Share.of(parts, kept, losses, travels=accelerator.num_processes > 1))
     everyones = [loss for share in shares for loss in share.losses]
@@ -133,6 +144,7 @@ def backward_step(
         logits=_whole(shares),
         examples=len(rows),
         tokens=int(examples.lengths[rows].sum()),
+        padded_tokens=sum(len(part) * int(batching.widths(examples.lengths[rows[part]]).max()) for part in parts),
     )
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import nn
 from transformers import GenerationConfig
 
-from selfdistill_cli.engine.batching import budget_batches
+from selfdistill_cli.engine.batching import Batching, prediction_batches
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.fault_injection import passing
@@ -39,7 +39,7 @@ def write_answers(
     examples: AnswerExamples,
     decoding: DictConfig,
     seed: int,
-    token_budget: int,
+    batching: Batching,
     accelerator: Accelerator,
 ) -> list[str]:
     """What the model writes after each prompt, dropout off, up to its end of sequence.
@@ -61,7 +61,7 @@ def write_answers(
         use_cache=True,
     )
     widths = examples.prompts.lengths + decoding.max_new_tokens
-    parts = budget_batches(widths, 2 * token_budget)
+    parts = prediction_batches(widths, batching)
     own: list[tuple[np.ndarray, list[str]]] = []
     for number in range(accelerator.process_index, len(parts), accelerator.num_processes):
         passing("generation")

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +51,19 @@ class Flat:
         return self.tokens[self.offsets[number] : self.offsets[number + 1]]
 
 
+class AnswerBatch(NamedTuple):
+    """Some examples as a model takes them."""
+
+    arguments: dict[str, Tensor]
+    """Of the model's forward pass."""
+    predicts: Tensor
+    """Where answer tokens are predicted, bool [m, L]."""
+    labels: Tensor
+    """These tokens [T]."""
+    lengths: Tensor
+    """How many each example has [m]."""
+
+
 @dataclass(frozen=True)
 class AnswerExamples:
     """Encoded prompts and answers of one split. Only answer tokens are predicted."""
@@ -70,10 +83,15 @@ class AnswerExamples:
         """Answer tokens of each example [N]: the labels themselves stand beside the predictions."""
         return self.answers.lengths
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each example, prompt and answer [N]."""
         return self.prompts.lengths + self.answers.lengths
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return int(self.lengths.max())
 
     def digest(self) -> str:
         """SHA-256 of the token numbers and their partition into examples."""
@@ -82,15 +100,20 @@ class AnswerExamples:
             sha.update(part.data)
         return sha.hexdigest()
 
-    def collate(self, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Model inputs of these examples; where answer tokens are predicted, bool [m, L]; and these tokens [T]."""
+    def collate(self, rows: np.ndarray, width_multiple: int = 1) -> AnswerBatch:
+        """These examples as a model takes them.
+
+        Widths are multiples of `width_multiple`, but never above the longest row of the split.
+        """
+        decoder = self.form.decoder_start is None
+        widest = self.longest if decoder else int(self.prompts.lengths.max())
         side, answers = self.form.padding_side, [self.answers.row(i) for i in rows]
         labels = torch.from_numpy(np.concatenate(answers).astype(np.int64))
-        if self.form.decoder_start is None:
+        if decoder:
             whole = [
                 np.concatenate([self.prompts.row(i), answer[:-1]]) for i, answer in zip(rows, answers, strict=True)
             ]
-            inputs, real = self._padded(whole, side)
+            inputs, real = self._padded(whole, side, width_multiple, widest)
             # Token t is predicted at the place of token t − 1; so a row lacks its last token, which predicts nothing.
             place = real.cumsum(1) - 1
             predicts = real.astype(bool) & (place >= (self.prompts.lengths[rows] - 1)[:, None])
@@ -98,29 +121,36 @@ class AnswerExamples:
             if side == "left":
                 arguments["position_ids"] = np.maximum(place, 0)
         else:
-            inputs, real = self._padded([self.prompts.row(i) for i in rows], side)
+            inputs, real = self._padded([self.prompts.row(i) for i in rows], side, width_multiple, widest)
             start = np.array([self.form.decoder_start])
             decoder_inputs, answered = self._padded([np.concatenate([start, a[:-1]]) for a in answers], "right")
             predicts = answered.astype(bool)
             arguments = {"input_ids": inputs, "attention_mask": real, "decoder_input_ids": decoder_inputs}
-        return {name: torch.from_numpy(array) for name, array in arguments.items()}, torch.from_numpy(predicts), labels
+        return AnswerBatch(
+            {name: torch.from_numpy(array) for name, array in arguments.items()},
+            torch.from_numpy(predicts),
+            labels,
+            torch.from_numpy(self.answers.lengths[rows]),
+        )
 
     def collate_prompts(self, rows: np.ndarray) -> dict[str, Tensor]:
         """Inputs to go on from: prompts of these examples, padded on the left [m, L]."""
         inputs, real = self._padded([self.prompts.row(i) for i in rows], "left")
         return {"input_ids": torch.from_numpy(inputs), "attention_mask": torch.from_numpy(real)}
 
-    def forward(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> TokenRows:
-        """Predictions at the answer tokens of these examples: `labels`, and `input<j>` of the output layer."""
-        arguments, predicts, labels = self.collate(rows)
-        caught = catch_inputs(model, **{name: tensor.to(device) for name, tensor in arguments.items()})
-        where = predicts.to(device)
-        columns = {"labels": labels.to(device)} | {f"input{j}": inputs[where] for j, inputs in enumerate(caught)}
-        return TokenRows(torch.from_numpy(self.answers.lengths[rows]).to(device), columns)
+    def forward(self, model: nn.Module, batch: AnswerBatch, device: torch.device) -> TokenRows:
+        """Predictions at the answer tokens of collated examples: `labels`, and `input<j>` of the output layer."""
+        caught = catch_inputs(model, **{name: tensor.to(device) for name, tensor in batch.arguments.items()})
+        where = batch.predicts.to(device)
+        columns = {"labels": batch.labels.to(device)} | {f"input{j}": inputs[where] for j, inputs in enumerate(caught)}
+        return TokenRows(batch.lengths.to(device), columns)
 
-    def _padded(self, rows: list[np.ndarray], side: str) -> tuple[np.ndarray, np.ndarray]:
-        """Token numbers and their mask, int64 [m, longest] each."""
+    def _padded(
+        self, rows: list[np.ndarray], side: str, width_multiple: int = 1, widest: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Token numbers and their mask, int64 [m, longest] each, or a little wider but not above `widest`."""
         longest = max(map(len, rows))
+        longest = max(longest, min(-(-longest // width_multiple) * width_multiple, widest))
         tokens = np.full((len(rows), longest), self.form.padding_token, dtype=np.int64)
         real = np.zeros((len(rows), longest), dtype=np.int64)
         for number, row in enumerate(rows):

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.generation.decoding import write_answers
 from selfdistill_cli.generation.encoding import AnswerExamples
@@ -31,7 +32,7 @@ class Setting:
     terms: Any
     tokenizer: Any
     seed: int
-    token_budget: int
+    batching: Batching
     accelerator: Accelerator
 
     def losses(self, model: nn.Module, examples: AnswerExamples) -> Tensor:
@@ -40,7 +41,7 @@ class Setting:
         def keep(rows: Any) -> Tensor:
             return self.terms.hard(rows, rows.lengths).cpu()
 
-        found: Tensor = predict(model, examples, self.token_budget, self.accelerator, keep)
+        found: Tensor = predict(model, examples, self.batching, self.accelerator, keep)
         return found
 
 
@@ -72,7 +73,7 @@ class WritingEvaluator:
 
     def _write(self, model: nn.Module, examples: AnswerExamples) -> list[str]:
         s = self.setting
-        return write_answers(model, s.tokenizer, examples, s.task_cfg.decoding, s.seed, s.token_budget, s.accelerator)
+        return write_answers(model, s.tokenizer, examples, s.task_cfg.decoding, s.seed, s.batching, s.accelerator)
 
     def _table(self, split: Split, texts: list[str]) -> pa.Table:
         assert split.references is not None

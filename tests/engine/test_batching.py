@@ -7,7 +7,13 @@ import itertools
 import numpy as np
 import pytest
 
-from selfdistill_cli.engine.batching import CALL_OVERHEAD_TOKENS, EpochOrder, budget_batches, micro_batches
+from selfdistill_cli.engine.batching import (
+    CALL_OVERHEAD_TOKENS,
+    Batching,
+    EpochOrder,
+    micro_batches,
+    prediction_batches,
+)
 
 rng = np.random.default_rng(0)
 
@@ -19,7 +25,7 @@ def cost(lengths: np.ndarray, parts: list[np.ndarray]) -> float:
 @pytest.mark.parametrize("budget", [1, 60, 300, 100_000])
 def test_micro_batches_are_a_partition_under_the_budget(budget: int) -> None:
     lengths = rng.integers(3, 120, size=40)
-    parts = micro_batches(lengths, budget)
+    parts = micro_batches(lengths, Batching(budget))
     assert sorted(np.concatenate(parts).tolist()) == list(range(40))
     assert all(len(part) == 1 or lengths[part].max() * len(part) <= budget for part in parts)
 
@@ -31,18 +37,45 @@ def test_micro_batches_cost_least_among_all_cuts_of_the_sorted_lengths() -> None
         cheapest = min(
             cost(lengths, np.split(ordered, cut)) for n in range(8) for cut in itertools.combinations(range(1, 8), n)
         )
-        assert cost(lengths, micro_batches(lengths, 10**9)) == pytest.approx(cheapest)
+        assert cost(lengths, micro_batches(lengths, Batching(10**9))) == pytest.approx(cheapest)
 
 
 def test_the_longest_micro_batch_comes_first() -> None:
     lengths = rng.integers(3, 400, size=64)
-    longest = [lengths[part].max() for part in micro_batches(lengths, 4096)]
+    longest = [lengths[part].max() for part in micro_batches(lengths, Batching(4096))]
     assert longest == sorted(longest, reverse=True)
 
 
-def test_budget_batches_cover_a_split_under_the_budget() -> None:
+@pytest.mark.parametrize("size", [1, 3, 32, 45])
+def test_batches_of_few_shapes_are_a_partition_in_multiples(size: int) -> None:
+    lengths = rng.integers(3, 128, size=size)
+    batching = Batching.of_few_shapes(4096)
+    parts = micro_batches(lengths, batching)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(size))
+    assert all(len(part) % 4 == 0 for part in parts[:-1])
+    assert len(parts[-1]) % 4 in (0, size % 4)
+    assert all(batching.widths(lengths[part]).max() * len(part) <= 4096 for part in parts)
+
+
+def test_a_budget_below_four_rows_goes_before_few_shapes() -> None:
+    lengths = np.full(8, 100)
+    assert [len(part) for part in micro_batches(lengths, Batching.of_few_shapes(230))] == [2, 2, 2, 2]
+
+
+def test_few_shapes_are_few() -> None:
+    shapes = set()
+    for batching in (Batching(4096), Batching.of_few_shapes(4096)):
+        found = set()
+        for _ in range(200):
+            lengths = rng.integers(20, 128, size=32)
+            found |= {(len(p), int(batching.widths(lengths[p]).max())) for p in micro_batches(lengths, batching)}
+        shapes.add(len(found))
+    assert max(shapes) > 10 * min(shapes)
+
+
+def test_prediction_batches_cover_a_split_under_twice_the_budget() -> None:
     lengths = rng.integers(1, 50, size=500)
-    parts = budget_batches(lengths, 256)
+    parts = prediction_batches(lengths, Batching(128))
     assert sorted(np.concatenate(parts).tolist()) == list(range(500))
     assert all(len(part) == 1 or lengths[part].max() * len(part) <= 256 for part in parts)
 

@@ -18,6 +18,8 @@ from transformers import (
 )
 
 from selfdistill_cli.encoding import Examples, Padding
+from selfdistill_cli.engine.batching import Batching
+from selfdistill_cli.engine.phases import Phases
 from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.generation.encoding import AnswerExamples, Flat, Form
@@ -134,7 +136,9 @@ def gradients_of_second_step(
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()
         plan = method.plan(fresh, 1.0)
-        result = backward_step(model, method, examples, plan, token_budget, accelerator)
+        result = backward_step(
+            model, method, examples, plan, Batching(token_budget), accelerator, Phases(False, torch.device("cpu"))
+        )
         method.after_backward(plan, result.logits)
         flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         with torch.no_grad():
@@ -147,7 +151,15 @@ def gradients_of_single_example() -> torch.Tensor:
     """All gradients of a step of one example, flattened."""
     examples, model = make_examples("classification"), make_model("classification")
     method = make_methods("classification", examples, model)["vanilla"]
-    backward_step(model, method, examples, method.plan([3], 0.0), 4096, Accelerator(cpu=True))
+    backward_step(
+        model,
+        method,
+        examples,
+        method.plan([3], 0.0),
+        Batching(4096),
+        Accelerator(cpu=True),
+        Phases(False, torch.device("cpu")),
+    )
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
@@ -172,7 +184,15 @@ def test_a_language_model_gets_the_loss_of_hugging_face(kind: str) -> None:
     examples, model, reference = make_examples(kind), make_model(kind), make_model(kind)
     method = make_methods(kind, examples, model)["vanilla"]
     rows = list(range(12))
-    result = backward_step(model, method, examples, method.plan(rows, 0.0), 10**9, Accelerator(cpu=True))
+    result = backward_step(
+        model,
+        method,
+        examples,
+        method.plan(rows, 0.0),
+        Batching(10**9),
+        Accelerator(cpu=True),
+        Phases(False, torch.device("cpu")),
+    )
     losses = []
     for row in rows:  # one at a time: their own mean over tokens, then the mean over examples
         prompt, answer = (
@@ -196,7 +216,9 @@ def test_a_step_gives_the_gradient_of_one_padded_batch() -> None:
     rows = list(range(12))
     model, reference = make_model("classification"), make_model("classification")
     method = make_methods("classification", examples, model)["vanilla"]
-    result = backward_step(model, method, examples, method.plan(rows, 0.0), 4096, accelerator)
+    result = backward_step(
+        model, method, examples, method.plan(rows, 0.0), Batching(4096), accelerator, Phases(False, torch.device("cpu"))
+    )
     inputs = examples.collate(np.asarray(rows))
     loss = reference(**inputs, labels=torch.from_numpy(examples.labels[rows])).loss  # Hugging Face's own cross-entropy
     loss.backward()
@@ -211,23 +233,33 @@ def test_kept_logits_stand_in_the_order_of_the_plan() -> None:
     examples, model = make_examples("classification"), make_model("classification")
     method = make_methods("classification", examples, model)["vanilla"]
     rows = [7, 3, 25, 11, 0]
-    result = backward_step(model, method, examples, method.plan(rows, 0.0), 60, Accelerator(cpu=True))
-    expected = predict(model, examples, 4096, Accelerator(cpu=True))[rows]
+    result = backward_step(
+        model,
+        method,
+        examples,
+        method.plan(rows, 0.0),
+        Batching(60),
+        Accelerator(cpu=True),
+        Phases(False, torch.device("cpu")),
+    )
+    expected = predict(model, examples, Batching(4096), Accelerator(cpu=True))[rows]
     assert torch.allclose(result.logits, expected, atol=1e-6)
 
 
 def test_prediction_does_not_depend_on_neighbours_or_padding() -> None:
     examples, model = make_examples("classification"), make_model("classification").eval()
-    together = predict(model, examples, 4096, Accelerator(cpu=True))
+    together = predict(model, examples, Batching(4096), Accelerator(cpu=True))
     with torch.no_grad():
-        alone = torch.cat([examples.forward(model, np.array([i]), torch.device("cpu")) for i in range(SIZE)])
+        alone = torch.cat(
+            [examples.forward(model, examples.collate(np.array([i])), torch.device("cpu")) for i in range(SIZE)]
+        )
     assert torch.allclose(together, alone, atol=1e-6)
 
 
 def test_prediction_leaves_training_mode_and_random_state_alone() -> None:
     examples, model = make_examples("classification"), make_model("classification").train()
     before = torch.get_rng_state()
-    predict(model, examples, 4096, Accelerator(cpu=True))
+    predict(model, examples, Batching(4096), Accelerator(cpu=True))
     assert model.training
     assert torch.equal(before, torch.get_rng_state())
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
+from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.generation.decoding import require_room, write_answers
 from selfdistill_cli.generation.encoding import AnswerExamples, Form, encode_answers
@@ -42,7 +43,7 @@ def make(kind: str) -> tuple[Any, AnswerExamples]:
 
 def written(model: Any, examples: AnswerExamples, budget: int = 4096, seed: int = 0, **decoding: Any) -> list[str]:
     settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 0.0} | decoding)
-    return write_answers(model, tokenizer(), examples, settings, seed, budget, Accelerator(cpu=True))
+    return write_answers(model, tokenizer(), examples, settings, seed, Batching(budget), Accelerator(cpu=True))
 
 
 def by_hand(model: Any, examples: AnswerExamples, row: int) -> str:

@@ -34,7 +34,7 @@ def encoded(form: Form, max_length: int = 32, long_prompts: str = "error") -> An
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_only_answer_tokens_are_predicted(side: str) -> None:
     examples = encoded(Form(0, side, None))
-    inputs, predicts, labels = examples.collate(np.array([0, 1]))
+    inputs, predicts, labels, _ = examples.collate(np.array([0, 1]))
     # Rows lack their last token, the end of sequence: nothing is predicted from it.
     first, second = [2, 3, 4, 6], [2, 3, 5, 6, 7]
     assert inputs["input_ids"].tolist() == ([[*first, 0], second] if side == "right" else [[0, *first], second])
@@ -47,7 +47,7 @@ def test_only_answer_tokens_are_predicted(side: str) -> None:
 
 
 def test_an_encoder_decoder_reads_the_prompt_and_predicts_the_answer() -> None:
-    inputs, predicts, labels = encoded(ENCODER_DECODER).collate(np.array([0, 1]))
+    inputs, predicts, labels, _ = encoded(ENCODER_DECODER).collate(np.array([0, 1]))
     assert inputs["input_ids"].tolist() == [[2, 3, 4], [2, 3, 0]]
     assert inputs["decoder_input_ids"].tolist() == [[0, 6, 0, 0], [0, 5, 6, 7]]
     assert predicts.tolist() == [[True, True, False, False], [True] * 4]
@@ -69,7 +69,7 @@ def test_a_closing_token_of_the_tokenizer_does_not_stand_before_the_answer() -> 
 
 def test_padding_may_be_the_end_of_sequence() -> None:
     examples = encoded(Form(1, "right", None))
-    inputs, predicts, labels = examples.collate(np.array([0, 1]))
+    inputs, predicts, labels, _ = examples.collate(np.array([0, 1]))
     assert inputs["attention_mask"].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
     assert labels.tolist() == [6, 1, 5, 6, 7, 1]  # the true end carries loss, the padding none
     assert int(predicts.sum()) == 6

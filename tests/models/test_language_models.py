@@ -95,8 +95,10 @@ def test_a_decoder_classifies_at_its_last_real_token(
     examples = encode(loaded.tokenizer, texts, None, np.zeros(2, np.int64), max_length=32)
     loaded.model.eval()
     with torch.no_grad():
-        together = examples.forward(loaded.model, np.array([0, 1]), torch.device("cpu"))
-        alone = [examples.forward(loaded.model, np.array([row]), torch.device("cpu")) for row in (0, 1)]
+        together = examples.forward(loaded.model, examples.collate(np.array([0, 1])), torch.device("cpu"))
+        alone = [
+            examples.forward(loaded.model, examples.collate(np.array([row])), torch.device("cpu")) for row in (0, 1)
+        ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 

@@ -1,0 +1,62 @@
+"""Dropout whose mask comes from packed random integers: four elements of one 64-bit draw.
+
+torch draws a mask on a processor one double at a time. The distribution here is the same: elements are dropped
+independently, at a rate rounded to a multiple of 2^−16, and the rest is scaled by the inverse of exactly that
+rate of keeping. Draws come from torch's global generator, so `torch.manual_seed` seeds them and a checkpoint's
+random state continues them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+LEVELS = 2**16
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """`x` with each element zero with probability p, else multiplied by 1/(1 − p). Shape and type of `x`."""
+    kept = round((1 - p) * LEVELS)
+    if kept == LEVELS:
+        return x
+    if kept == 0:
+        return torch.zeros_like(x) * x
+    result: Tensor = _Dropout.apply(x, kept)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Dropout(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: int) -> Tensor:
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        mask = draws.view(torch.int16)[: x.numel()].view(x.shape)
+        # In place on the draws and then to the type of x: torch is slow at booleans beside floating point.
+        mask = mask.lt_(kept - LEVELS // 2).to(x.dtype)
+        ctx.save_for_backward(mask)
+        ctx.scale = LEVELS / kept
+        return (x * mask).mul_(ctx.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return (gradient * mask).mul_(ctx.scale), None
+
+
+class PackedDropout(nn.Dropout):
+    """`nn.Dropout` by `dropout`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Shape and type of the input."""
+        return dropout(input, self.p) if self.training else input
+
+
+def pack_dropout(model: nn.Module) -> None:
+    """Let every `nn.Dropout` of the model draw packed masks. One in place, or of another class, stays as it is."""
+    for module in model.modules():
+        if type(module) is nn.Dropout and not module.inplace:
+            module.__class__ = PackedDropout

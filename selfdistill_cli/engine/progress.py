@@ -1,0 +1,53 @@
+"""How far a run has come, and what it leaves when it ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from omegaconf import DictConfig
+
+
+@dataclass
+class Progress:
+    """How far a run has come; part of every checkpoint."""
+
+    step: int = 0
+    examples_forwarded: int = 0
+    tokens: int = 0
+    """Forwarded in training, without padding."""
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+    """Of the training steps alone."""
+    checkpoint_seconds: float = 0.0
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    """By phase, with `runtime.profile`."""
+    flops_per_token: float | None = None
+    """Floating-point operations of the matrix products of a step for each token, counted on the first step."""
+    best_score: float | None = None
+    best_step: int = 0
+    best_metrics: dict[str, float] | None = None
+    last_metrics: dict[str, float] | None = None
+    evaluations_without_gain: int = 0
+    stopped_early: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished loop leaves: the chosen weights are in the model."""
+
+    progress: Progress
+    steps_per_epoch: int
+    final_metrics: dict[str, float]
+
+
+def total_steps(schedule: DictConfig, steps_per_epoch: int, forwards_per_example: int) -> int:
+    """Optimizer steps of a run: `max_steps`, else `epochs`.
+
+    With `match_compute` a method that forwards each example once gets twice as many, so that it
+    forwards as many examples as previous-batch self-distillation does.
+    """
+    factor = 2 // forwards_per_example if schedule.match_compute else 1
+    if schedule.max_steps is not None:
+        return int(schedule.max_steps) * factor
+    return math.ceil(round(schedule.epochs * factor * steps_per_epoch, 6))

@@ -1,0 +1,52 @@
+"""How much of the machine a run uses: floating-point operations of its matrix products against the ceiling."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import torch
+
+from selfdistill_cli.engine.progress import Progress
+
+MOST_SECONDS = 0.3
+"""For measuring the ceiling."""
+
+
+def utilization(progress: Progress, precision: str, device: torch.device, processes: int) -> dict[str, float | None]:
+    """Tokens and useful operations a second while training, and their share of the ceiling (MFU).
+
+    Useful are the products of forward and backward pass on real tokens, not on padding. Time is that of steps,
+    evaluation and checkpoints apart. With several processes, the ceiling is that of one times their number.
+    """
+    seconds = progress.step_seconds
+    if not (seconds and progress.flops_per_token):
+        return {"tokens_per_s": None, "gflops_per_s": None, "matmul_gflops_per_s": None, "mfu": None}
+    tokens_per_s = progress.tokens / seconds
+    achieved = progress.flops_per_token * tokens_per_s / 1e9
+    ceiling = matmul_ceiling(precision, device) * processes
+    return {
+        "tokens_per_s": round(tokens_per_s, 1),
+        "gflops_per_s": round(achieved, 2),
+        "matmul_gflops_per_s": round(ceiling, 1),
+        "mfu": round(achieved / ceiling, 4),
+    }
+
+
+@lru_cache(maxsize=4)
+def matmul_ceiling(precision: str, device: torch.device) -> float:
+    """The fastest product of two large square matrices, in 10^9 operations a second, as measured now."""
+    size = 1024 if device.type == "cpu" else 8192
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best, began = float("inf"), time.perf_counter()
+    for attempt in range(20):
+        at = time.perf_counter()
+        left @ right
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        now = time.perf_counter()
+        best = min(best, now - at) if attempt else best  # the first one sets the library up
+        if attempt and now - began > MOST_SECONDS:
+            break
+    return 2 * size**3 / best / 1e9
