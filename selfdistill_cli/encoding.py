@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE
+from selfdistill_cli.token_store import TokenPart, gathered_tokens, kept_tokens
 
 
 @dataclass(frozen=True)
@@ -87,31 +90,55 @@ class Examples:
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
 
-def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, labels: np.ndarray, max_length: int) -> Examples:
+def encode(
+    tokenizer: Any,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    labels: np.ndarray,
+    max_length: int,
+    kept_in: Path | None = None,
+) -> Examples:
     """Tokenize texts (and their second texts), cutting each example to `max_length` tokens.
 
-    Raises `UserError` if the model takes fewer tokens, or its tokenizer has nothing to fill rows with.
+    The tokens are kept below `kept_in` if that is given, and mapped into memory: made once, they are there the next
+    time. Raises `UserError` if the model takes fewer tokens, or its tokenizer has nothing to fill rows with.
     """
     if max_length > tokenizer.model_max_length:
         raise UserError(f"task.max_length={max_length}: this model takes at most {tokenizer.model_max_length} tokens.")
     if tokenizer.pad_token_id is None:
         raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
+
+    def make() -> Iterator[TokenPart]:
+        for begin in range(0, len(texts), ROWS_AT_ONCE):
+            part = slice(begin, begin + ROWS_AT_ONCE)
+            yield _tokenized(tokenizer, texts[part], None if pairs is None else pairs[part], max_length)
+
+    tokens = kept_tokens(kept_in, tokenizer, max_length, make) if kept_in is not None else gathered_tokens(make())
+    # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
+    side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
+    return Examples(
+        tokens=tokens.tokens,
+        segments=tokens.segments,
+        offsets=tokens.offsets,
+        labels=labels,
+        padding=Padding(side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
+        truncated=tokens.truncated,
+    )
+
+
+def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenPart:
+    texts, pairs = list(texts), None if pairs is None else list(pairs)
     if pairs is not None and not _separates_pairs(tokenizer):
         texts, pairs = [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)], None
     with unchanged(tokenizer):
         encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
     ids = encoded["input_ids"]
-    # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
-    side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
-    offsets = offsets_of(ids)
-    fast = encoded.encodings or []
-    return Examples(
-        tokens=flat_tokens(ids, np.int32, offsets[-1]),
-        segments=flat_tokens(encoded["token_type_ids"], np.int8, offsets[-1]) if "token_type_ids" in encoded else None,
-        offsets=offsets,
-        labels=labels,
-        padding=Padding(side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
-        truncated=sum(bool(encoding.overflowing) for encoding in fast),
+    size = sum(map(len, ids))
+    return TokenPart(
+        tokens=flat_tokens(ids, np.int32, size),
+        segments=flat_tokens(encoded["token_type_ids"], np.int8, size) if "token_type_ids" in encoded else None,
+        lengths=np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)),
+        truncated=sum(bool(encoding.overflowing) for encoding in encoded.encodings or []),
     )
 
 

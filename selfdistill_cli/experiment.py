@@ -166,16 +166,18 @@ def _opening(cfg: DictConfig, task: TaskData, train: Any, directory: RunDirector
 
 
 @lru_cache(maxsize=4)
-def _load_task(settings: str, data_dir: str, seed: int) -> TaskData:
+def _load_task(settings: str, data_dir: str, seed: int, cache: Path) -> TaskData:
     task = OmegaConf.create(settings)
     assert isinstance(task, DictConfig)
-    return load_task(task, data_dir, seed)
+    return load_task(task, data_dir, seed, cache)
 
 
 def _task(cfg: DictConfig) -> TaskData:
     """The task's data, read once in a process: a sweep asks for the same task again and again."""
     seed = cfg.seed if cfg.task.train_examples is not None else 0  # only the subset depends on it
-    return _load_task(OmegaConf.to_yaml(cfg.task, resolve=True), str(cfg.paths.data), seed)
+    return _load_task(
+        OmegaConf.to_yaml(cfg.task, resolve=True), str(cfg.paths.data), seed, Path(cfg.paths.cache).absolute()
+    )
 
 
 _encoded: dict[tuple[str, int], tuple[Split, Any]] = {}

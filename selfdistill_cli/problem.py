@@ -25,15 +25,14 @@ from selfdistill_cli.tasks import Split, TaskData
 def encode_split(task_cfg: DictConfig, task: TaskData, model: Any, tokenizer: Any, split: Split) -> Any:
     """The split in tokens: `Examples`, or `AnswerExamples` for a language model."""
     if not task.is_language_modeling:
-        return encode(tokenizer, split.texts, split.pairs, split.labels, task_cfg.max_length)
+        return encode(tokenizer, split.texts, split.pairs, split.labels, task_cfg.max_length, split.folder)
     context = getattr(model.config, "max_position_embeddings", None) or task_cfg.max_length
     if task_cfg.max_length > context:
         raise UserError(f"task.max_length={task_cfg.max_length}: this model takes at most {context} tokens.")
-    prompts, answers = split.texts, split.answers
+    prompts, answers = list(split.texts), list(split.answers or [])
     if split.choices is not None and split is not task.train:  # every choice is scored, the right one is learned
         prompts = [text for text, choices in zip(split.texts, split.choices, strict=True) for _ in choices]
         answers = [choice for choices in split.choices for choice in choices]
-    assert answers is not None
     what = f"{task.name}, {split.name}"
     form = _form(model, tokenizer)
     examples = encode_answers(tokenizer, form, prompts, answers, task_cfg.max_length, task_cfg.long_prompts, what)

@@ -128,7 +128,10 @@ def results(run: Path) -> dict[str, Any]:
     return content
 
 
-TIMES = ("examples_per_s", "tokens_per_s", "seconds", "checkpoint_seconds")
+TIMES = (
+    *("examples_per_s", "tokens_per_s", "seconds", "step_seconds", "checkpoint_seconds", "phase_seconds"),
+    *("gflops_per_s", "matmul_gflops_per_s", "mfu"),
+)
 
 
 def without_times(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
-from selfdistill_cli.tasks import TaskData
+from selfdistill_cli.files import new_folder
+from selfdistill_cli.lease import claimed
+from selfdistill_cli.tasks import Split, TaskData
 
 EMBEDDED = {"tiny_bert": "bert", "tiny_llama": "llama", "tiny_t5": "t5"}
 """Name, and Hugging Face model type."""
@@ -12,14 +16,31 @@ EMBEDDED = {"tiny_bert": "bert", "tiny_llama": "llama", "tiny_t5": "t5"}
 
 def trained_tokenizer(name: str, task: TaskData, vocab_size: int) -> Any:
     """The tokenizer of an embedded model for this task; the same in every process."""
-    texts = [*task.train.texts, *(task.train.pairs or []), *(task.train.answers or [])]
-    texts += [choice for choices in task.train.choices or [] for choice in choices]
+    if task.train.folder is None:
+        return _trained(name, task, vocab_size)
+    from transformers import AutoTokenizer
+
+    kept = task.train.folder / "tokenizers" / f"{name}-{vocab_size}"
+    with claimed(kept.with_suffix(".lock")):
+        if not kept.is_dir():
+            with new_folder(kept) as beside:
+                _trained(name, task, vocab_size).save_pretrained(beside)
+    return AutoTokenizer.from_pretrained(kept)
+
+
+def _trained(name: str, task: TaskData, vocab_size: int) -> Any:
     if name == "tiny_bert":
-        return _word_pieces(texts, vocab_size)
-    return _byte_pairs(texts, vocab_size, closes_texts=name == "tiny_t5")
+        return _word_pieces(task.train, vocab_size)
+    return _byte_pairs(task.train, vocab_size, closes_texts=name == "tiny_t5")
 
 
-def _byte_pairs(texts: list[str], vocab_size: int, closes_texts: bool) -> Any:
+def _texts(split: Split) -> Iterator[str]:
+    """Everything that is written in a split."""
+    yield from itertools.chain(split.texts, split.pairs or (), split.answers or ())
+    yield from itertools.chain.from_iterable(split.choices or ())
+
+
+def _byte_pairs(split: Split, vocab_size: int, closes_texts: bool) -> Any:
     """Byte-pair encoding over bytes, so that no text is unknown; digits one by one, as in LLaMA.
 
     `closes_texts`: every text ends with the end of sequence, as in T5.
@@ -38,7 +59,7 @@ def _byte_pairs(texts: list[str], vocab_size: int, closes_texts: bool) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(_texts(split), trainer)
     end = "</s>"
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {end}" if closes_texts else "$A",
@@ -50,18 +71,20 @@ def _byte_pairs(texts: list[str], vocab_size: int, closes_texts: bool) -> Any:
     )
 
 
-def _word_pieces(texts: list[str], vocab_size: int) -> Any:
+def _word_pieces(split: Split, vocab_size: int) -> Any:
     """WordPiece, BERT's way."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizerFast
 
     learner = BertWordPieceTokenizer(lowercase=True)
-    characters = sorted({c for text in texts for c in learner.normalizer.normalize_str(text) if not c.isspace()})
+    characters = sorted(
+        {c for text in _texts(split) for c in learner.normalizer.normalize_str(text) if not c.isspace()}
+    )
     # The trainer numbers the pieces "##a", "##b" … in the order of a hash table, which differs from process
     # to process, and breaks ties by these numbers. Naming them beforehand, in order, takes that away.
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     learner.train_from_iterator(
-        texts,
+        _texts(split),
         vocab_size=vocab_size,
         min_frequency=1,
         limit_alphabet=max(1, len(characters)),

@@ -5,67 +5,41 @@ load_task(cfg.task, data_dir, seed)  # rte: 2,490 training pairs, 277 validation
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+import pyarrow as pa
+from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.files import new_folder, read_json, write_json
+from selfdistill_cli.lease import claimed
 from selfdistill_cli.tasks.labels import LabelCodec, infer_kind
+from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE, in_parts, read_split, write_split
 from selfdistill_cli.tasks.sampling import hold_out_rows, subset_rows
-from selfdistill_cli.tasks.sources import RawSplit, read_splits
+from selfdistill_cli.tasks.sources import RawSplit, Source, find_source
+from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.templates import lists, render, values
 
+log = logging.getLogger(__name__)
+
+KEPT_FROM_BYTES = 2**20
+"""Of the source. Smaller ones are read as fast as they would be found."""
+PREPARED_VERSION = 1
+"""Raise it when what is kept changes for the same source and settings."""
 DEFAULT_METRICS = {
     "classification": ["accuracy", "macro_f1"],
     "regression": ["pearson", "spearman"],
     "generation": ["exact_match"],
     "multiple_choice": ["accuracy"],
 }
-
-
-@dataclass(frozen=True)
-class Split:
-    """Examples of one split. All sequences have the same length."""
-
-    name: str
-    texts: list[str]
-    """In generation and multiple choice, the prompts."""
-    pairs: list[str] | None
-    labels: np.ndarray
-    """Class numbers (int64), numbers of the right choice, floats (float32) in regression; zeros in generation."""
-    rows: np.ndarray
-    """Row numbers in the source."""
-    groups: list[str] | None = None
-    """Which examples are scored together, for metrics over groups."""
-    answers: list[str] | None = None
-    """What is learned after the prompt (generation, multiple choice)."""
-    references: list[list[str]] | None = None
-    """Acceptable answers (generation)."""
-    choices: list[list[str]] | None = None
-    """All answers to choose from (multiple choice)."""
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, rows: np.ndarray) -> Split:
-        """These examples only, in this order."""
-        return replace(
-            self,
-            texts=[self.texts[i] for i in rows],
-            pairs=_taken(self.pairs, rows),
-            labels=self.labels[rows],
-            rows=self.rows[rows],
-            groups=_taken(self.groups, rows),
-            answers=_taken(self.answers, rows),
-            references=_taken(self.references, rows),
-            choices=_taken(self.choices, rows),
-        )
-
-
-def _taken(column: list[Any] | None, rows: np.ndarray) -> list[Any] | None:
-    return None if column is None else [column[i] for i in rows]
 
 
 @dataclass(frozen=True)
@@ -105,27 +79,21 @@ class TaskData:
         return float(np.ptp(self.train.labels)) or 1.0
 
 
-def load_task(task: DictConfig, data_dir: str, seed: int) -> TaskData:
+def load_task(task: DictConfig, data_dir: str, seed: int, cache: Path | None = None) -> TaskData:
     """Read, check and label a task's splits.
 
-    `seed` draws the subset of `task.train_examples`. Raises `UserError` if the data is not there or
-    not as the configuration says.
+    `seed` draws the subset of `task.train_examples`. With a `cache`, a large task is kept there as files that are
+    mapped into memory, and the next time only they are read. Raises `UserError` if the data is not there or not as
+    the configuration says.
     """
-    source = read_splits(task, data_dir)
-    kind = task.kind or infer_kind([row for split in source.splits for row in split.column(task.label)])
-    names: list[str] = []
-    if kind in ("generation", "multiple_choice"):
-        make = _prompted_split if kind == "generation" else _choice_split
-        train, *validation = (make(task, raw) for raw in source.splits)
+    source = find_source(task, data_dir, cache)
+    if cache is None or source.size < KEPT_FROM_BYTES:
+        kind, names, (train, *validation) = _prepared(task, source)
     else:
-        codec = LabelCodec.for_task(task, kind, source.splits)
-        names = codec.names
-        train, *validation = (_labelled_split(task, raw, codec) for raw in source.splits)
-    if not validation:
-        kept, held_out = hold_out_rows(train.labels, kind)
-        train, validation = train.take(kept), [replace(train.take(held_out), name="validation")]
+        kind, names, (train, *validation) = _kept(task, source, cache / "tasks" / _key(task, source))
     if task.train_examples is not None:
-        train = train.take(subset_rows(train.labels, kind, task.train_examples, seed))
+        rows = subset_rows(train.labels, kind, task.train_examples, seed)
+        train = train.take(rows)
     if task.validation_examples is not None:
         validation = [split.take(np.arange(min(len(split), task.validation_examples))) for split in validation]
     metrics = list(task.metrics or DEFAULT_METRICS[kind])
@@ -143,11 +111,74 @@ def load_task(task: DictConfig, data_dir: str, seed: int) -> TaskData:
     )
 
 
-def _labelled_split(task: DictConfig, raw: RawSplit, codec: LabelCodec) -> Split:
+def _prepared(task: DictConfig, source: Source) -> tuple[str, list[str], list[Split]]:
+    """Kind, label names and splits, in memory; a fifth is held out if there is no validation split."""
+    splits = source.read()
+    kind, names, make = _recipe(task, splits)
+    train, *validation = (make(raw) for raw in splits)
+    if not validation:
+        kept, held_out = hold_out_rows(train.labels, kind)
+        train, validation = train.take(kept), [replace(train.take(held_out), name="validation")]
+    return kind, names, [train, *validation]
+
+
+def _kept(task: DictConfig, source: Source, folder: Path) -> tuple[str, list[str], list[Split]]:
+    """The same from `folder`, which is filled first if it is not there."""
+    with claimed(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            log.info("preparing %s: the next run of it will find it in %s", source.description, folder)
+            with new_folder(folder) as beside:
+                _write(task, source, beside)
+            pa.default_memory_pool().release_unused()
+    content = read_json(folder / "task.json")
+    assert content is not None
+    splits = [
+        replace(read_split(folder / f"{number}.arrow", name), folder=folder / f"of_{number}")
+        for number, name in enumerate(content["splits"])
+    ]
+    return content["kind"], content["names"], splits
+
+
+def _write(task: DictConfig, source: Source, folder: Path) -> None:
+    splits = source.read()
+    kind, names, make = _recipe(task, splits)
+    for number, raw in enumerate(splits):
+        write_split(folder / f"{number}.arrow", (make(part) for part in raw.in_parts(ROWS_AT_ONCE)))
+    titles = [raw.name for raw in splits]
+    if len(splits) == 1:
+        whole = folder / "0.arrow"
+        split = read_split(whole, titles[0])
+        titles = [titles[0], "validation"]
+        for number, rows in enumerate(hold_out_rows(split.labels, kind)):
+            write_split(folder / f"{number}.part", in_parts(split, rows))
+        for number in range(2):
+            (folder / f"{number}.part").replace(folder / f"{number}.arrow")
+    write_json(folder / "task.json", {"kind": kind, "names": names, "splits": titles})
+
+
+def _key(task: DictConfig, source: Source) -> str:
+    """What a prepared task depends on: everything but how many of its examples are taken."""
+    settings: Any = OmegaConf.to_container(task, resolve=True)
+    content = [PREPARED_VERSION, source.fingerprint, {**settings, "train_examples": None, "validation_examples": None}]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _recipe(task: DictConfig, splits: list[RawSplit]) -> tuple[str, list[str], Callable[[RawSplit], Split]]:
+    """Kind and label names, and what makes examples of rows."""
+    kind = task.kind or infer_kind([value for split in splits for value in split.distinct(task.label)])
+    if kind == "generation":
+        return kind, [], partial(_prompted_split, task)
+    if kind == "multiple_choice":
+        return kind, [], partial(_choice_split, task)
+    codec = LabelCodec.for_task(task, kind, splits)
+    return kind, codec.names, partial(_labelled_split, task, codec)
+
+
+def _labelled_split(task: DictConfig, codec: LabelCodec, raw: RawSplit) -> Split:
     return replace(
         _texts_only(task, raw),
         pairs=render(task.text_pair, raw) if task.text_pair else None,
-        labels=codec.encode(raw.column(task.label), raw.origin),
+        labels=codec.encode(raw.column(task.label), raw.at),
         groups=render(task.group, raw) if task.group else None,
     )
 
@@ -156,7 +187,7 @@ def _prompted_split(task: DictConfig, raw: RawSplit) -> Split:
     answers = render(task.answer, raw)
     for row, answer in enumerate(answers):
         if not answer.strip():
-            raise UserError(f"{raw.origin}, row {row}: the answer is empty, so there is nothing to learn from it.")
+            raise UserError(f"{raw.at(row)}: the answer is empty, so there is nothing to learn from it.")
     references = lists(task.references, raw) if task.references else [[answer] for answer in answers]
     return replace(_texts_only(task, raw), answers=answers, references=references)
 
@@ -166,9 +197,9 @@ def _choice_split(task: DictConfig, raw: RawSplit) -> Split:
     labels = np.empty(len(raw), dtype=np.int64)
     for row, (value, offered) in enumerate(zip(values(task.label, raw), choices, strict=True)):
         if str(value) not in map(str, range(len(offered))):
-            raise UserError(f"{raw.origin}, row {row}: label {value!r} is no number of its {len(offered)} choices.")
+            raise UserError(f"{raw.at(row)}: label {value!r} is no number of its {len(offered)} choices.")
         if not all(choice.strip() for choice in offered):
-            raise UserError(f"{raw.origin}, row {row}: one of its choices is empty.")
+            raise UserError(f"{raw.at(row)}: one of its choices is empty.")
         labels[row] = int(value)
     # A space as between the words of one text; the choices of a data set seldom begin with one.
     choices = [[f" {choice.strip()}" for choice in offered] for offered in choices]
@@ -180,4 +211,4 @@ def _texts_only(task: DictConfig, raw: RawSplit) -> Split:
     if len(raw) == 0:
         raise UserError(f"{raw.origin} holds no examples.")
     zeros = np.zeros(len(raw), dtype=np.int64)
-    return Split(raw.name, render(task.text, raw), None, labels=zeros, rows=np.arange(len(raw)))
+    return Split(raw.name, render(task.text, raw), None, labels=zeros, rows=raw.first_row + np.arange(len(raw)))

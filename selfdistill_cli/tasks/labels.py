@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ class LabelCodec:
             return cls(kind, [], configured=False)
         if task.labels:
             return cls(kind, list(task.labels), configured=True)
-        values = {value for value in splits[0].column(task.label) if value is not None}
+        values = {value for value in splits[0].distinct(task.label) if value is not None}
         if all(isinstance(value, (int, float)) for value in values):
             names = [label_name(value) for value in sorted(values)]
         else:
@@ -62,10 +62,13 @@ class LabelCodec:
             )
         return cls(kind, names, configured=False)
 
-    def encode(self, values: Sequence[Any], origin: str) -> np.ndarray:
-        """Labels as numbers: int64 classes or float32 targets. Raises `UserError` on the first that is neither."""
+    def encode(self, values: Sequence[Any], at: Callable[[int], str]) -> np.ndarray:
+        """Labels as numbers: int64 classes or float32 targets. Raises `UserError` on the first that is neither.
+
+        `at` says where a row is.
+        """
         if self.kind == "regression":
-            return np.array([self._target(value, row, origin) for row, value in enumerate(values)], dtype=np.float32)
+            return np.array([self._target(value, row, at) for row, value in enumerate(values)], dtype=np.float32)
         numbers = {name: number for number, name in enumerate(self.names)}
         if self.configured:
             numbers |= {str(number): number for number in range(len(self.names))}
@@ -77,16 +80,16 @@ class LabelCodec:
                     f"{i} {name}" if self.configured else name for i, name in enumerate(self.names[:20])
                 )
                 hint = " (the split carries no labels)" if value in (-1, "-1") else did_you_mean(str(value), self.names)
-                raise UserError(f"{origin}, row {row}: unknown label {value!r}{hint}. Allowed are {allowed}.")
+                raise UserError(f"{at(row)}: unknown label {value!r}{hint}. Allowed are {allowed}.")
             encoded[row] = number
         return encoded
 
     @staticmethod
-    def _target(value: Any, row: int, origin: str) -> float:
+    def _target(value: Any, row: int, at: Callable[[int], str]) -> float:
         try:
             target = float(value)
         except (TypeError, ValueError):
             target = math.nan
         if not math.isfinite(target):
-            raise UserError(f"{origin}, row {row}: label {value!r} is not a finite number, as regression needs.")
+            raise UserError(f"{at(row)}: label {value!r} is not a finite number, as regression needs.")
         return target

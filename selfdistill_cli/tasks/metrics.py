@@ -14,7 +14,8 @@ from datasets import Features, Value
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from selfdistill_cli.tasks.data import Split, TaskData
+from selfdistill_cli.tasks.data import TaskData
+from selfdistill_cli.tasks.split import Split
 
 
 class LocalMetric(evaluate.Metric):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from selfdistill_cli.tasks.data import Split
+from selfdistill_cli.tasks.split import Split
 
 
 def prediction_table(split: Split, **columns: Any) -> pa.Table:

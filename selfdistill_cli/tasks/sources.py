@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,17 @@ import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError, did_you_mean
-from selfdistill_cli.files import sha256
+from selfdistill_cli.files import read_json, sha256, write_json
 from selfdistill_cli.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import synthetic
 
 FORMATS = ("parquet", "jsonl", "csv", "tsv")
+NAMES = ("train", "validation")
+"""Of the splits of a user's own files."""
+GENERATED_BYTES = 64
+"""Of a generated example, about."""
+REMEMBERED_FROM_BYTES = 2**20
+""".. of a file whose digest is kept; smaller ones are read as fast."""
 
 
 @dataclass(frozen=True)
@@ -28,77 +34,133 @@ class RawSplit:
     name: str
     table: pa.Table
     origin: str
+    first_row: int = 0
+    """The row of the source that the table begins with."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def at(self, row: int) -> str:
+        """Where a row of the table is, in words."""
+        return f"{self.origin}, row {self.first_row + row}"
+
+    def in_parts(self, rows: int) -> Iterator[RawSplit]:
+        """The same rows, some at a time; an empty table is one part."""
+        for begin in range(0, max(1, len(self)), rows):
+            yield replace(self, table=self.table.slice(begin, rows), first_row=self.first_row + begin)
+
     def column(self, name: str) -> list[Any]:
         """The values of a column. Raises `UserError` if there is none of that name."""
+        return self._column(name).to_pylist()
+
+    def distinct(self, name: str) -> list[Any]:
+        """The values that a column holds, each once where that can be told."""
+        values = self._column(name)
+        try:
+            return values.unique().to_pylist()
+        except pa.ArrowNotImplementedError:  # lists, structures
+            return values.to_pylist()
+
+    def _column(self, name: str) -> pa.ChunkedArray:
         names = self.table.column_names
         if name not in names:
             raise UserError(
                 f"{self.origin} has no column '{name}'.{did_you_mean(name, names)} It has {', '.join(names)}."
             )
-        return self.table.column(name).to_pylist()
+        return self.table.column(name)
 
 
 @dataclass(frozen=True)
 class Source:
     """The splits of a task, training first; no validation split if one is to be held out."""
 
-    splits: list[RawSplit]
+    read: Callable[[], list[RawSplit]]
     description: str
     fingerprint: str
+    size: int
+    """Bytes, about."""
 
 
-def read_splits(task: DictConfig, data_dir: str) -> Source:
-    """Read all splits of a task, from the first place that has them. Raises `UserError` if none has."""
+def find_source(task: DictConfig, data_dir: str, cache: Path | None = None) -> Source:
+    """Find all splits of a task, in the first place that has them. Raises `UserError` if none has.
+
+    Digests of large files are remembered in `cache`.
+    """
     if task.generator is not None:
         return _generated(task)
     if task.path is not None:
-        return _own_files(task)
+        return _own_files(task, cache)
     train_task = task.train_task or task.name
     wanted = [(train_task, task.train, task.train_hub or task.hub)]
     wanted += [(task.name, split, task.hub) for split in task.validation]
-    parts = [_named_split(task, Path(data_dir), folder, split, hub) for folder, split, hub in wanted]
+    found = [_find_split(task, Path(data_dir), folder, split, hub, cache) for folder, split, hub in wanted]
     return Source(
-        [_renamed(raw, task.rename) for raw, _ in parts],
-        description=", ".join(dict.fromkeys(raw.origin for raw, _ in parts)),
-        fingerprint=_digest([fingerprint for _, fingerprint in parts]),
+        lambda: [_renamed(split.read(), task.rename) for split in found],
+        description=", ".join(dict.fromkeys(split.origin for split in found)),
+        fingerprint=_digest([split.fingerprint for split in found]),
+        size=sum(split.size for split in found),
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A split that is there and was not read yet."""
+
+    read: Callable[[], RawSplit]
+    origin: str
+    fingerprint: str
+    size: int
 
 
 def _generated(task: DictConfig) -> Source:
     settings = OmegaConf.to_container(task.generator)
     generate: Callable[[int, int], dict[str, list[Any]]] = getattr(synthetic, task.generator.name)
     sizes = {"train": task.generator.train_examples, "validation": task.generator.validation_examples}
-    splits = []
-    for stream, (name, size) in enumerate(sizes.items()):
-        columns = generate(size, task.generator.seed * len(sizes) + stream)
-        splits.append(RawSplit(name, pa.table(columns), f"generated {task.generator.name} ({name})"))
-    return Source(splits, f"generated by {task.generator.name} (synthetic)", _digest([settings, synthetic.VERSION]))
+
+    def read() -> list[RawSplit]:
+        splits = []
+        for stream, (name, size) in enumerate(sizes.items()):
+            columns = generate(size, task.generator.seed * len(sizes) + stream)
+            splits.append(RawSplit(name, pa.table(columns), f"generated {task.generator.name} ({name})"))
+        return splits
+
+    return Source(
+        read,
+        f"generated by {task.generator.name} (synthetic)",
+        _digest([settings, synthetic.VERSION]),
+        size=GENERATED_BYTES * sum(sizes.values()),
+    )
 
 
-def _own_files(task: DictConfig) -> Source:
+def _own_files(task: DictConfig, cache: Path | None) -> Source:
     paths = [Path(path).expanduser() for path in (task.path, task.validation_path) if path is not None]
-    splits = [
-        RawSplit(name, read_table(path), str(path)) for name, path in zip(("train", "validation"), paths, strict=False)
-    ]
-    return Source(splits, ", ".join(map(str, paths)), _digest([file_digest(path) for path in paths]))
+    for path in paths:
+        _require_readable(path)
+    return Source(
+        lambda: [RawSplit(name, read_table(path), str(path)) for name, path in zip(NAMES, paths, strict=False)],
+        ", ".join(map(str, paths)),
+        _digest([file_digest(path, cache) for path in paths]),
+        size=sum(path.stat().st_size for path in paths),
+    )
 
 
-def _named_split(
-    task: DictConfig, data_dir: Path, folder: str, split: str, hub: DictConfig | None
-) -> tuple[RawSplit, str]:
-    """One split from the data folder, else from the Hub, with its fingerprint."""
+def _find_split(
+    task: DictConfig, data_dir: Path, folder: str, split: str, hub: DictConfig | None, cache: Path | None
+) -> _Found:
+    """One split in the data folder, else on the Hub."""
     places = [data_dir / folder / f"{split}.{ending}" for ending in FORMATS]
     local = next((path for path in places if path.is_file()), None)
     if local is not None:
-        return RawSplit(split, read_table(local), str(local)), file_digest(local)
+        return _Found(
+            lambda: RawSplit(split, read_table(local), str(local)),
+            str(local),
+            file_digest(local, cache),
+            local.stat().st_size,
+        )
     problem = "the task names no data set on the Hub"
     if hub is not None:
         try:
-            return _from_hub(split, hub)
+            return _on_hub(split, hub)
         except Exception as error:  # whatever the Hub client raises, the user needs the same three ways out
             problem = str(error).strip().splitlines()[0]
     raise UserError(
@@ -113,7 +175,7 @@ def _named_split(
     )
 
 
-def _from_hub(split: str, hub: DictConfig) -> tuple[RawSplit, str]:
+def _on_hub(split: str, hub: DictConfig) -> _Found:
     if not Path(hub.path).is_dir():
         use_hub_cache_when_offline()
     import datasets  # seconds to import, and only the Hub needs it
@@ -121,26 +183,21 @@ def _from_hub(split: str, hub: DictConfig) -> tuple[RawSplit, str]:
     datasets.utils.logging.disable_progress_bar()
     dataset = datasets.load_dataset(hub.path, hub.config, split=split, revision=hub.revision)
     origin = f"{hub.path}/{hub.config or 'default'} ({split})"
-    return RawSplit(split, dataset.data.table.combine_chunks(), origin), str(dataset._fingerprint)
+    table = dataset.data.table  # mapped into memory
+    return _Found(lambda: RawSplit(split, table, origin), origin, str(dataset._fingerprint), int(table.nbytes))
 
 
 def _renamed(raw: RawSplit, names: DictConfig) -> RawSplit:
     columns = [names.get(column, column) for column in raw.table.column_names]
-    return RawSplit(raw.name, raw.table.rename_columns(columns), raw.origin)
+    return replace(raw, table=raw.table.rename_columns(columns))
 
 
 def read_table(path: Path) -> pa.Table:
     """Read .parquet, .jsonl, .csv or .tsv. Raises `UserError` if it is missing, damaged, empty or not UTF-8."""
     from pyarrow import csv, json, parquet
 
-    if not path.is_file():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(f"There is no file {path}.{did_you_mean(path.name, siblings)}")
+    _require_readable(path)
     ending = path.suffix.removeprefix(".").lower()
-    if ending not in FORMATS:
-        raise UserError(f"{path}: the ending must be one of {', '.join(FORMATS)}.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty.")
     try:
         if ending == "parquet":
             return parquet.read_table(path)
@@ -155,6 +212,18 @@ def read_table(path: Path) -> pa.Table:
         raise UserError(f"{path} cannot be read as {ending}: {error}") from error
 
 
+def _require_readable(path: Path) -> None:
+    """Raise `UserError` if there is no such file, it is empty, or of another format."""
+    if not path.is_file():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"There is no file {path}.{did_you_mean(path.name, siblings)}")
+    ending = path.suffix.removeprefix(".").lower()
+    if ending not in FORMATS:
+        raise UserError(f"{path}: the ending must be one of {', '.join(FORMATS)}.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty.")
+
+
 def _require_utf8(path: Path) -> None:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -167,15 +236,23 @@ def _require_utf8(path: Path) -> None:
                 ) from error
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, remembered while size and time of change stay."""
+def file_digest(path: Path, cache: Path | None = None) -> str:
+    """SHA-256 of a file's bytes, remembered while size and time of change stay; of large files, in `cache` too."""
     status = path.stat()
-    return _file_digest(path, status.st_size, status.st_mtime_ns)
+    return _file_digest(path.absolute(), status.st_size, status.st_mtime_ns, cache)
 
 
 @lru_cache(maxsize=256)
-def _file_digest(path: Path, size: int, changed: int) -> str:
-    return sha256(path)
+def _file_digest(path: Path, size: int, changed: int, cache: Path | None) -> str:
+    if cache is None or size < REMEMBERED_FROM_BYTES:
+        return sha256(path)
+    known = cache / "digests" / f"{_digest([str(path)])[:16]}.json"
+    about = {"path": str(path), "size": size, "changed": changed}
+    content = read_json(known)
+    if content is None or {name: content[name] for name in about} != about:
+        content = {**about, "sha256": sha256(path)}
+        write_json(known, content)
+    return str(content["sha256"])
 
 
 def _digest(parts: list[Any]) -> str:

@@ -45,7 +45,7 @@ def lists(setting: str, raw: RawSplit) -> list[list[str]]:
     found = [value if isinstance(value, list) else [value] for value in values(setting, raw)]
     for row, texts in enumerate(found):
         if not texts:
-            raise UserError(f"{raw.origin}, row {row}: '{setting}' is an empty list.")
+            raise UserError(f"{raw.at(row)}: '{setting}' is an empty list.")
     return [[_text(text, setting, row, raw) for text in texts] for row, texts in enumerate(found)]
 
 
@@ -58,7 +58,7 @@ def _inside(value: Any, keys: list[str], field: str, row: int, raw: RawSplit) ->
         try:
             value = value[int(key)] if isinstance(value, list) else value[key]
         except (KeyError, IndexError, ValueError, TypeError):
-            raise UserError(f"{raw.origin}, row {row}: there is no '{field}' in it.") from None
+            raise UserError(f"{raw.at(row)}: there is no '{field}' in it.") from None
     return value
 
 
@@ -68,7 +68,7 @@ def _texts(field: str, raw: RawSplit) -> list[str]:
 
 def _text(value: Any, field: str, row: int, raw: RawSplit) -> str:
     if value is None:
-        raise UserError(f"{raw.origin}, row {row}: column '{field}' is empty.")
+        raise UserError(f"{raw.at(row)}: column '{field}' is empty.")
     if isinstance(value, list):
         return " ".join(map(str, value))
     return value if isinstance(value, str) else str(value)

@@ -78,7 +78,9 @@ def _rouge_scorer(kind: str) -> Any:
     return RougeScorer([kind], use_stemmer=True)
 
 
-def score_texts(metrics: Sequence[str], rule: str, texts: list[str], references: list[list[str]]) -> dict[str, float]:
+def score_texts(
+    metrics: Sequence[str], rule: str, texts: list[str], references: Sequence[list[str]]
+) -> dict[str, float]:
     """These metrics of generated texts [N]; `rule` names how exact_match reads an answer off a text."""
     scores: dict[str, float] = {}
     for name in metrics:

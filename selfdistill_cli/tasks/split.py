@@ -1,0 +1,56 @@
+"""The examples of one split: texts, labels, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split. All sequences have the same length."""
+
+    name: str
+    texts: Sequence[str]
+    """In generation and multiple choice, the prompts."""
+    pairs: Sequence[str] | None
+    labels: np.ndarray
+    """Class numbers (int64), numbers of the right choice, floats (float32) in regression; zeros in generation."""
+    rows: np.ndarray
+    """Row numbers in the source."""
+    groups: Sequence[str] | None = None
+    """Which examples are scored together, for metrics over groups."""
+    answers: Sequence[str] | None = None
+    """What is learned after the prompt (generation, multiple choice)."""
+    references: Sequence[list[str]] | None = None
+    """Acceptable answers (generation)."""
+    choices: Sequence[list[str]] | None = None
+    """All answers to choose from (multiple choice)."""
+    folder: Path | None = None
+    """Where what is made of a large split is kept: its tokens, a tokenizer. None: it is made each time."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: np.ndarray) -> Split:
+        """These examples only, in this order."""
+        return replace(
+            self,
+            texts=[self.texts[i] for i in rows],
+            pairs=_taken(self.pairs, rows),
+            labels=self.labels[rows],
+            rows=self.rows[rows],
+            groups=_taken(self.groups, rows),
+            answers=_taken(self.answers, rows),
+            references=_taken(self.references, rows),
+            choices=_taken(self.choices, rows),
+            folder=None,
+        )
+
+
+def _taken(column: Sequence[Any] | None, rows: np.ndarray) -> list[Any] | None:
+    return None if column is None else [column[i] for i in rows]

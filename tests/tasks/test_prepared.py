@@ -1,0 +1,150 @@
+"""Large tasks are kept on the disk: the same examples as in memory, read again only when the source changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from selfdistill_cli import encoding
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.models import embedded
+from selfdistill_cli.problem import encode_split
+from selfdistill_cli.tasks import TaskData, data, load_task, sources
+from tests.conftest import composed
+
+ROWS = 23
+
+
+@pytest.fixture(autouse=True)
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every task is kept, in parts of five rows."""
+    monkeypatch.setattr(data, "KEPT_FROM_BYTES", 0)
+    monkeypatch.setattr(sources, "REMEMBERED_FROM_BYTES", 0)
+    for module in (data, encoding):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 5)
+
+
+def write_rows(path: Path, rows: int = ROWS, **changes: Any) -> None:
+    written = [
+        {
+            "text": f"text {i} " + "x" * (i % 7),
+            "other": f"other {i}",
+            "label": "ab"[i % 2],
+            "score": i / 7,
+            "answer": f"{i}",
+        }
+        | {name: value for name, value in changes.items() if i == 17}
+        for i in range(rows)
+    ]
+    path.write_text("\n".join(map(json.dumps, written)) + "\n")
+
+
+KINDS = {
+    "classification": ["task.text_pair=other"],
+    "held out": [],
+    "regression": ["task.label=score", "task.kind=regression", "task.group=other"],
+    "generation": ["task.kind=generation", "task.text='Q: {text}'", "task.answer=answer", "task.references='{answer}'"],
+    "subset": ["task.train_examples=9", "task.validation_examples=3"],
+}
+
+
+def load(folder: Path, kind: str, cache: Path | None) -> TaskData:
+    overrides = ["task=custom", f"task.path={folder}/rows.jsonl", "task.text=text", "task.label=label", *KINDS[kind]]
+    if kind == "classification":
+        overrides.append(f"task.validation_path={folder}/rows.jsonl")
+    return load_task(composed(*overrides).task, "", 0, cache)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_examples_are_those_in_memory(kind: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl")
+    memory = load(tmp_path, kind, None)
+    for _ in range(2):  # written, then found
+        kept = load(tmp_path, kind, tmp_path / "cache")
+        assert (kept.kind, kept.label_names, kept.fingerprint) == (memory.kind, memory.label_names, memory.fingerprint)
+        for ours, theirs in zip((kept.train, *kept.validation), (memory.train, *memory.validation), strict=True):
+            assert ours.name == theirs.name
+            assert ours.labels.dtype == theirs.labels.dtype
+            for name in ("texts", "pairs", "labels", "rows", "groups", "answers", "references", "choices"):
+                a, b = getattr(ours, name), getattr(theirs, name)
+                assert (a is None) == (b is None), name
+                assert a is None or list(a) == list(b), name
+                assert a is None or len(a) == len(theirs)
+                assert a is None or list(a[3:1]) == []
+                assert a is None or a[-1] == b[-1]
+
+
+def test_the_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "rows.jsonl")
+    first = load(tmp_path, "held out", tmp_path / "cache")
+    sources._file_digest.cache_clear()  # as in another process
+
+    def fail(path: Path) -> Any:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(sources, "read_table", fail)
+    monkeypatch.setattr(sources, "sha256", fail)
+    again = load(tmp_path, "held out", tmp_path / "cache")
+    assert list(again.train.texts) == list(first.train.texts)
+
+
+def test_a_changed_source_is_read_anew(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl")
+    before = load(tmp_path, "held out", tmp_path / "cache")
+    write_rows(tmp_path / "rows.jsonl", rows=ROWS + 2)
+    after = load(tmp_path, "held out", tmp_path / "cache")
+    assert len(after.train) + len(after.validation[0]) == ROWS + 2
+    assert after.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"text": None}, "held out", "row 17: column 'text' is empty"),
+        ({"score": float("nan")}, "regression", "row 17: label nan is not a finite number"),
+        ({"answer": " "}, "generation", "row 17: the answer is empty"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_place_in_the_source_and_nothing_is_kept(
+    changes: dict[str, Any], kind: str, message: str, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "rows.jsonl", **changes)
+    with pytest.raises(UserError, match=message):
+        load(tmp_path, kind, tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "tasks").glob("*/*.arrow"))
+
+
+def test_kept_tokens_are_those_in_memory_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "rows.jsonl")
+    cfg = composed("task=custom", f"task.path={tmp_path}/rows.jsonl", "task.max_length=7")
+    memory, kept = (load(tmp_path, "classification", cache) for cache in (None, tmp_path / "cache"))
+    tokenizer = embedded.trained_tokenizer("tiny_bert", kept, 200)
+    assert tokenizer.get_vocab() == embedded.trained_tokenizer("tiny_bert", memory, 200).get_vocab()
+    expected = encode_split(cfg.task, memory, None, tokenizer, memory.train)
+    assert 0 < expected.truncated < ROWS
+
+    def same(found: Any) -> bool:
+        arrays = all(np.array_equal(getattr(found, n), getattr(expected, n)) for n in ("tokens", "segments", "offsets"))
+        return arrays and found.truncated == expected.truncated and found.digest() == expected.digest()
+
+    assert same(encode_split(cfg.task, kept, None, tokenizer, kept.train))
+    monkeypatch.setattr(encoding, "_tokenized", None)  # no longer callable
+    monkeypatch.setattr(embedded, "_trained", None)
+    kept = load(tmp_path, "classification", tmp_path / "cache")
+    tokenizer = embedded.trained_tokenizer("tiny_bert", kept, 200)
+    found = encode_split(cfg.task, kept, None, tokenizer, kept.train)
+    assert same(found)
+    assert isinstance(found.tokens, np.memmap)
+    assert torch_equal(found.collate(np.array([1, 20])), expected.collate(np.array([1, 20])))
+    with pytest.raises(TypeError):  # another length is another cutting
+        encode_split(
+            composed("task=custom", "task.path=x", "task.max_length=6").task, kept, None, tokenizer, kept.train
+        )
+
+
+def torch_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
