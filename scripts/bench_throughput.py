@@ -1,0 +1,269 @@
+"""Training throughput against the Hugging Face Trainer, in alternating rounds on this machine.
+
+SDRUN_DATA=<folder> python scripts/bench_throughput.py             # real RTE; without SDRUN_DATA a generated task
+python scripts/bench_throughput.py --what methods                  # what the methods cost beside vanilla
+python scripts/bench_throughput.py --what parts                    # what each of our measures is worth
+
+Both sides: the same model, batch size, learning rate, largest length and number of steps; the first two steps and
+evaluation are not counted. Each side has a process of its own, kept over all rounds; one trains at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+BATCH, LENGTH, LR, SKIPPED = 32, 128, 5e-5, 2
+WHAT = {
+    "trainer": {
+        "Trainer, padding to the longest": "trainer longest fp32",
+        "Trainer, pad_to_max_length": "trainer max fp32",
+        "Trainer, padding to the longest, bf16": "trainer longest bf16",
+        "sdrun": "sdrun fp32 vanilla",
+        "sdrun, runtime.precision=bf16": "sdrun bf16 vanilla",
+    },
+    "methods": {
+        "vanilla": "sdrun fp32 vanilla",
+        "static_sd": "sdrun fp32 static_sd",
+        "dynsdpb": "sdrun fp32 dynsdpb",
+        "kd": "sdrun fp32 kd",
+        "dcs": "sdrun fp32 dcs",
+        "kd, teacher computed in each step": "sdrun fp32 kd recomputed",
+    },
+    "parts": {
+        f"{precision}, {'all' if part == 'nothing' else f'without {part}'}": f"sdrun {precision} vanilla {part}"
+        for precision in ("fp32", "bf16")
+        for part in ("nothing", "micro-batches", "dropout", "attention", "embedding", "shapes")
+        if (precision, part) != ("fp32", "shapes")
+    },
+}
+
+
+def compose(*overrides: str) -> Any:
+    """The configuration of the run that is measured."""
+    import hydra
+
+    from selfdistill_cli import config
+
+    config.register_schemas()
+    real = (Path(os.environ.get("SDRUN_DATA", "data")) / "rte").is_dir()
+    with hydra.initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
+        return hydra.compose("config", overrides=[
+            f"task={'rte' if real else 'synth_entailment'}", "model=minilm", f"task.max_length={LENGTH}",
+            f"schedule.batch_size={BATCH}", f"schedule.lr={LR}", "schedule.scheduler=constant", "schedule.warmup_ratio=0",
+            "tracking=none", "task.validation_examples=32", "runtime.checkpoint_every='9999 steps'", *overrides,
+        ])  # fmt: skip
+
+
+# --- the Trainer's side ----------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _texts() -> tuple[Any, Any, Any]:
+    from selfdistill_cli.models import load_model
+    from selfdistill_cli.tasks import load_task
+
+    cfg = compose()
+    task = load_task(cfg.task, str(cfg.paths.data), 0)
+    return cfg, task, load_model(cfg.model, task, 0).tokenizer
+
+
+def time_trainer(padding: str, precision: str, seed: int, steps: int) -> list[tuple[int, float]]:
+    """Examples and seconds of each step of the Hugging Face Trainer."""
+    import torch
+    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+
+    from selfdistill_cli.models import load_model
+
+    cfg, task, tokenizer = _texts()
+    encoded = tokenizer(list(task.train.texts), list(task.train.pairs), truncation=True, max_length=LENGTH)
+    rows = [
+        {**{name: encoded[name][i] for name in encoded}, "label": int(task.train.labels[i])}
+        for i in range(len(task.train))
+    ]
+    moments: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            moments.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, per_device_train_batch_size=BATCH, learning_rate=LR, max_steps=steps, bf16=precision == "bf16",
+            weight_decay=0.01, lr_scheduler_type="constant", use_cpu=not torch.cuda.is_available(), seed=seed,
+            report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
+        )  # fmt: skip
+        padded = {"padding": "max_length", "max_length": LENGTH} if padding == "max" else {"padding": True}
+        Trainer(
+            model=load_model(cfg.model, task, seed).model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=DataCollatorWithPadding(tokenizer, **padded),
+            callbacks=[Clock],
+        ).train()
+    return [(BATCH, after - before) for before, after in itertools.pairwise(moments)][SKIPPED - 1 :]
+
+
+# --- our side --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _without(part: str) -> Iterator[None]:
+    """One of our measures left out."""
+    from selfdistill_cli.cpu import tuning
+    from selfdistill_cli.engine import batching, step
+
+    tunings, cut, shapes = dict(tuning.TUNINGS), step.micro_batches, batching.Batching.of_few_shapes
+    tuning.TUNINGS.pop(part, None)
+    if part == "micro-batches":
+        step.micro_batches = lambda lengths, _: [(-lengths).argsort(kind="stable")]
+    if part == "shapes":
+        batching.Batching.of_few_shapes = batching.Batching
+    yield
+    tuning.TUNINGS.update(tunings)
+    step.micro_batches, batching.Batching.of_few_shapes = cut, shapes
+
+
+def time_sdrun(
+    precision: str, method: str, variant: str, seed: int, steps: int, outputs: str
+) -> list[tuple[int, float]]:
+    """Examples and seconds of each step of `sdrun`."""
+    import torch
+
+    from selfdistill_cli import experiment
+    from selfdistill_cli.engine.loop import TrainingLoop
+
+    folder = f"{outputs}/{precision}-{variant}"
+    settings = [f"method={method}", f"seed={seed}", f"schedule.max_steps={steps}", f"runtime.precision={precision}"]
+    teacher = None
+    if method in ("kd", "dcs"):
+        teacher = Path(
+            experiment.run(compose(f"paths.outputs={outputs}", "method=vanilla", "schedule.max_steps=2"))["directory"]
+        )
+        settings.append(f"method.teacher.path={teacher}")
+    taken: list[tuple[int, float]] = []
+    step = TrainingLoop._step
+
+    def timed(loop: Any) -> None:
+        before, began = loop.progress.examples_forwarded, time.perf_counter()
+        if variant == "recomputed" and loop.progress.step == 0:
+            _forward_teacher_too(loop, teacher)
+        step(loop)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        taken.append((loop.progress.examples_forwarded - before, time.perf_counter() - began))
+
+    TrainingLoop._step = timed  # type: ignore[method-assign]
+    try:
+        with _without(variant), open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
+            experiment.run(compose(*settings, f"paths.outputs={folder}"))
+    finally:
+        TrainingLoop._step = step  # type: ignore[method-assign]
+    return taken[SKIPPED:-1]  # the last step evaluates
+
+
+def _forward_teacher_too(loop: Any, folder: Path | None) -> None:
+    """Compute the teacher's logits in each step, as without a store of them; the stored ones are used all the same."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    assert folder is not None
+    teacher = AutoModelForSequenceClassification.from_pretrained(folder / "model").to(loop.accelerator.device).eval()
+    teacher = loop.accelerator.prepare_model(teacher, evaluation_mode=True)
+    examples = loop.examples
+
+    class Both:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(examples, name)
+
+        def forward(self, model: Any, batch: Any, device: Any) -> Any:
+            if model.training:
+                with torch.no_grad():
+                    examples.forward(teacher, batch, device)
+            return examples.forward(model, batch, device)
+
+    loop.examples = Both()
+
+
+# --- rounds ----------------------------------------------------------------------------------------
+
+
+def measure(what: str, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Examples a second of every contender in every round."""
+    speeds: dict[str, list[float]] = {name: [] for name in WHAT[what]}
+    spawn = get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as outputs,
+        ProcessPoolExecutor(1, spawn) as theirs,
+        ProcessPoolExecutor(1, spawn) as ours,
+    ):
+        for number in range(rounds):
+            for name, contender in WHAT[what].items():
+                side, *words = contender.split()
+                if side == "trainer":
+                    taken = theirs.submit(time_trainer, *words, number, steps).result()
+                else:
+                    precision, method, variant = (*words, "nothing")[:3]
+                    folder = f"{outputs}/{number}"
+                    taken = ours.submit(time_sdrun, precision, method, variant, number, steps, folder).result()
+                speeds[name].append(sum(n for n, _ in taken) / sum(seconds for _, seconds in taken))
+                print(f"round {number + 1}: {name}: {speeds[name][-1]:.1f} examples/s", file=sys.stderr, flush=True)
+    return speeds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=list(WHAT), default="trainer")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
+    import torch
+    import transformers
+
+    from selfdistill_cli.engine.utilization import matmul_ceiling
+
+    speeds = measure(arguments.what, arguments.rounds, arguments.steps)
+    first = next(iter(speeds))
+    table = Table(
+        "", "examples/s", "from – to", f"ratio to {first}", "from – to ", title=f"{compose().task.name}, minilm"
+    )
+    for name, found in speeds.items():
+        ratios = [a / b for a, b in zip(found, speeds[first], strict=True)]
+        table.add_row(name, *(text for v in (found, ratios) for text in (f"{statistics.median(v):.3g}", f"{min(v):.3g} – {max(v):.3g}")))  # fmt: skip
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    console.print(table)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    ceilings = ", ".join(f"{p} {matmul_ceiling(p, device):,.0f}" for p in ("fp32", "bf16"))
+    name = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} threads, {platform.machine()}"
+    )
+    console.print(
+        f"{name}; matrix products: {ceilings} GFLOP/s; torch {torch.__version__}, transformers {transformers.__version__}"
+    )
+    console.print(
+        f"batch {BATCH}, at most {LENGTH} tokens, {arguments.rounds} rounds of {arguments.steps} steps, the first {SKIPPED} not counted; medians"
+    )
+
+
+if __name__ == "__main__":
+    main()
