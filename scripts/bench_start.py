@@ -31,7 +31,9 @@ def seconds(command: list[str]) -> float:
 def first_step(outputs: Path) -> float:
     """Seconds from the command to the first row of metrics.jsonl."""
     began = time.perf_counter()
-    run = subprocess.Popen([*SDRUN, *SHORT, f"paths.outputs={outputs}"], stdout=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        [*SDRUN, *SHORT, f"paths.outputs={outputs}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while run.poll() is None:
         found = list(outputs.glob("*/*/*/*/metrics.jsonl"))
         if found and found[0].stat().st_size:
@@ -56,7 +58,7 @@ def main() -> None:
             "sdrun --help": [*SDRUN, "--help"],
             "sdrun --cfg job": [*SDRUN, "--cfg", "job"],
         }
-        taken: dict[str, list[float]] = {name: [] for name in commands} | {"to the first step": []}
+        taken: dict[str, list[float]] = {name: [] for name in (*commands, "to the first step")}
         for number in range(ROUNDS):
             for name, command in commands.items():
                 taken[name].append(seconds(command))

@@ -25,6 +25,7 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from rich.console import Console
 from rich.table import Table
@@ -129,17 +130,16 @@ def time_trainer(padding: str, precision: str, seed: int, steps: int) -> list[tu
 def _without(part: str) -> Iterator[None]:
     """One of our measures left out."""
     from selfdistill_cli.cpu import tuning
-    from selfdistill_cli.engine import batching, step
+    from selfdistill_cli.engine.batching import Batching
 
-    tunings, cut, shapes = dict(tuning.TUNINGS), step.micro_batches, batching.Batching.of_few_shapes
-    tuning.TUNINGS.pop(part, None)
-    if part == "micro-batches":
-        step.micro_batches = lambda lengths, _: [(-lengths).argsort(kind="stable")]
-    if part == "shapes":
-        batching.Batching.of_few_shapes = batching.Batching
-    yield
-    tuning.TUNINGS.update(tunings)
-    step.micro_batches, batching.Batching.of_few_shapes = cut, shapes
+    with mock.patch.dict(tuning.TUNINGS) as tunings, contextlib.ExitStack() as changed:
+        tunings.pop(part, None)
+        if part == "micro-batches":
+            whole = mock.patch("selfdistill_cli.engine.step.micro_batches", lambda n, _: [(-n).argsort(kind="stable")])
+            changed.enter_context(whole)
+        if part == "shapes":
+            changed.enter_context(mock.patch.object(Batching, "of_few_shapes", Batching))
+        yield
 
 
 def time_sdrun(
@@ -171,12 +171,13 @@ def time_sdrun(
             torch.cuda.synchronize()
         taken.append((loop.progress.examples_forwarded - before, time.perf_counter() - began))
 
-    TrainingLoop._step = timed  # type: ignore[method-assign]
-    try:
-        with _without(variant), open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-            experiment.run(compose(*settings, f"paths.outputs={folder}"))
-    finally:
-        TrainingLoop._step = step  # type: ignore[method-assign]
+    with (
+        mock.patch.object(TrainingLoop, "_step", timed),
+        _without(variant),
+        open(os.devnull, "w") as quiet,
+        contextlib.redirect_stdout(quiet),
+    ):
+        experiment.run(compose(*settings, f"paths.outputs={folder}"))
     return taken[SKIPPED:-1]  # the last step evaluates
 
 
@@ -219,7 +220,8 @@ def measure(what: str, rounds: int, steps: int) -> dict[str, list[float]]:
             for name, contender in WHAT[what].items():
                 side, *words = contender.split()
                 if side == "trainer":
-                    taken = theirs.submit(time_trainer, *words, number, steps).result()
+                    padding, precision = words
+                    taken = theirs.submit(time_trainer, padding, precision, number, steps).result()
                 else:
                     precision, method, variant = (*words, "nothing")[:3]
                     folder = f"{outputs}/{number}"

@@ -113,7 +113,8 @@ def encode(
             part = slice(begin, begin + ROWS_AT_ONCE)
             yield _tokenized(tokenizer, texts[part], None if pairs is None else pairs[part], max_length)
 
-    tokens = kept_tokens(kept_in, tokenizer, max_length, make) if kept_in is not None else gathered_tokens(make())
+    place = kept_in and _place_below(kept_in, tokenizer, max_length)
+    tokens = kept_tokens(place, make) if place else gathered_tokens(make())
     # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
     side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
     return Examples(
@@ -124,6 +125,18 @@ def encode(
         padding=Padding(side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
         truncated=tokens.truncated,
     )
+
+
+def _place_below(folder: Path, tokenizer: Any, max_length: int) -> Path | None:
+    """Where the tokens of one tokenizer and length are kept; nowhere if it is a slow one, which cannot say what it is."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    with unchanged(tokenizer):  # what earlier calls set is no part of what a tokenizer is
+        backend.no_truncation()
+        backend.no_padding()
+        content = f"{type(tokenizer).__name__} {max_length} {backend.to_str()}"
+    return folder / "tokens" / hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenPart:

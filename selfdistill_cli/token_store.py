@@ -1,16 +1,14 @@
 """The tokens of a split, made in parts: gathered in memory, or kept in files and mapped.
 
-<folder>/tokens/<key>/{tokens.bin,segments.bin,offsets.bin,about.json}
+<place>/{tokens.bin,segments.bin,offsets.bin,about.json}
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -56,18 +54,8 @@ def gathered_tokens(parts: Iterable[TokenPart]) -> Tokens:
     )
 
 
-def kept_tokens(folder: Path, tokenizer: Any, max_length: int, make: Callable[[], Iterator[TokenPart]]) -> Tokens:
-    """What `make` gives, mapped from below `folder`; `make` is asked only if nobody kept it there before.
-
-    `folder` stands for the texts; the tokenizer and `max_length` are the rest of the key. A slow tokenizer cannot say
-    what it is, so its tokens are not kept.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return gathered_tokens(make())
-    with _unpadded(tokenizer):
-        key = hashlib.sha256(f"{type(tokenizer).__name__} {max_length} {backend.to_str()}".encode()).hexdigest()[:16]
-    place = folder / "tokens" / key
+def kept_tokens(place: Path, make: Callable[[], Iterator[TokenPart]]) -> Tokens:
+    """What `make` gives, mapped from the folder `place`; `make` is asked only if nobody kept it there before."""
     with claimed(place.with_suffix(".lock")):
         if not place.is_dir():
             with new_folder(place) as beside:
@@ -92,19 +80,3 @@ def _write(folder: Path, parts: Iterator[TokenPart]) -> None:
             total += int(part.lengths.sum())
             truncated += part.truncated
     write_json(folder / "about.json", {"arrays": names, "truncated": truncated})
-
-
-@contextlib.contextmanager
-def _unpadded(tokenizer: Any) -> Iterator[None]:
-    """Without the truncation and padding of earlier calls, which are no part of what a tokenizer is."""
-    backend = tokenizer.backend_tokenizer
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    try:
-        yield
-    finally:
-        if truncation:
-            backend.enable_truncation(**truncation)
-        if padding:
-            backend.enable_padding(**padding)

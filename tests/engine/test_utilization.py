@@ -1,0 +1,107 @@
+"""Phases add up time; operations are those of the formula; a trace is one that its viewers read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertForSequenceClassification
+
+from selfdistill_cli.engine.batching import Batching
+from selfdistill_cli.engine.phases import PHASES, WARM_UP_STEPS, Phases, traced
+from selfdistill_cli.engine.progress import Progress
+from selfdistill_cli.engine.step import backward_step
+from selfdistill_cli.engine.utilization import matmul_ceiling, utilization
+from tests.engine.test_step import make_examples, make_methods, make_model
+
+CPU = torch.device("cpu")
+
+
+def test_phases_add_up_what_they_last() -> None:
+    phases = Phases(True, CPU)
+    for _ in range(2):
+        with phases("loss"):
+            time.sleep(0.02)
+    assert 0.04 <= phases.seconds["loss"] < 0.2
+    assert set(phases.seconds) == set(PHASES)
+    assert phases.seconds["data"] == 0
+
+
+def test_phases_that_are_not_measured_leave_nothing() -> None:
+    phases = Phases(False, CPU)
+    with phases("loss"):
+        pass
+    assert phases.seconds == {}
+
+
+@pytest.mark.parametrize("steps", [2, 50])
+def test_a_trace_holds_the_phases_of_the_steps_after_a_warm_up(steps: int, tmp_path: Path) -> None:
+    """Fifty steps are more than there are: what was traced until the end is written."""
+    phases, path = Phases(True, CPU), tmp_path / "trace.json.gz"
+    with traced(steps, path) as trace:
+        for _ in range(8):
+            with phases("forward"):
+                torch.ones(3).sum()
+            trace.step()
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    names = [event["name"] for event in events if event.get("cat") == "user_annotation"]
+    assert names.count("sdrun: forward") == min(steps, 8 - WARM_UP_STEPS)
+
+
+def test_without_a_number_of_steps_nothing_is_traced(tmp_path: Path) -> None:
+    with traced(None, tmp_path / "trace.json.gz") as trace:
+        assert trace is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_operations_are_those_of_the_formula() -> None:
+    """6 a weight of a matrix and token, forward and backward, and 12 · length · width a token and layer in attention."""
+    width, layers, tokens = 64, 3, (4, 16)
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 256}
+    model = BertForSequenceClassification(BertConfig(vocab_size=50, attn_implementation="eager", **sizes))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.ones(tokens, dtype=torch.long)).logits.sum().backward()
+    weights = layers * (4 * width**2 + 2 * width * 256)
+    pooled = 6 * tokens[0] * (width**2 + width * 2)
+    attention = 12 * tokens[1] * width * layers
+    expected = tokens[0] * tokens[1] * (6 * weights + attention) + pooled
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+
+def test_a_step_tells_its_tokens_with_padding() -> None:
+    examples, model = make_examples("classification"), make_model("classification")
+    method = make_methods("classification", examples, model)["vanilla"]
+    rows = list(range(10))
+    one = backward_step(
+        model, method, examples, method.plan(rows, 0.0), Batching(10**9), Accelerator(cpu=True), Phases(False, CPU)
+    )
+    each = backward_step(
+        model, method, examples, method.plan(rows, 0.0), Batching(1), Accelerator(cpu=True), Phases(False, CPU)
+    )
+    assert one.tokens == each.tokens == each.padded_tokens == examples.lengths[rows].sum()
+    assert one.padded_tokens >= one.tokens
+
+
+def test_the_share_of_the_ceiling() -> None:
+    progress = Progress(tokens=5000, step_seconds=2.0, flops_per_token=4e6)
+    found = utilization(progress, "fp32", CPU, processes=2)
+    assert found["tokens_per_s"] == 2500
+    assert found["gflops_per_s"] == 10
+    assert found["matmul_gflops_per_s"] == pytest.approx(2 * matmul_ceiling("fp32", CPU), abs=0.1)
+    assert found["mfu"] == pytest.approx(10 / (2 * matmul_ceiling("fp32", CPU)), abs=1e-4)
+    assert utilization(Progress(), "fp32", CPU, 1)["mfu"] is None
+
+
+def test_the_ceiling_is_at_least_a_product_timed_by_hand() -> None:
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    a @ b
+    began = time.perf_counter()
+    a @ b
+    by_hand = 2 * 1024**3 / (time.perf_counter() - began) / 1e9
+    assert matmul_ceiling("fp32", CPU) > 0.3 * by_hand
