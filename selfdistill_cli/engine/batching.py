@@ -10,9 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CALL_OVERHEAD_TOKENS = 64
-"""What one more forward and backward pass costs, in tokens of work."""
-
 
 @dataclass(frozen=True)
 class Batching:
@@ -24,11 +21,13 @@ class Batching:
     """Rows are padded to a multiple of this."""
     count_multiple: int = 1
     """Micro-batches hold a multiple of this many examples, but for what is left over."""
+    call_cost: int = 64
+    """What one more forward and backward pass costs, in tokens of work."""
 
     @classmethod
     def of_few_shapes(cls, token_budget: int) -> Batching:
-        """For kernels that are compiled for every new shape: a few dozen shapes instead of thousands."""
-        return cls(token_budget, width_multiple=16, count_multiple=4)
+        """For bf16 on a processor: kernels are compiled for every new shape, and the work on a token is cheap."""
+        return cls(token_budget, width_multiple=16, count_multiple=4, call_cost=256)
 
     def widths(self, lengths: np.ndarray) -> np.ndarray:
         """What rows of these lengths are padded to, int64."""
@@ -43,7 +42,7 @@ def micro_batches(lengths: np.ndarray, batching: Batching) -> list[np.ndarray]:
     into `lengths`, a partition of 0 … n−1, longest micro-batch first: if memory is short, the first one
     fails, not the last.
 
-    The cost of a cut is the padded tokens of its micro-batches plus CALL_OVERHEAD_TOKENS for each;
+    The cost of a cut is the padded tokens of its micro-batches plus `call_cost` for each;
     dynamic programming over the sorted lengths finds the cheapest one.
     """
     order = np.argsort(lengths, kind="stable")
@@ -61,7 +60,7 @@ def micro_batches(lengths: np.ndarray, batching: Batching) -> list[np.ndarray]:
         padded = ordered[edges[end] - 1] * (edges[end] - edges[:end])
         allowed = padded <= budget
         allowed[-1] = True
-        candidates = np.where(allowed, cost[:end] + padded + CALL_OVERHEAD_TOKENS, np.inf)
+        candidates = np.where(allowed, cost[:end] + padded + batching.call_cost, np.inf)
         start[end] = int(candidates.argmin())
         cost[end] = candidates[start[end]]
     parts, end = [], len(edges) - 1

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from selfdistill_cli.engine.batching import (
-    CALL_OVERHEAD_TOKENS,
     Batching,
     EpochOrder,
     micro_batches,
@@ -19,7 +18,7 @@ rng = np.random.default_rng(0)
 
 
 def cost(lengths: np.ndarray, parts: list[np.ndarray]) -> float:
-    return sum(lengths[part].max() * len(part) + CALL_OVERHEAD_TOKENS for part in parts)
+    return sum(lengths[part].max() * len(part) + Batching(1).call_cost for part in parts)
 
 
 @pytest.mark.parametrize("budget", [1, 60, 300, 100_000])
