@@ -107,7 +107,7 @@ class TrainingLoop:
         if self.total_steps == 0 and self.progress.last_metrics is None:
             self._evaluate()
         self.model.train()
-        with finishing_steps() as stop, traced(self.runtime.trace_steps, self.trace_to) as trace:
+        with finishing_steps() as stop, traced(self._steps_to_trace, self.trace_to) as trace:
             while self.progress.step < self.total_steps and not self.progress.stopped_early:
                 self._step()
                 if trace is not None:
@@ -133,6 +133,10 @@ class TrainingLoop:
     def epoch(self) -> float:
         """Where the run stands, in epochs."""
         return self.progress.step / self.order.steps_per_epoch
+
+    @property
+    def _steps_to_trace(self) -> int | None:
+        return self.runtime.trace_steps if self.accelerator.is_main_process else None
 
     def _seconds(self) -> float:
         """How long the run has taken, with what it took before it was interrupted."""
@@ -279,9 +283,10 @@ class TrainingLoop:
                 f"This run was begun by {processes} process(es) and cannot go on with {self.accelerator.num_processes}: "
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
-        if state["precision"] != precision_of(self.accelerator):
+        began_with = state.get("precision", "fp32")  # an older version did not write it
+        if began_with != precision_of(self.accelerator):
             raise UserError(
-                f"This run was begun with runtime.precision={state['precision']} and would go on with "
+                f"This run was begun with runtime.precision={began_with} and would go on with "
                 f"{precision_of(self.accelerator)}. Give it the one that it began with, or rerun=true to start afresh."
             )
         load_trained_weights(self.accelerator.unwrap_model(self.model), state["model"])
