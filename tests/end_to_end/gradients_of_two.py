@@ -10,6 +10,7 @@ import sys
 import torch
 from safetensors.torch import save_file
 
+from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.ranks import is_main, part
 from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
 
@@ -17,7 +18,7 @@ from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of
 def main(path: str) -> None:
     found = {}
     for kind, name in CASES:
-        gradient, loss = gradients_of_second_step(kind, name, token_budget=200)
+        gradient, loss = gradients_of_second_step(kind, name, batching=Batching(200))
         found[f"{kind} {name}"] = torch.cat([gradient, torch.tensor([loss])])
     found["one example for two processes"] = gradients_of_single_example()
     if is_main():

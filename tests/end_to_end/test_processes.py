@@ -14,6 +14,7 @@ import pytest
 from pyarrow import parquet
 from safetensors.torch import load_file
 
+from selfdistill_cli.engine.batching import Batching
 from tests.conftest import REPOSITORY, SMALL, Finished, Sdrun, only_run, results, rows, without_times
 from tests.crashes.test_crashes import assert_same
 from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
@@ -43,7 +44,7 @@ def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tm
     found = load_file(tmp_path / "found")
     assert len(found) == len(CASES) + 1
     for kind, name in CASES:
-        gradient, loss = gradients_of_second_step(kind, name, token_budget=200)
+        gradient, loss = gradients_of_second_step(kind, name, batching=Batching(200))
         two = found[f"{kind} {name}"]
         assert float((two[:-1] - gradient).norm() / gradient.norm()) < 1e-5, (kind, name)
         assert float(two[-1]) == pytest.approx(loss, rel=1e-5)

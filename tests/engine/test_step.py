@@ -128,7 +128,7 @@ CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_exam
 
 
 def gradients_of_second_step(
-    kind: str, name: str, token_budget: int, padding_side: str = "right"
+    kind: str, name: str, batching: Batching, padding_side: str = "right"
 ) -> tuple[torch.Tensor, float]:
     """All gradients of a method's second step, after an update of the weights, flattened, and its loss."""
     examples, model, accelerator = make_examples(kind, padding_side), make_model(kind), Accelerator(cpu=True)
@@ -136,9 +136,7 @@ def gradients_of_second_step(
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()
         plan = method.plan(fresh, 1.0)
-        result = backward_step(
-            model, method, examples, plan, Batching(token_budget), accelerator, Phases(False, torch.device("cpu"))
-        )
+        result = backward_step(model, method, examples, plan, batching, accelerator, Phases(False, torch.device("cpu")))
         method.after_backward(plan, result.logits)
         flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         with torch.no_grad():
@@ -165,16 +163,25 @@ def gradients_of_single_example() -> torch.Tensor:
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_one_and_many_micro_batches_give_the_same_gradient(kind: str, name: str) -> None:
-    one, loss_of_one = gradients_of_second_step(kind, name, token_budget=10**9)
-    many, loss_of_many = gradients_of_second_step(kind, name, token_budget=1)  # one example each
+    one, loss_of_one = gradients_of_second_step(kind, name, batching=Batching(10**9))
+    many, loss_of_many = gradients_of_second_step(kind, name, batching=Batching(1))  # one example each
     assert loss_of_many == pytest.approx(loss_of_one, rel=1e-5)
     assert float((one - many).norm() / one.norm()) < 1e-5
 
 
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in CASES if name in ("vanilla", "dynsdpb")])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_few_shapes_give_the_same_gradient(kind: str, name: str, side: str) -> None:
+    one, loss_of_one = gradients_of_second_step(kind, name, batching=Batching(10**9))
+    few, loss_of_few = gradients_of_second_step(kind, name, batching=Batching.of_few_shapes(200), padding_side=side)
+    assert float((one - few).norm() / one.norm()) < 1e-5
+    assert loss_of_few == pytest.approx(loss_of_one, rel=1e-5)
+
+
 @pytest.mark.parametrize(("kind", "name"), [case for case in CASES if is_language(case[0])])
 def test_padding_on_the_left_gives_the_same_gradient(kind: str, name: str) -> None:
-    right, loss_of_right = gradients_of_second_step(kind, name, token_budget=10**9)
-    left, loss_of_left = gradients_of_second_step(kind, name, token_budget=10**9, padding_side="left")
+    right, loss_of_right = gradients_of_second_step(kind, name, batching=Batching(10**9))
+    left, loss_of_left = gradients_of_second_step(kind, name, batching=Batching(10**9), padding_side="left")
     assert loss_of_left == pytest.approx(loss_of_right, rel=1e-5)
     assert float((left - right).norm() / right.norm()) < 1e-5
 
