@@ -1,6 +1,6 @@
 """Splits on the disk, ready to be encoded: Arrow files that are mapped into memory, so that rows cost none until read.
 
-train.arrow  # columns text, pair, label, row, group, answer, references, choices, as far as the task has them
+0.arrow  # the training split: labels, rows, texts, and what else its kind of task has; 1.arrow … validation
 """
 
 from __future__ import annotations
