@@ -174,8 +174,6 @@ def time_sdrun(
     with (
         mock.patch.object(TrainingLoop, "_step", timed),
         _without(variant),
-        open(os.devnull, "w") as quiet,
-        contextlib.redirect_stdout(quiet),
     ):
         experiment.run(compose(*settings, f"paths.outputs={folder}"))
     return taken[SKIPPED:-1]  # the last step evaluates
@@ -207,14 +205,19 @@ def _forward_teacher_too(loop: Any, folder: Path | None) -> None:
 # --- rounds ----------------------------------------------------------------------------------------
 
 
+def _quiet() -> None:
+    """A worker's own output is of no interest; errors come back as exceptions."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
 def measure(what: str, rounds: int, steps: int) -> dict[str, list[float]]:
     """Examples a second of every contender in every round."""
     speeds: dict[str, list[float]] = {name: [] for name in WHAT[what]}
     spawn = get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as outputs,
-        ProcessPoolExecutor(1, spawn) as theirs,
-        ProcessPoolExecutor(1, spawn) as ours,
+        ProcessPoolExecutor(1, spawn, _quiet) as theirs,
+        ProcessPoolExecutor(1, spawn, _quiet) as ours,
     ):
         for number in range(rounds):
             for name, contender in WHAT[what].items():
