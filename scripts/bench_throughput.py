@@ -50,7 +50,7 @@ WHAT = {
     "parts": {
         f"{precision}, {'all' if part == 'nothing' else f'without {part}'}": f"sdrun {precision} vanilla {part}"
         for precision in ("fp32", "bf16")
-        for part in ("nothing", "micro-batches", "dropout", "attention", "embedding", "shapes")
+        for part in ("nothing", "micro-batches", "dropout", "attention", "shapes")
         if (precision, part) != ("fp32", "shapes")
     },
 }

@@ -8,13 +8,11 @@ from torch import nn
 
 from selfdistill_cli.cpu.attention import pack_attention_dropout
 from selfdistill_cli.cpu.dropout import pack_dropout
-from selfdistill_cli.cpu.embedding import add_embedding_gradients_in_place
 from selfdistill_cli.cpu.memory import keep_freed_memory
 
 TUNINGS: dict[str, Callable[[nn.Module], object]] = {
     "memory": lambda _: keep_freed_memory(),
     "dropout": pack_dropout,
-    "embedding": add_embedding_gradients_in_place,
     "attention": pack_attention_dropout,
 }
 """By name, so that a benchmark can leave one out."""

@@ -1,4 +1,4 @@
-"""Embeddings and attention on a processor: the gradients and outputs of torch's own."""
+"""Attention and memory on a processor: the outputs and gradients of torch's own."""
 
 from __future__ import annotations
 
@@ -15,54 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from selfdistill_cli.cpu.attention import NAME, attention, pack_attention_dropout
 from selfdistill_cli.cpu.dropout import dropout
-from selfdistill_cli.cpu.embedding import AddingEmbedding, add_embedding_gradients_in_place
 from selfdistill_cli.cpu.tuning import tune
-
-
-@pytest.mark.parametrize("padding", [None, 0, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_of_embeddings_add_up_over_passes_and_steps(padding: int | None, dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    theirs = nn.Embedding(12, 5, padding_idx=padding, dtype=dtype)
-    ours = copy.deepcopy(theirs)
-    add_embedding_gradients_in_place(ours)
-    assert type(ours) is AddingEmbedding
-    for _ in range(2):  # steps: what the first one left in the buffer must not come back
-        for embedding in (theirs, ours):
-            torch.manual_seed(1)
-            embedding.zero_grad(set_to_none=True)
-            for _ in range(3):  # micro-batches
-                places = torch.randint(0, 12, (4, 7))
-                (embedding(places).float() * torch.randn(4, 7, 5)).sum().backward()
-        assert ours.weight.grad is not None
-        assert theirs.weight.grad is not None
-        tolerance = 1e-6 if dtype == torch.float32 else 2e-1
-        assert torch.allclose(ours.weight.grad, theirs.weight.grad, rtol=tolerance, atol=tolerance)
-
-
-def test_an_embedding_that_is_the_output_layer_too_gets_both_gradients() -> None:
-    torch.manual_seed(0)
-    gradients = []
-    places = torch.tensor([[1, 2, 2]])
-    for packed in (False, True):
-        torch.manual_seed(0)
-        embedding = nn.Embedding(6, 4)
-        if packed:
-            add_embedding_gradients_in_place(embedding)
-        for _ in range(2):
-            (embedding(places) @ embedding.weight.T).square().sum().backward()
-        assert embedding.weight.grad is not None
-        gradients.append(embedding.weight.grad)
-    assert torch.allclose(*gradients, rtol=1e-5)
-
-
-def test_a_frozen_embedding_gets_no_gradient_and_odd_ones_stay() -> None:
-    frozen = nn.Embedding(5, 3)
-    frozen.weight.requires_grad_(False)
-    model = nn.ModuleList([frozen, nn.Embedding(5, 3, sparse=True), nn.Embedding(5, 3, max_norm=1.0)])
-    add_embedding_gradients_in_place(model)
-    assert [type(module) for module in model] == [AddingEmbedding, nn.Embedding, nn.Embedding]
-    assert not frozen(torch.tensor([1])).requires_grad
 
 
 def heads(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
