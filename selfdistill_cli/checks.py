@@ -32,6 +32,7 @@ def check(cfg: DictConfig) -> None:
     _check_method(cfg)
     evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
     checkpoint_interval(cfg.runtime.checkpoint_every)
+    diagnostics_of(cfg.runtime.diagnostics)
 
 
 def _check_node(node: DictConfig, path: str) -> None:
@@ -89,6 +90,8 @@ def _check_task(task: DictConfig) -> None:
             )
     if task.metric and task.metrics and task.metric not in task.metrics:
         raise UserError(f"task.metric={task.metric} is not among task.metrics={list(task.metrics)}.")
+    if task.label_noise and task.kind not in (None, "classification"):
+        raise UserError(f"task.label_noise={task.label_noise}: only classes can be replaced by others.")
     if not task.validation:
         raise UserError("task.validation names no split: a run needs at least one to be scored on.")
 
@@ -157,3 +160,17 @@ def checkpoint_interval(every: str) -> tuple[float, str]:
             "'1 epochs'."
         )
     return float(parsed[1]), parsed[2] + "s"
+
+
+DIAGNOSTICS = ("gradients", "examples", "maps")
+
+
+def diagnostics_of(asked: Any) -> list[str]:
+    """The names in `runtime.diagnostics`: none, one or a list. Raises `UserError` on an unknown one."""
+    names = [] if asked is None else [asked] if isinstance(asked, str) else list(asked)
+    for name in names:
+        if name not in DIAGNOSTICS:
+            raise UserError(
+                f"runtime.diagnostics={name}: allowed are {', '.join(DIAGNOSTICS)}.{did_you_mean(str(name), DIAGNOSTICS)}"
+            )
+    return names

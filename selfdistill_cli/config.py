@@ -106,6 +106,8 @@ class Task:
     validation_path: str | None = None
     train_examples: int | None = number(at_least=1)
     validation_examples: int | None = number(at_least=1)
+    label_noise: float = number(at_least=0, at_most=1)
+    label_map: dict[str, str] = MISSING
     max_length: int = number(at_least=4)
 
 
@@ -207,6 +209,7 @@ class Runtime:
     profile: bool = MISSING
     trace_steps: int | None = number(at_least=1)
     gradient_checkpointing: bool = MISSING
+    diagnostics: Any = None
     checkpoint_every: str = MISSING
 
 
@@ -282,6 +285,7 @@ class Config:
     paths: Paths = MISSING
     seed: int = number(at_least=0, at_most=2**32 - 1)
     rerun: bool = MISSING
+    eval_tasks: list[str] = MISSING
 
 
 def register_schemas() -> None:

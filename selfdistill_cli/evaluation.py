@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from selfdistill_cli.encoding import Examples
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.engine.progress import Scores
 from selfdistill_cli.methods.terms import Terms
+from selfdistill_cli.signal_quality import signal_quality
 from selfdistill_cli.tasks import TaskData
 from selfdistill_cli.tasks.predictions import label_table
 
@@ -21,8 +23,8 @@ from selfdistill_cli.tasks.predictions import label_table
 class Evaluator(Protocol):
     """Scores a model on the task's validation splits."""
 
-    def metrics(self, model: nn.Module) -> dict[str, float]:
-        """The task's metrics and the mean supervised loss; splits after the first carry their name."""
+    def scores(self, model: nn.Module) -> Scores:
+        """The task's metrics, and what the signals of the predictions are worth."""
         ...
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
@@ -42,16 +44,26 @@ class LabelEvaluator:
         self.batching = batching
         self.accelerator = accelerator
 
-    def metrics(self, model: nn.Module) -> dict[str, float]:
-        """The task's metrics and the mean supervised loss; splits after the first carry their name."""
+    def scores(self, model: nn.Module) -> Scores:
+        """The task's metrics; of a classifier, what the signals of its predictions are worth."""
         from selfdistill_cli.tasks.metrics import score  # seconds to import, so not before the first evaluation
 
         found: dict[str, float] = {}
-        for split, logits in zip(self.task.validation, self._logits(model), strict=True):
+        predicted = self._logits(model)
+        for split, logits in zip(self.task.validation, predicted, strict=True):
             scores = score(self.task, split, decide(logits))
             scores["loss"] = float(self.terms.hard(logits, torch.from_numpy(split.labels)).mean())
             found |= self.task.named(split, scores)
-        return found
+        return Scores(found, self._signal_quality(predicted[0]))
+
+    def _signal_quality(self, logits: Tensor) -> dict[str, float]:
+        labels = torch.from_numpy(self.task.validation[0].labels)
+        if self.task.kind == "regression":  # u and d are the error itself, and no prediction is simply right
+            return {}
+        u, d = self.terms.signals(logits, labels, "gold")
+        _, margin = self.terms.signals(logits, labels, "margin")
+        signals = {"uncertainty": u, "discrimination": d, "margin": margin}
+        return signal_quality(decide(logits) == labels.numpy(), signals)
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """Logits, prediction and label of every validation example; a table a split."""

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.cpu.tuning import tune
+from selfdistill_cli.diagnostics import make_probes
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.device import make_accelerator, make_batching, precision_of
@@ -25,12 +26,14 @@ from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.models import LoadedModel, load_model
 from selfdistill_cli.problem import encode_split, make_evaluator, make_terms, require_suitable
-from selfdistill_cli.record import cost_of, save_model, save_predictions, summarize
+from selfdistill_cli.record import cost_of, save_examples, save_model, save_predictions, summarize
 from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import Split, TaskData, load_task
+from selfdistill_cli.options import option
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
 from selfdistill_cli.tracking.terminal import make_console, print_results
+from selfdistill_cli.transfer import evaluate_elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     may do it together: the main one claims the run, writes and speaks.
     """
     directory = RunDirectory(cfg)
+    elsewhere = [option("task", name) for name in cfg.eval_tasks]  # a wrong name is refused before anything is trained
     accelerator = make_accelerator(cfg.runtime)
     with contextlib.ExitStack() as claim:
         finished = on_main(accelerator, lambda: _open(cfg, directory, claim))
@@ -54,8 +58,9 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     if finished is not None:
         on_main(accelerator, lambda: _require_same_data(cfg, finished))
         results = {**finished, "status": "skipped"}
+    evaluations = evaluate_elsewhere(cfg, directory.path, elsewhere, accelerator)
     if accelerator.is_main_process:
-        print_results(make_console(), results, directory.path)
+        print_results(make_console(), results, directory.path, evaluations)
     return {**results, "directory": str(directory.path)}
 
 
@@ -111,7 +116,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
             method=method,
             examples=train,
             keep_predictions=terms.choices,
-            evaluate=evaluator.metrics,
+            evaluate=evaluator.scores,
             main_metric=task.metric,
             schedule=cfg.schedule,
             runtime=cfg.runtime,
@@ -121,6 +126,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
             recorder=recorder,
             checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_claim),
             trace_to=directory.path / "trace.json.gz",
+            make_probes=make_probes(cfg, task, loaded, terms, batching, accelerator),
         )
         outcome = loop.run()
         results = summarize(cfg, directory, task, train, loaded, outcome) | cost_of(teacher)
@@ -131,6 +137,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
 
         def save() -> None:
             save_predictions(directory.path / "predictions.parquet", predictions)
+            save_examples(directory.path / "examples.parquet", task, method.per_example())
             save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, task, results)
             recorder.flush()
             directory.finish(results)
@@ -174,7 +181,8 @@ def _load_task(settings: str, data_dir: str, seed: int, cache: Path) -> TaskData
 
 def _task(cfg: DictConfig) -> TaskData:
     """The task's data, read once in a process: a sweep asks for the same task again and again."""
-    seed = cfg.seed if cfg.task.train_examples is not None else 0  # only the subset depends on it
+    drawn = cfg.task.train_examples is not None or cfg.task.label_noise > 0
+    seed = cfg.seed if drawn else 0  # nothing else of the data depends on it
     return _load_task(
         OmegaConf.to_yaml(cfg.task, resolve=True), str(cfg.paths.data), seed, Path(cfg.paths.cache).absolute()
     )

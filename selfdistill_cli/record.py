@@ -46,6 +46,8 @@ def summarize(
         "truncated_examples": train.truncated,
         "parameters": loaded.model.num_parameters(),
         "trained_parameters": loaded.model.num_parameters(only_trainable=True),
+        "kind": task.kind,
+        "labels": task.label_names,
         "data": task.source,
         "synthetic": task.synthetic,
         "fingerprints": {"data": task.fingerprint, "weights": loaded.fingerprint},
@@ -73,6 +75,20 @@ def save_predictions(path: Path, tables: list[pa.Table]) -> None:
     """predictions.parquet: every validation example's split, index, prediction and label."""
     with new_file(path) as beside:
         parquet.write_table(pa.concat_tables(tables), beside)
+
+
+def save_examples(path: Path, task: TaskData, columns: dict[str, Any]) -> None:
+    """examples.parquet: each training example's row in the source, its label, and what the method knows of it.
+
+    With `task.label_noise` also `clean_label`, what the label was. Without either there is no such file.
+    """
+    if not columns and task.train.clean_labels is None:
+        return
+    table: dict[str, Any] = {"index": task.train.rows, "label": task.train.labels}
+    if task.train.clean_labels is not None:
+        table["clean_label"] = task.train.clean_labels
+    with new_file(path) as beside:
+        parquet.write_table(pa.table(table | {name: values.numpy() for name, values in columns.items()}), beside)
 
 
 def save_model(

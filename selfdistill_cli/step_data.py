@@ -47,4 +47,6 @@ class PerExampleLoss:
     parts: dict[str, Tensor] = field(default_factory=dict)
     """Named parts of `total`, each [m]; logged as `loss/<name>`, summed over the step."""
     signals: dict[str, Tensor] = field(default_factory=dict)
-    """Named values of single examples, any length; logged as `<name>/mean|min|max` over the step."""
+    """Named values of k single examples [k] each; how they spread over the step is logged as `<name>/mean` and so on."""
+    signals_of: Tensor | None = None
+    """Row numbers of these k examples in the training set."""

@@ -46,6 +46,7 @@ def teacher_config(cfg: DictConfig) -> DictConfig:
             epochs=cfg.method.teacher.epochs, max_steps=None, keep="last", patience=None, match_compute=False
         )
         teacher.rerun = False
+        teacher.eval_tasks = []
     return teacher
 
 

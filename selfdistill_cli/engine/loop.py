@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,8 +25,10 @@ from selfdistill_cli.engine.interruption import finishing_steps
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
 from selfdistill_cli.engine.phases import Phases, traced
 from selfdistill_cli.engine.prediction import Examples, predict
+from selfdistill_cli.engine.probes import Probe, look
 from selfdistill_cli.engine.processes import gathered
-from selfdistill_cli.engine.progress import Outcome, Progress, total_steps
+from selfdistill_cli.engine.progress import Outcome, Progress, Scores, total_steps
+from selfdistill_cli.engine.selection import Selection
 from selfdistill_cli.engine.step import StepResult, TrainingMethod, backward_step
 from selfdistill_cli.engine.weights import load_trained_weights, trained_weights
 from selfdistill_cli.errors import Interrupted, UserError
@@ -56,7 +58,7 @@ class TrainingLoop:
         method: TrainingMethod,
         examples: Examples,
         keep_predictions: Callable[[Any], Any],
-        evaluate: Callable[[nn.Module], dict[str, float]],
+        evaluate: Callable[[nn.Module], Scores],
         main_metric: str,
         schedule: DictConfig,
         runtime: DictConfig,
@@ -66,7 +68,9 @@ class TrainingLoop:
         recorder: Recorder,
         checkpoints: Checkpoints,
         trace_to: Path,
+        make_probes: Callable[[int], Sequence[Probe]],
     ) -> None:
+        """`make_probes` is given the number of steps."""
         # Not for evaluation only: it keeps torch's DistributedDataParallel away, whose averaging of gradients
         # per backward pass does not go with micro-batches; `backward_step` adds them up itself.
         self.model = accelerator.prepare_model(model, evaluation_mode=True)
@@ -88,12 +92,13 @@ class TrainingLoop:
         self.optimizer = accelerator.prepare_optimizer(make_optimizer(model, schedule))
         self.lr_scheduler = make_lr_scheduler(self.optimizer.optimizer, schedule, self.total_steps)
         self.progress = Progress()
+        self.selection = Selection(schedule.keep, schedule.patience)
+        self.probes = make_probes(self.total_steps)
         self.phases = Phases(runtime.profile, accelerator.device)
         self.cadence = CheckpointCadence(
             runtime.checkpoint_every, self.order.steps_per_epoch, 4 * tensor_bytes(trained_weights(model))
         )
         self._began = time.monotonic()  # when the run would have begun if it had never been interrupted
-        self._best_weights: dict[str, Tensor] | None = None  # on the CPU; part of every checkpoint
 
     def run(self) -> Outcome:
         """Train from the newest checkpoint, or from the start, to the end.
@@ -122,11 +127,9 @@ class TrainingLoop:
                 elif asked is not None:
                     where = f"stopped after step {self.progress.step} of {self.total_steps}"
                     raise Interrupted(f"{where}, with a checkpoint: the same command goes on from there", asked)
-        self._choose_weights()
+        final = self.selection.choose(self.progress, self.accelerator.unwrap_model(self.model))
         self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
-        final = self.progress.best_metrics if self.schedule.keep == "best" else self.progress.last_metrics
-        assert final is not None
         return Outcome(self.progress, self.order.steps_per_epoch, final)
 
     @property
@@ -149,6 +152,8 @@ class TrainingLoop:
         result = self._backward(plan)
         passing("gradient")
         self._require_finite("loss", result.loss)
+        with self.phases("diagnostics"):
+            looks = look(self.probes, self.progress.step + 1, self.epoch, self.model, result)
         limit = self.schedule.max_grad_norm or math.inf
         with self.phases("optimizer"):
             grad_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
@@ -172,7 +177,8 @@ class TrainingLoop:
             finished_epoch = self.progress.step // self.order.steps_per_epoch - 1
             with self.phases("evaluation"):
                 row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
-        self.recorder.row(row)
+        for each in (row, *looks):
+            self.recorder.row(each)
         passing("step")
         if self.progress.step % self.evaluate_every == 0 or self.progress.step == self.total_steps:
             self._evaluate()
@@ -216,25 +222,11 @@ class TrainingLoop:
 
     def _evaluate(self) -> None:
         with self.phases("evaluation"):
-            metrics = self.evaluate(self.model)
-        progress = self.progress
-        progress.last_metrics = metrics
-        score = metrics[self.main_metric]
-        if progress.best_score is None or score > progress.best_score:
-            progress.best_score, progress.best_step, progress.best_metrics = score, progress.step, metrics
-            progress.evaluations_without_gain = 0
-            if self.schedule.keep == "best":
-                self._best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in self._weights().items()}
-        else:
-            progress.evaluations_without_gain += 1
-            if self.schedule.patience and progress.evaluations_without_gain >= self.schedule.patience:
-                progress.stopped_early = True
-        row = {f"eval/{name}": value for name, value in metrics.items()}
-        self.recorder.row({"kind": "eval", "step": progress.step, "epoch": round(self.epoch, 6), **row})
-
-    def _choose_weights(self) -> None:
-        if self._best_weights is not None and self.progress.best_step != self.progress.step:
-            load_trained_weights(self.accelerator.unwrap_model(self.model), self._best_weights)
+            found = self.evaluate(self.model)
+        self.selection.see(self.progress, found.metrics, found.metrics[self.main_metric], self._weights)
+        row = {f"eval/{name}": value for name, value in found.metrics.items()}
+        row |= {f"signal/{name}": value for name, value in found.signals.items()}
+        self.recorder.row({"kind": "eval", "step": self.progress.step, "epoch": round(self.epoch, 6), **row})
 
     def _weights(self) -> dict[str, Tensor]:
         return trained_weights(self.accelerator.unwrap_model(self.model))
@@ -253,11 +245,12 @@ class TrainingLoop:
             self.progress.step,
             {
                 "model": self._weights(),
-                "best_model": self._best_weights,
+                "best_model": self.selection.weights,
                 "optimizer": self.optimizer.state_dict(),
                 "lr_scheduler": self.lr_scheduler.state_dict(),
                 "gradient_scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "method": self.method.state_dict(),
+                "probes": {probe.kind: probe.state_dict() for probe in self.probes},
                 "progress": asdict(self.progress),
                 "metrics_length": self.recorder.position(),
                 "random": random,
@@ -290,12 +283,15 @@ class TrainingLoop:
                 f"{precision_of(self.accelerator)}. Give it the one that it began with, or rerun=true to start afresh."
             )
         load_trained_weights(self.accelerator.unwrap_model(self.model), state["model"])
-        self._best_weights = state["best_model"]
+        self.selection.weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
         if state["gradient_scaler"]:
             self.accelerator.scaler.load_state_dict(state["gradient_scaler"])
         self.method.load_state_dict(state["method"])
+        for probe in self.probes:
+            if probe.kind in state.get("probes", {}):  # it may be asked for only now
+                probe.load_state_dict(state["probes"][probe.kind])
         self.progress = Progress(**state["progress"])
         if self.phases.measure:
             self.phases.seconds |= self.progress.phase_seconds

@@ -33,6 +33,16 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What one evaluation found on the validation splits."""
+
+    metrics: dict[str, float]
+    """The task's metrics and the mean supervised loss; splits after the first carry their name."""
+    signals: dict[str, float]
+    """How well a prediction's signals tell whether it is right, on the first split (signal_quality.py)."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a finished loop leaves: the chosen weights are in the model."""
 

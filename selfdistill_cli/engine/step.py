@@ -44,7 +44,9 @@ class StepResult:
     parts: dict[str, float]
     """`loss/<name>`."""
     signals: dict[str, float]
-    """`<name>/mean|min|max`."""
+    """`<name>/mean|min|max|p10|p50|p90`."""
+    per_example: dict[str, list[float]]
+    """The signals of single examples, and in `examples` these examples' numbers; empty if the method names none."""
     logits: Predictions
     """Detached, in the order of the plan's examples; logits are float32 on the CPU."""
     examples: int
@@ -78,6 +80,7 @@ class _Share:
                     plain(loss.total),
                     {name: plain(part) for name, part in loss.parts.items()},
                     {name: plain(signal) for name, signal in loss.signals.items()},
+                    None if loss.signals_of is None else plain(loss.signals_of),
                 )
                 for loss in losses
             ],
@@ -141,6 +144,7 @@ def backward_step(
         loss=float(sum(loss.total.sum() for loss in everyones)),
         parts={f"loss/{name}": _total(everyones, name) for name in everyones[0].parts},
         signals=_spread(everyones),
+        per_example=_per_example(everyones),
         logits=_whole(shares),
         examples=len(rows),
         tokens=int(examples.lengths[rows].sum()),
@@ -150,7 +154,8 @@ def backward_step(
 
 def _first(loss: PerExampleLoss, count: int) -> PerExampleLoss:
     """The losses of the first `count` examples; signals describe the step and stay whole."""
-    return PerExampleLoss(loss.total[:count], {name: part[:count] for name, part in loss.parts.items()}, loss.signals)
+    parts = {name: part[:count] for name, part in loss.parts.items()}
+    return PerExampleLoss(loss.total[:count], parts, loss.signals, loss.signals_of)
 
 
 def _with_others(parts: list[np.ndarray], kept: list[Any], device: torch.device) -> tuple[np.ndarray, Any]:
@@ -173,7 +178,7 @@ def _total(losses: list[PerExampleLoss], name: str) -> float:
 
 
 def _spread(losses: list[PerExampleLoss]) -> dict[str, float]:
-    """Mean, minimum and maximum over the step of every signal that a micro-batch reported."""
+    """Mean, extremes and quantiles over the step of every signal that a micro-batch reported."""
     reported: dict[str, list[Tensor]] = {}
     for loss in losses:
         for name, values in loss.signals.items():
@@ -181,9 +186,27 @@ def _spread(losses: list[PerExampleLoss]) -> dict[str, float]:
     spread: dict[str, float] = {}
     for name, pieces in reported.items():
         values = torch.cat(pieces)
+        low, median, high = torch.quantile(values, values.new_tensor([0.1, 0.5, 0.9])).tolist()
         spread |= {
             f"{name}/mean": float(values.mean()),
             f"{name}/min": float(values.min()),
             f"{name}/max": float(values.max()),
+            f"{name}/p10": low,
+            f"{name}/p50": median,
+            f"{name}/p90": high,
         }
     return spread
+
+
+def _per_example(losses: list[PerExampleLoss]) -> dict[str, list[float]]:
+    """Signals by example; where several processes saw the whole step, each example once."""
+    named = [loss for loss in losses if loss.signals_of is not None]
+    if not named:
+        return {}
+    numbers = torch.cat([loss.signals_of.cpu() for loss in named if loss.signals_of is not None])
+    first = np.unique(numbers.numpy(), return_index=True)[1]
+    columns = {
+        name: torch.cat([loss.signals[name].float().flatten().cpu() for loss in named])[first].tolist()
+        for name in named[0].signals
+    }
+    return {"examples": numbers[first].tolist(), **columns}

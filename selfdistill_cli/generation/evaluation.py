@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.engine.progress import Scores
 from selfdistill_cli.generation.decoding import write_answers
 from selfdistill_cli.generation.encoding import AnswerExamples
+from selfdistill_cli.signal_quality import signal_quality
 from selfdistill_cli.tasks import Split, TaskData
 from selfdistill_cli.tasks.answers import RULES
 from selfdistill_cli.tasks.predictions import label_table, prediction_table
@@ -44,6 +46,16 @@ class Setting:
         found: Tensor = predict(model, examples, self.batching, self.accelerator, keep)
         return found
 
+    def signals(self, model: nn.Module, examples: AnswerExamples) -> dict[str, Tensor]:
+        """u, d and the mean margin of the tokens, of each example's gold answer [N] each."""
+
+        def keep(rows: Any) -> Tensor:
+            u, d = self.terms.signals(rows, rows.lengths, "gold")
+            return torch.stack([u, d, self.terms.signals(rows, rows.lengths, "margin")[1]], dim=-1).cpu()
+
+        found = predict(model, examples, self.batching, self.accelerator, keep)
+        return dict(zip(("uncertainty", "discrimination", "margin"), found.unbind(-1), strict=True))
+
 
 class WritingEvaluator:
     """Generation: the model writes, the answer is read off by the task's rule."""
@@ -51,19 +63,22 @@ class WritingEvaluator:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
 
-    def metrics(self, model: nn.Module) -> dict[str, float]:
-        """The task's metrics of written answers, and the mean loss of gold ones; later splits carry their name."""
+    def scores(self, model: nn.Module) -> Scores:
+        """The task's metrics of written answers, the mean loss of gold ones, and whether the signals of a gold answer
+        tell that the written one is right.
+        """
         from selfdistill_cli.tasks.text_metrics import score_texts  # seconds to import
 
         setting = self.setting
         found: dict[str, float] = {}
-        for split, examples in zip(setting.task.validation, setting.examples, strict=True):
-            texts = self._write(model, examples)
+        written = [self._write(model, examples) for examples in setting.examples]
+        for split, examples, texts in zip(setting.task.validation, setting.examples, written, strict=True):
             assert split.references is not None
             scores = score_texts(setting.task.metrics, setting.task_cfg.answer_rule, texts, split.references)
             scores["loss"] = float(setting.losses(model, examples).mean())
             found |= setting.task.named(split, scores)
-        return found
+        correct = self._table(setting.task.validation[0], written[0])["correct"].to_numpy()
+        return Scores(found, signal_quality(correct, setting.signals(model, setting.examples[0])))
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """What was written, the answer in it, the acceptable ones, and whether it is one; a table a split."""
@@ -95,8 +110,8 @@ class ChoosingEvaluator:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
 
-    def metrics(self, model: nn.Module) -> dict[str, float]:
-        """The task's metrics of the choices, and the mean loss of the gold answers; later splits carry their name."""
+    def scores(self, model: nn.Module) -> Scores:
+        """The task's metrics of the choices, and the mean loss of the gold answers."""
         from selfdistill_cli.tasks.metrics import score  # seconds to import
 
         setting = self.setting
@@ -106,7 +121,7 @@ class ChoosingEvaluator:
             gold = [of_row[label] for of_row, label in zip(likelihoods, split.labels, strict=True)]
             scores["loss"] = -float(torch.stack(gold).mean())
             found |= setting.task.named(split, scores)
-        return found
+        return Scores(found, signals={})
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """Mean log-likelihoods of all choices, the prediction and the label; a table a split."""

@@ -112,6 +112,13 @@ class Choices(ChunkLoss):
         return logits.argmax(-1, keepdim=True), None
 
 
+class LogProbabilities(ChunkLoss):
+    """Token values [T, 1, V]: all log-probabilities."""
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        return logits.log_softmax(-1)[:, None], None
+
+
 class TopEntries(ChunkLoss):
     """Token values [T, 2, k]: the k largest log-probabilities, and their entries."""
 

@@ -72,6 +72,10 @@ class Method:
         """Act when epoch number `epoch` (from 0) has ended; what is returned is logged."""
         return {}
 
+    def per_example(self) -> dict[str, Tensor]:
+        """What the method knows of each training example at the end of training [N] each, for examples.parquet."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a continued run needs: tensors, numbers, strings, lists and dicts of them."""
         return {}

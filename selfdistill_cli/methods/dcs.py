@@ -57,7 +57,7 @@ class DCS(KD):
             return PerExampleLoss(ce, {"ce": ce, "kd": torch.zeros_like(ce)})
         weighted = super().loss(logits, batch)
         signals = {"weights": self.weights[batch.examples.cpu()]}
-        return PerExampleLoss(weighted.total, weighted.parts, signals)
+        return PerExampleLoss(weighted.total, weighted.parts, signals, batch.examples)
 
     def example_weights(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         ones, _ = super().example_weights(batch)
@@ -105,9 +105,11 @@ class DCS(KD):
             described["discordant/student_right"] = float(self.student_right[self.discordant].double().mean())
         return described
 
+    def per_example(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in ("weights", "discordant", "student_right", "teacher_right")}
+
     def state_dict(self) -> dict[str, Any]:
-        names = ("weights", "discordant", "student_right", "teacher_right")
-        return {name: getattr(self, name) for name in names}
+        return dict(self.per_example())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():

@@ -75,7 +75,8 @@ class StaticSD(Method):
             hard, soft = terms.hard_and_soft(logits, batch.labels, again, teacher, tau, self.match)
             kd = torch.zeros_like(hard).index_put((again,), alpha * soft / len(plan.previous))
         ce = hard / len(plan.examples)
-        return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd}, {"tau": tau, "alpha": alpha, **signals})
+        of = batch.examples[again] if self.overlap != "none" else None
+        return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd}, {"tau": tau, "alpha": alpha, **signals}, of)
 
     def dynamics(self, teacher: Any, student: Any, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """τ_i and α_i of the k previous examples, and the signals that they follow, to be logged [k] each.

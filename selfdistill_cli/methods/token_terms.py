@@ -19,6 +19,7 @@ from selfdistill_cli.generation.chunked import ChunkLoss, in_type_of, logits_of,
 from selfdistill_cli.generation.losses import (
     Choices,
     LikelihoodsAndMaps,
+    LogProbabilities,
     Margins,
     TopEntries,
     WithTeacherLogits,
@@ -133,6 +134,11 @@ class TokenTerms:
         """The k largest log-probabilities of each answer token and their entries, on the CPU: a teacher's logits."""
         values, _ = self._over(TopEntries(k), logits)
         return TokenRows(logits.lengths, {"log_p": values[:, 0].float(), "entries": values[:, 1].int()}).cpu()
+
+    @torch.no_grad()
+    def log_probabilities(self, logits: TokenRows) -> Tensor:
+        """log softmax(z) of every answer token, whole [T, V]: for a few examples only."""
+        return self._over(LogProbabilities(), logits)[0][:, 0]
 
     # --- computation ----------------------------------------------------------------------------
 

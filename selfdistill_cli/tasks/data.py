@@ -23,7 +23,7 @@ from selfdistill_cli.files import new_folder, read_json, write_json
 from selfdistill_cli.lease import claimed
 from selfdistill_cli.tasks.labels import LabelCodec, infer_kind
 from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE, in_parts, read_split, write_split
-from selfdistill_cli.tasks.sampling import hold_out_rows, subset_rows
+from selfdistill_cli.tasks.sampling import hold_out_rows, noisy_labels, subset_rows
 from selfdistill_cli.tasks.sources import RawSplit, Source, find_source
 from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.templates import lists, render, values
@@ -82,7 +82,7 @@ class TaskData:
 def load_task(task: DictConfig, data_dir: str, seed: int, cache: Path | None = None) -> TaskData:
     """Read, check and label a task's splits.
 
-    `seed` draws the subset of `task.train_examples`. With a `cache`, a large task is kept there as files that are
+    `seed` draws the subset of `task.train_examples` and the noise of `task.label_noise`. With a `cache`, a large task is kept there as files that are
     mapped into memory, and the next time only they are read. Raises `UserError` if the data is not there or not as
     the configuration says.
     """
@@ -94,6 +94,11 @@ def load_task(task: DictConfig, data_dir: str, seed: int, cache: Path | None = N
     if task.train_examples is not None:
         rows = subset_rows(train.labels, kind, task.train_examples, seed)
         train = train.take(rows)
+    if task.label_noise:
+        if kind != "classification":
+            raise UserError(f"task.label_noise={task.label_noise}: only classes can be replaced by others.")
+        noisy = noisy_labels(train.labels, len(names), task.label_noise, seed)
+        train = replace(train, labels=noisy, clean_labels=train.labels)
     if task.validation_examples is not None:
         validation = [split.take(np.arange(min(len(split), task.validation_examples))) for split in validation]
     metrics = list(task.metrics or DEFAULT_METRICS[kind])
@@ -102,6 +107,29 @@ def load_task(task: DictConfig, data_dir: str, seed: int, cache: Path | None = N
         kind=kind,
         label_names=names,
         train=train,
+        validation=validation,
+        metrics=metrics,
+        metric=task.metric or metrics[0],
+        source=source.description,
+        fingerprint=source.fingerprint,
+        synthetic=task.generator is not None,
+    )
+
+
+def load_validation(task: DictConfig, data_dir: str, cache: Path | None = None) -> TaskData:
+    """The validation splits of a task alone, which need not have a training split; `train` is empty.
+
+    Raises `UserError` as `load_task` does.
+    """
+    source = find_source(task, data_dir, cache, with_train=False)
+    kind, names, make = _recipe(task, splits := source.read())
+    validation = [make(raw) for raw in splits]
+    metrics = list(task.metrics or DEFAULT_METRICS[kind])
+    return TaskData(
+        name=task.name,
+        kind=kind,
+        label_names=names,
+        train=validation[0].take(np.arange(0)),
         validation=validation,
         metrics=metrics,
         metric=task.metric or metrics[0],
@@ -159,7 +187,11 @@ def _write(task: DictConfig, source: Source, folder: Path) -> None:
 def _key(task: DictConfig, source: Source) -> str:
     """What a prepared task depends on: everything but how many of its examples are taken."""
     settings: Any = OmegaConf.to_container(task, resolve=True)
-    content = [PREPARED_VERSION, source.fingerprint, {**settings, "train_examples": None, "validation_examples": None}]
+    content = [
+        PREPARED_VERSION,
+        source.fingerprint,
+        {**settings, "train_examples": None, "validation_examples": None, "label_noise": 0.0, "label_map": {}},
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -31,6 +31,15 @@ def subset_rows(labels: np.ndarray, kind: str, size: int, seed: int) -> np.ndarr
     return stratified_rows(labels, kind, size, np.random.default_rng([seed, size]))
 
 
+def noisy_labels(labels: np.ndarray, classes: int, share: float, seed: int) -> np.ndarray:
+    """Labels of which this share, rounded, is replaced by another class, each of the others as likely."""
+    rng = np.random.default_rng([seed, len(labels)])
+    rows = rng.permutation(len(labels))[: round(share * len(labels))]
+    noisy = labels.copy()
+    noisy[rows] = (labels[rows] + rng.integers(1, classes, size=len(rows))) % classes
+    return noisy
+
+
 def hold_out_rows(labels: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows of four fifths for training and of one for validation. Raises `UserError` below five examples."""
     if len(labels) < 5:

@@ -81,17 +81,18 @@ class Source:
     """Bytes, about."""
 
 
-def find_source(task: DictConfig, data_dir: str, cache: Path | None = None) -> Source:
+def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with_train: bool = True) -> Source:
     """Find all splits of a task, in the first place that has them. Raises `UserError` if none has.
 
-    Digests of large files are remembered in `cache`.
+    Digests of large files are remembered in `cache`. Without `with_train` the validation splits alone.
     """
     if task.generator is not None:
-        return _generated(task)
+        source = _generated(task)
+        return source if with_train else replace(source, read=lambda: source.read()[1:])
     if task.path is not None:
         return _own_files(task, cache)
     train_task = task.train_task or task.name
-    wanted = [(train_task, task.train, task.train_hub or task.hub)]
+    wanted = [(train_task, task.train, task.train_hub or task.hub)] if with_train else []
     wanted += [(task.name, split, task.hub) for split in task.validation]
     found = [_find_split(task, Path(data_dir), folder, split, hub, cache) for folder, split, hub in wanted]
     return Source(

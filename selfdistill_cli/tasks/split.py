@@ -30,6 +30,8 @@ class Split:
     """Acceptable answers (generation)."""
     choices: Sequence[list[str]] | None = None
     """All answers to choose from (multiple choice)."""
+    clean_labels: np.ndarray | None = None
+    """What `labels` were before `task.label_noise` replaced some."""
     folder: Path | None = None
     """Where what is made of a large split is kept: its tokens, a tokenizer. None: it is made each time."""
 

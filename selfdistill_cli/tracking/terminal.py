@@ -48,6 +48,8 @@ class Terminal:
 
     def row(self, values: dict[str, Any]) -> None:
         """Take a row of metrics.jsonl."""
+        if values["kind"] not in ("train", "eval"):  # diagnostics: for reports
+            return
         evaluation = values["kind"] == "eval"
         if evaluation:
             self._score = f"{values[f'eval/{self.metric}']:.4f}"
@@ -67,8 +69,10 @@ class Terminal:
             self._bar = None
 
 
-def print_results(console: Console, results: dict[str, Any], path: Path) -> None:
-    """The table that ends a run."""
+def print_results(
+    console: Console, results: dict[str, Any], path: Path, evaluations: dict[str, dict[str, Any]]
+) -> None:
+    """The table that ends a run, with its scores on other tasks."""
     final = results["metrics"]["final"]
     title = f"{results['method']} on {results['task']} ({results['model']}, seed {results['seed']})"
     table = Table(title=title, show_header=False)
@@ -76,6 +80,8 @@ def print_results(console: Console, results: dict[str, Any], path: Path) -> None
     table.add_column(overflow="fold")
     for name, value in final.items():
         table.add_row(f"validation {name}" if name == "loss" else name, f"{value:.4f}")
+    for name, elsewhere in evaluations.items():
+        table.add_row(f"on {name}", f"{elsewhere['metric']} {elsewhere['score']:.4f}")
     table.add_row("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}")
     table.add_row("examples forwarded", f"{results['examples_forwarded']:,}")
     if results.get("teacher", {}).get("examples_forwarded"):

@@ -70,8 +70,10 @@ class WandbTracker:
 
     def row(self, values: dict[str, Any]) -> None:
         """Take a row of metrics.jsonl."""
+        if values["kind"] == "examples":  # a list an example: for reports, not for charts
+            return
         times = {name: values[name] for name in ("step", "epoch")}
-        prefix = "train/" if values["kind"] == "train" else ""  # evaluation rows carry theirs
+        prefix = "" if values["kind"] == "eval" else f"{values['kind']}/"  # evaluation rows carry theirs
         named = {prefix + name: value for name, value in values.items() if name != "kind" and name not in times}
         self._safely(lambda run: run.log(named | times))
 

@@ -1,0 +1,43 @@
+"""Which evaluation of a run counts, and the weights of that time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from selfdistill_cli.engine.progress import Progress
+from selfdistill_cli.engine.weights import load_trained_weights
+
+
+class Selection:
+    """Keeps the best weights (`keep=best`) and stops a run that no longer gets better (`patience`)."""
+
+    def __init__(self, keep: str, patience: int | None) -> None:
+        self.keep = keep
+        self.patience = patience
+        self.weights: dict[str, Tensor] | None = None
+        """Those of the best evaluation, on the CPU; part of every checkpoint."""
+
+    def see(
+        self, progress: Progress, metrics: dict[str, float], score: float, weights: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        """Take note of an evaluation: of the best score so far, and of what belongs to it, in `progress`."""
+        progress.last_metrics = metrics
+        if progress.best_score is None or score > progress.best_score:
+            progress.best_score, progress.best_step, progress.best_metrics = score, progress.step, metrics
+            progress.evaluations_without_gain = 0
+            if self.keep == "best":
+                self.weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights().items()}
+        else:
+            progress.evaluations_without_gain += 1
+            if self.patience and progress.evaluations_without_gain >= self.patience:
+                progress.stopped_early = True
+
+    def choose(self, progress: Progress, model: nn.Module) -> dict[str, float]:
+        """Put the weights that count into the model; their metrics."""
+        if self.weights is not None and progress.best_step != progress.step:
+            load_trained_weights(model, self.weights)
+        final = progress.best_metrics if self.keep == "best" else progress.last_metrics
+        assert final is not None
+        return final
