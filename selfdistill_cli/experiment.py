@@ -25,11 +25,11 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.models import LoadedModel, load_model
+from selfdistill_cli.options import option
 from selfdistill_cli.problem import encode_split, make_evaluator, make_terms, require_suitable
 from selfdistill_cli.record import cost_of, save_examples, save_model, save_predictions, summarize
 from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import Split, TaskData, load_task
-from selfdistill_cli.options import option
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
 from selfdistill_cli.tracking.terminal import make_console, print_results

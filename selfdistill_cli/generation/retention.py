@@ -48,7 +48,7 @@ def retention(then: TokenRows, now: TokenRows) -> dict[str, float]:
 
 
 def _by_example(rows: TokenRows) -> list[Tensor]:
-    return list(rows.columns["log_p"].double().split(rows.lengths.tolist()))
+    return list(torch.split(rows.columns["log_p"].double(), rows.lengths.tolist()))
 
 
 def _divergences(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -1,0 +1,45 @@
+"""Curves over training: thinned out for the index, put on common places, summed up over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+POINTS = 100
+"""A run's steps are thinned out to so many, each the mean of its neighbours."""
+TIMES = ("examples_per_s", "tokens_per_s")
+
+
+def thinned(rows: list[dict[str, Any]], points: int = POINTS) -> list[dict[str, Any]]:
+    """At most `points` rows, each with the means of as many consecutive ones; where a value is absent it is passed over."""
+    if not rows:
+        return []
+    groups = np.array_split(np.arange(len(rows)), min(points, len(rows)))
+    found = []
+    for group in groups:
+        members = [rows[i] for i in group]
+        names = {name for row in members for name, value in row.items() if isinstance(value, (int, float))}
+        means = {name: float(np.mean([row[name] for row in members if name in row])) for name in names - set(TIMES)}
+        found.append({name: float(f"{value:.6g}") for name, value in sorted(means.items())})
+    return found
+
+
+def series(rows: Sequence[dict[str, Any]], name: str, along: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
+    """Where and how large a value is: [k], [k]; empty if no row has it."""
+    pairs = [(row[along], row[name]) for row in rows if name in row and along in row]
+    array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def over_seeds(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places, mean and standard deviation over seeds, on the places of the first curve that all reach. [k] each."""
+    curves = [curve for curve in curves if len(curve[0])]
+    if not curves:
+        return np.empty(0), np.empty(0), np.empty(0)
+    end = min(places[-1] for places, _ in curves)
+    places = curves[0][0][curves[0][0] <= end + 1e-9]
+    values = np.stack([np.interp(places, x, y) for x, y in curves])
+    spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(places))
+    return places, values.mean(0), spread

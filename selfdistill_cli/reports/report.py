@@ -1,0 +1,60 @@
+"""A report from runs: its sections in order, and the files that it is written as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfdistill_cli.files import new_file
+from selfdistill_cli.reports import drawing
+from selfdistill_cli.reports.content import Figure, Section, Table
+from selfdistill_cli.reports.runs import Run
+from selfdistill_cli.reports.sections import (
+    calibrated,
+    comparison,
+    dynamics,
+    elsewhere,
+    gradients,
+    maps,
+    overview,
+    sensitivity,
+    signals,
+)
+from selfdistill_cli.reports.variants import study
+from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
+
+
+def sections(runs: Sequence[Run]) -> list[Section]:
+    """All that these runs say something to."""
+    grouped = study(runs)
+    made = [
+        overview.section(grouped, runs),
+        *(
+            part.section(grouped)
+            for part in (comparison, sensitivity, dynamics, signals, gradients, maps, calibrated, elsewhere)
+        ),
+    ]
+    return [one for one in made if one is not None]
+
+
+def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Section]:
+    """index.html (whole in itself), report.md, figures/*.png and *.svg, tables/*.csv and *.tex in `folder`."""
+    made = sections(runs)
+    pictures: dict[str, str] = {}
+    for part in (part for one in made for part in one.parts):
+        if isinstance(part, Figure):
+            drawn = part.draw()
+            pictures[part.name] = drawing.as_svg(drawn, part.name)
+            with new_file(folder / "figures" / f"{part.name}.svg") as beside:
+                beside.write_text(drawing.as_svg_file(drawn, part.name), encoding="utf-8")
+            with new_file(folder / "figures" / f"{part.name}.png") as beside:
+                beside.write_bytes(drawing.as_png(drawn))
+        elif isinstance(part, Table):
+            for ending, write in (("csv", csv_table), ("tex", latex_table)):
+                with new_file(folder / "tables" / f"{part.name}.{ending}") as beside:
+                    beside.write_text(write(part), encoding="utf-8")
+    with new_file(folder / "report.md") as beside:
+        beside.write_text(markdown(title, made), encoding="utf-8")
+    with new_file(folder / "index.html") as beside:  # last: it is what people open
+        beside.write_text(page(title, made, pictures), encoding="utf-8")
+    return made

@@ -1,0 +1,136 @@
+"""A run's metric as a function of sums over validation examples, so that a bootstrap is one matrix product.
+
+Every metric here is g(Σ_i w_i φ_i) with features φ_i [k] of the examples and counts w_i: 1 each gives the metric,
+multinomial counts give a bootstrap replicate. Ranks (Spearman) are those of the whole split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyarrow import parquet
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The predictions of one run on one split, ready to be weighed."""
+
+    index: np.ndarray
+    """Row numbers of the examples in the source [n], ascending."""
+    features: np.ndarray
+    """φ [n, k]."""
+    form: str
+    """Which g: `mean`, `f1`, `macro_f1`, `matthews`, `correlation`."""
+
+    def value(self, counts: np.ndarray) -> np.ndarray:
+        """The metric under each row of counts. [B, n] -> [B]."""
+        return _FORMS[self.form](counts @ self.features, counts.sum(1))
+
+
+def scored(path: Path, metric: str, split: str | None = None) -> Scored | None:
+    """The predictions in a parquet file for a metric; None if it is no function of sums (F1 of texts, ROUGE, groups).
+
+    `split`: the first one in the file, by default.
+    """
+    table = read_predictions(path, split)
+    order = np.argsort(table["index"], kind="stable")
+    columns = {name: values[order] for name, values in table.items()}
+    made = _features(columns, metric)
+    return None if made is None else Scored(columns["index"], *made)
+
+
+def _features(columns: dict[str, np.ndarray], metric: str) -> tuple[np.ndarray, str] | None:
+    if "correct" in columns:
+        return (columns["correct"].astype(float)[:, None], "mean") if metric == "exact_match" else None
+    prediction, label = columns["prediction"], columns["label"]
+    if metric == "accuracy":
+        return (prediction == label).astype(float)[:, None], "mean"
+    if metric in ("f1", "macro_f1", "matthews"):
+        classes = int(max(prediction.max(), label.max())) + 1
+        cells = np.zeros((len(label), classes * classes))
+        cells[np.arange(len(label)), label.astype(int) * classes + prediction.astype(int)] = 1
+        return cells, metric
+    if metric in ("pearson", "spearman"):
+        from scipy.stats import rankdata
+
+        x, y = (rankdata(v) if metric == "spearman" else v.astype(np.float64) for v in (prediction, label))
+        x, y = x - x.mean(), y - y.mean()  # for precision
+        return np.stack([x, y, x * x, y * y, x * y], axis=1), "correlation"
+    return None
+
+
+def _mean(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    return sums[:, 0] / n
+
+
+def _confusion(sums: np.ndarray) -> np.ndarray:
+    classes = round(sums.shape[1] ** 0.5)
+    return sums.reshape(-1, classes, classes)  # [B, label, prediction]
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    return np.divide(top, bottom, out=np.zeros_like(top, dtype=float), where=bottom > 0)
+
+
+def _f1_by_class(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    cells = _confusion(sums)
+    hits, labels, predictions = np.einsum("bii->bi", cells), cells.sum(2), cells.sum(1)
+    return _ratio(2 * hits, labels + predictions), (labels + predictions) > 0
+
+
+def _f1(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    values, _ = _f1_by_class(sums)
+    return values[:, 1] if values.shape[1] > 1 else np.zeros(len(values))
+
+
+def _macro_f1(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    values, present = _f1_by_class(sums)
+    return _ratio((values * present).sum(1), present.sum(1).astype(float))
+
+
+def _matthews(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    cells = _confusion(sums)
+    hits, labels, predictions = np.einsum("bii->b", cells), cells.sum(2), cells.sum(1)
+    top = hits * n - (labels * predictions).sum(1)
+    bottom = np.sqrt((n**2 - (predictions**2).sum(1)) * (n**2 - (labels**2).sum(1)))
+    return _ratio(top, bottom)
+
+
+def _correlation(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    x, y, xx, yy, xy = (sums[:, i] / n for i in range(5))
+    return _ratio(xy - x * y, np.sqrt(np.clip((xx - x * x) * (yy - y * y), 0, None)))
+
+
+_FORMS: dict[str, Any] = {
+    "mean": _mean,
+    "f1": _f1,
+    "macro_f1": _macro_f1,
+    "matthews": _matthews,
+    "correlation": _correlation,
+}
+
+
+@lru_cache(maxsize=4096)
+def read_predictions(path: Path, split: str | None = None) -> dict[str, np.ndarray]:
+    """The columns of one split of a file of predictions: the named one, or the first in the file.
+
+    `logits` becomes [n, C] where every example has as many.
+    """
+    table = parquet.read_table(path)
+    names = table.column("split").to_pylist()
+    wanted = split or names[0]
+    rows = [number for number, name in enumerate(names) if name == wanted]
+    table = table.take(rows).drop_columns(["split"])
+    columns: dict[str, np.ndarray] = {}
+    for name in table.column_names:
+        if name == "logits":
+            logits = table.column(name).to_pylist()
+            if len({len(one) for one in logits}) == 1:
+                columns[name] = np.array(logits, dtype=np.float64)
+        elif name not in ("text", "answer", "references"):
+            columns[name] = table.column(name).to_numpy()
+    return columns

@@ -1,0 +1,198 @@
+"""Sensitivity: how a score moves with τ, α, λ and whatever else a sweep varied."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from selfdistill_cli.reports.content import Figure, Section, Table, slug, spread
+from selfdistill_cli.reports.drawing import heat_map, legend_below, look, panels
+from selfdistill_cli.reports.statistics import mean_interval
+from selfdistill_cli.reports.variants import Group, Study
+
+WORDS = """Wherever runs of one method differ in a setting, its score is shown against that setting: heat maps for two, \
+curves for numbers. Cells are means over seeds ± standard deviation; error bars are 95 % intervals of the mean over seeds. \
+The best of many cells looks better than it is: judge it by its neighbours, which differ from it in one step of one setting."""
+
+FIRST = ("method.tau", "method.lambda_", "method.tau_rule", "method.start_epoch")
+"""Settings that stand on the horizontal axis where they vary."""
+
+
+def section(study: Study) -> Section | None:
+    """A figure and a table for each task and method with several settings."""
+    parts: list[str | Table | Figure] = []
+    best: list[list[str]] = []
+    for title, groups in _sweeps(study):
+        keys = varied(groups)
+        parts += _figures(title, groups, keys)
+        best.append(_best(title, groups, keys))
+    parts += _sizes(study)
+    if best:
+        header = ["sweep", "cells", "best setting", "its score", "its neighbours", "all cells", "spread over seeds"]
+        caption = "Best cell and its neighbourhood. Spread over seeds: median over cells of the standard deviation."
+        parts.insert(0, Table("best-cells", caption, header, best))
+    return Section("How sensitive is it?", WORDS, parts) if parts else None
+
+
+def _sweeps(study: Study) -> list[tuple[str, list[Group]]]:
+    found = []
+    for task in study.tasks:
+        by_method: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
+        for group in study.of_task(task):
+            others = tuple(
+                f"{k}={v}" for k, v in sorted(group.settings.items()) if not k.startswith(("method.", "task."))
+            )
+            by_method[group.settings["method.name"], str(group.settings["model.name"]), str(others)].append(group)
+        for (method, _, _), groups in by_method.items():
+            if varied(groups):
+                found.append((f"{method} on {task}", groups))
+    return found
+
+
+def varied(groups: Sequence[Group]) -> list[str]:
+    """The method's settings in which these groups differ, those of the horizontal axis first."""
+    keys = {key for group in groups for key in group.settings if key.startswith("method.")}
+    differing = [k for k in keys if len({str(group.settings.get(k)) for group in groups}) > 1]
+    return sorted(differing, key=lambda k: (FIRST.index(k) if k in FIRST else len(FIRST), k))
+
+
+def levels(groups: Sequence[Group], key: str) -> list[Any]:
+    """The values of a setting, numbers by size."""
+    values = {str(g.settings.get(key)): g.settings.get(key) for g in groups}
+    return sorted(values.values(), key=lambda v: (isinstance(v, str), v if isinstance(v, (int, float)) else 0, str(v)))
+
+
+def _figures(title: str, groups: list[Group], keys: list[str]) -> list[Figure]:
+    name, metric = slug(title), groups[0].first.results["metric"]
+    if len(keys) == 1:
+        return [_curves(f"sensitivity-{name}", title, groups, keys[0], None, metric)]
+    x, y, *rest = keys
+    figures = []
+    for fixed in itertools.product(*(levels(groups, key) for key in rest)):
+        chosen = [g for g in groups if all(g.settings.get(k) == v for k, v in zip(rest, fixed, strict=True))]
+        if len(chosen) < 2:
+            continue
+        said = ", ".join(f"{_name(k)}={v}" for k, v in zip(rest, fixed, strict=True))
+        whole, place = (f"{title}, {said}", slug(f"{name} {said}")) if said else (title, name)
+        figures.append(_heat(f"sensitivity-{place}", whole, chosen, x, y, metric))
+        if all(isinstance(v, (int, float)) for v in levels(chosen, x)):
+            figures.append(_curves(f"curves-{place}", whole, chosen, x, y, metric))
+    return figures
+
+
+def _heat(name: str, title: str, groups: list[Group], x: str, y: str, metric: str) -> Figure:
+    columns, rows = levels(groups, x), levels(groups, y)
+    cells = {(g.settings.get(y), g.settings.get(x)): g.scores for g in groups}
+
+    def draw() -> Any:
+        figure, (axes,) = panels(1)
+        figure.set_size_inches(max(4.2, 1.1 * len(columns) + 1.6), max(2.4, 0.55 * len(rows) + 1.2))
+        means = np.array([[fmean(cells[r, c]) if (r, c) in cells else np.nan for c in columns] for r in rows])
+        heat_map(
+            axes, means, list(map(str, rows)), list(map(str, columns)), lambda i, j: _cell(cells[rows[i], columns[j]])
+        )
+        axes.set(xlabel=_name(x), ylabel=_name(y), title=f"{title}: {metric}")
+        return figure
+
+    return Figure(name, f"{title}: {metric} by {_name(x)} and {_name(y)}; mean ± standard deviation over seeds.", draw)
+
+
+def _cell(scores: Sequence[float]) -> str:
+    return f"{fmean(scores):.3f}" + (f"\n± {stdev(scores):.3f}" if len(scores) > 1 else "")
+
+
+def _curves(name: str, title: str, groups: list[Group], x: str, by: str | None, metric: str) -> Figure:
+    def draw() -> Any:
+        figure, (axes,) = panels(1)
+        figure.set_size_inches(5, 3.4)
+        places = levels(groups, x)
+        number = all(isinstance(v, (int, float)) for v in places)
+        for count, level in enumerate(levels(groups, by) if by else [None]):
+            chosen = sorted(
+                (g for g in groups if by is None or g.settings.get(by) == level),
+                key=lambda g: [str(v) for v in places].index(str(g.settings.get(x))),
+            )
+            at = [g.settings[x] if number else [str(v) for v in places].index(str(g.settings.get(x))) for g in chosen]
+            means, errors = [fmean(g.scores) for g in chosen], [mean_interval(g.scores) for g in chosen]
+            axes.errorbar(
+                at, means, yerr=errors, capsize=3, label=f"{_name(by)}={level}" if by else None, **look(count)
+            )
+        if not number:
+            axes.set_xticks(range(len(places)), [str(v)[-24:] for v in places])
+        axes.set(xlabel=_name(x), ylabel=metric, title=title)
+        legend_below(figure, axes)
+        return figure
+
+    return Figure(name, f"{title}: {metric} over {_name(x)}; bars are 95 % intervals of the mean over seeds.", draw)
+
+
+def _best(title: str, groups: list[Group], keys: list[str]) -> list[str]:
+    best = max(groups, key=lambda g: fmean(g.scores))
+    near = [g for g in groups if g is not best and neighbours(best, g, groups, keys)]
+    every = [fmean(g.scores) for g in groups]
+    deviations = [stdev(g.scores) for g in groups if len(g.scores) > 1]
+    return [
+        title,
+        str(len(groups)),
+        ", ".join(f"{_name(k)}={best.settings.get(k)}" for k in keys),
+        f"{spread(best.scores)} ({len(best.runs)})",
+        f"{fmean(fmean(g.scores) for g in near):.4f} ({len(near)})" if near else "–",
+        f"{min(every):.4f} … {max(every):.4f}",
+        f"{float(np.median(deviations)):.4f}" if deviations else "one seed",
+    ]
+
+
+def neighbours(one: Group, other: Group, groups: Sequence[Group], keys: Sequence[str]) -> bool:
+    """Whether two cells differ in one setting, of a number by one step."""
+    differing = [key for key in keys if one.settings.get(key) != other.settings.get(key)]
+    if len(differing) != 1:
+        return False
+    steps = levels(groups, differing[0])
+    if not all(isinstance(value, (int, float)) for value in steps):
+        return True
+    places = [steps.index(g.settings[differing[0]]) for g in (one, other)]
+    return abs(places[0] - places[1]) == 1
+
+
+def _sizes(study: Study) -> list[Figure]:
+    """Scores over the number of training examples, where a task was run with several."""
+    by_task: dict[str, set[str]] = defaultdict(set)
+    for group in study.groups:
+        by_task[group.settings["task.name"]].add(group.task)
+    return [_over_sizes(study, name, sorted(tasks)) for name, tasks in by_task.items() if _only_sizes(study, tasks)]
+
+
+def _only_sizes(study: Study, tasks: set[str]) -> bool:
+    settings = [{k: v for k, v in g.settings.items() if k.startswith("task.")} for g in study.groups if g.task in tasks]
+    differing = {k for s in settings for k in s if any(o.get(k) != s[k] for o in settings)}
+    return len(tasks) > 1 and differing == {"task.train_examples"}
+
+
+def _over_sizes(study: Study, name: str, tasks: list[str]) -> Figure:
+    def draw() -> Any:
+        figure, (axes,) = panels(1)
+        figure.set_size_inches(5.4, 3.8)
+        for number, variant in enumerate(study.variants):
+            groups = [g for task in tasks if (g := study.group(task, variant))]
+            groups.sort(key=lambda g: g.first.results["train_examples"])
+            sizes = [g.first.results["train_examples"] for g in groups]
+            errors = [mean_interval(g.scores) for g in groups]
+            axes.errorbar(
+                sizes, [fmean(g.scores) for g in groups], yerr=errors, capsize=3, label=variant, **look(number)
+            )
+        axes.set_xscale("log")
+        axes.set(xlabel="training examples", ylabel=study.groups[0].first.results["metric"], title=name)
+        legend_below(figure, axes)
+        return figure
+
+    caption = f"{name}: score over the number of training examples; bars are 95 % intervals of the mean over seeds."
+    return Figure(f"training-examples-{slug(name)}", caption, draw)
+
+
+def _name(key: str) -> str:
+    return key.split(".", 1)[1].removesuffix("_")

@@ -1,0 +1,116 @@
+"""Is a difference more than noise? Paired over validation examples and seeds, corrected for many comparisons.
+
+Two methods are compared on the same examples and seeds. A score differs from run to run for two reasons: which
+examples were drawn, and which seed. The first is estimated by a paired bootstrap over examples, the second from the
+differences of the seeds. Resampling seeds as well would be wrong for a handful of them: with three seeds that all
+happen to gain, every replicate gains. So the variance of the mean difference is put together,
+
+    V = V_examples + max(0, V_seeds − V_both),
+
+where V_examples is the bootstrap variance of the difference averaged over seeds, V_seeds the variance between the
+seeds' differences over their number, and V_both what is counted in both (Cameron, Gelbach, Miller 2011, two-way
+clustering); interval and p-value are Student's t with Satterthwaite's degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from selfdistill_cli.reports.scoring import Scored
+
+DRAWS = 2000
+"""Bootstrap replicates."""
+LEVEL = 0.05
+"""Of significance, after Holm's correction; intervals are 1 − LEVEL."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference, its variance and what that is worth."""
+
+    estimate: float
+    variance: float
+    freedom: float
+    """Degrees of freedom."""
+    seeds: int
+    """Pairs of seeds. One says nothing about other seeds: then the interval holds for this seed alone."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence."""
+        half = float(stats.t.ppf(1 - LEVEL / 2, self.freedom)) * self.variance**0.5
+        return self.estimate - half, self.estimate + half
+
+    @property
+    def p(self) -> float:
+        """Two-sided; 1 where nothing differs at all."""
+        if self.variance == 0:
+            return 1.0 if self.estimate == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.estimate) / self.variance**0.5, self.freedom))
+
+
+def paired_difference(a: Mapping[int, Scored], b: Mapping[int, Scored], seed: int = 0) -> Difference | None:
+    """Mean over common seeds of a's metric minus b's; None if no seed is common or the examples are not the same."""
+    common = sorted(set(a) & set(b))
+    if not common:
+        return None
+    index = a[common[0]].index
+    if any(not np.array_equal(one.index, index) for s in common for one in (a[s], b[s])):
+        return None
+    n = len(index)
+    ones = np.ones((1, n))
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
+    observed = np.array([(a[s].value(ones) - b[s].value(ones))[0] for s in common])
+    drawn = np.stack([a[s].value(counts) - b[s].value(counts) for s in common])
+    return combined(observed, np.atleast_2d(np.cov(drawn)), n)
+
+
+def combined(differences: np.ndarray, covariance: np.ndarray, examples: int) -> Difference:
+    """From the seeds' differences [S] and their covariance over draws of examples [S, S]."""
+    count = len(differences)
+    by_examples = float(covariance.mean())
+    if count == 1:
+        return Difference(float(differences[0]), by_examples, examples - 1, 1)
+    both = max(0.0, (float(np.diag(covariance).mean()) - by_examples) / (count - 1))
+    by_seeds = float(differences.var(ddof=1)) / count
+    variance = by_examples + max(0.0, by_seeds - both)
+    parts = by_examples**2 / (examples - 1) + by_seeds**2 / (count - 1) + both**2 / ((count - 1) * (examples - 1))
+    freedom = variance**2 / parts if parts > 0 else float(examples - 1)
+    return Difference(float(differences.mean()), variance, max(1.0, freedom), count)
+
+
+def average(differences: Sequence[Difference]) -> Difference:
+    """The unweighted mean over tasks, whose examples are independent of each other."""
+    count = len(differences)
+    variances = np.array([d.variance for d in differences]) / count**2
+    total = float(variances.sum())
+    parts = float(sum(v**2 / d.freedom for v, d in zip(variances, differences, strict=True)))
+    return Difference(
+        float(np.mean([d.estimate for d in differences])),
+        total,
+        total**2 / parts if parts > 0 else float("inf"),
+        min(d.seeds for d in differences),
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (1979): adjusted p-values, in the order given."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    largest = 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - rank) * float(p[place])))
+        adjusted[place] = largest
+    return adjusted.tolist()
+
+
+def mean_interval(values: Sequence[float]) -> float:
+    """Half the 95 % interval of a mean over seeds (Student's t); NaN for a single one."""
+    if len(values) < 2:
+        return float("nan")
+    return float(stats.t.ppf(1 - LEVEL / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
