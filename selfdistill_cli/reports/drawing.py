@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
@@ -36,6 +37,11 @@ STYLE = {
 }
 
 
+def in_style() -> AbstractContextManager[None]:
+    """While this lasts, figures are drawn and saved in our style."""
+    return matplotlib.rc_context(STYLE)
+
+
 def look(number: int) -> dict[str, Any]:
     """Colour, marker and dash of the line with this number: no two of 28 are alike."""
     colours = len(COLOURS)
@@ -52,9 +58,8 @@ def panels(count: int, across: int = 2) -> tuple[Figure, list[Any]]:
     """A figure of so many panels, at most `across` beside each other."""
     columns = min(count, across)
     lines = math.ceil(count / columns)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * lines), layout="constrained")
-        axes = figure.subplots(lines, columns, squeeze=False)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
     flat = list(axes.flat)
     for spare in flat[count:]:
         spare.set_visible(False)
@@ -96,25 +101,19 @@ def heat_map(
 def as_svg(figure: Any, name: str) -> str:
     """SVG whose ink is the colour of the text around it, so that it reads on light and dark pages alike."""
     text = as_svg_file(figure, name)
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
-    )
+    return text[text.index("<svg") :].replace(INK, "currentColor")
 
 
 def as_svg_file(figure: Any, name: str) -> str:
     """A standalone SVG, the same for the same figure; `name` keeps its identifiers apart from others' on a page."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return re.sub(
-        r'\bid="(?=(?:figure|axes|patch|line|text|legend|matplotlib)[^"]*")', f'id="{name}-', buffer.getvalue()
-    )
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", buffer.getvalue())
 
 
 def as_png(figure: Any) -> bytes:
     """PNG on white."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white")
     return buffer.getvalue()

@@ -43,12 +43,7 @@ def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Section]
     pictures: dict[str, str] = {}
     for part in (part for one in made for part in one.parts):
         if isinstance(part, Figure):
-            drawn = part.draw()
-            pictures[part.name] = drawing.as_svg(drawn, part.name)
-            with new_file(folder / "figures" / f"{part.name}.svg") as beside:
-                beside.write_text(drawing.as_svg_file(drawn, part.name), encoding="utf-8")
-            with new_file(folder / "figures" / f"{part.name}.png") as beside:
-                beside.write_bytes(drawing.as_png(drawn))
+            pictures[part.name] = _drawn(part, folder / "figures")
         elif isinstance(part, Table):
             for ending, write in (("csv", csv_table), ("tex", latex_table)):
                 with new_file(folder / "tables" / f"{part.name}.{ending}") as beside:
@@ -58,3 +53,14 @@ def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Section]
     with new_file(folder / "index.html") as beside:  # last: it is what people open
         beside.write_text(page(title, made, pictures), encoding="utf-8")
     return made
+
+
+def _drawn(figure: Figure, folder: Path) -> str:
+    """The figure for the page; beside it, as files."""
+    with drawing.in_style():
+        drawn = figure.draw()
+        with new_file(folder / f"{figure.name}.svg") as beside:
+            beside.write_text(drawing.as_svg_file(drawn, figure.name), encoding="utf-8")
+        with new_file(folder / f"{figure.name}.png") as beside:
+            beside.write_bytes(drawing.as_png(drawn))
+        return drawing.as_svg(drawn, figure.name)

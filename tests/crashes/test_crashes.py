@@ -32,7 +32,9 @@ def command(method: str, task: str) -> list[str]:
     teacher = ["method.teacher.epochs=1"] if method in ("kd", "dcs") else []
     every = ["runtime.checkpoint_every=3 steps", "schedule.evaluate_every=4"]
     writes = ["model=tiny_llama", "task.decoding.max_new_tokens=4"] if task == "synth_arithmetic" else []
-    return [f"method={method}", f"task={task}", *SMALL, *every, *teacher, *writes]
+    looks = ["gradients", "examples", *(["maps"] if task == "synth_arithmetic" else [])]
+    diagnostics = f"runtime.diagnostics=[{','.join(looks)}]"
+    return [f"method={method}", f"task={task}", *SMALL, *every, *teacher, *writes, diagnostics]
 
 
 def sdrun(folder: Path, words: list[str], **variables: str) -> Finished:

@@ -1,0 +1,54 @@
+"""Looks into training: what they see, and that they change nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from selfdistill_cli.engine.probes import LOOKS, layer_norms, layer_of, steps_between_looks
+
+
+@pytest.mark.parametrize(
+    ("parameter", "layer"),
+    [
+        ("bert.embeddings.word_embeddings.weight", "embeddings"),
+        ("bert.encoder.layer.11.attention.self.query.weight", "layer 11"),
+        ("roberta.encoder.layer.0.output.dense.bias", "layer 0"),
+        ("albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight", "layer 0"),
+        ("model.layers.3.self_attn.q_proj.weight", "layer 3"),
+        ("base_model.model.model.layers.3.self_attn.q_proj.lora_A.default.weight", "layer 3"),
+        ("model.embed_tokens.weight", "embeddings"),
+        ("transformer.h.2.mlp.c_fc.weight", "layer 2"),
+        ("transformer.wte.weight", "embeddings"),
+        ("shared.weight", "embeddings"),
+        ("encoder.block.1.layer.0.SelfAttention.q.weight", "encoder layer 1"),
+        ("decoder.block.1.layer.2.DenseReluDense.wo.weight", "decoder layer 1"),
+        ("classifier.weight", "head"),
+        ("lm_head.weight", "head"),
+    ],
+)
+def test_the_layer_of_a_parameter(parameter: str, layer: str) -> None:
+    assert layer_of(parameter) == layer
+
+
+def test_norms_are_those_of_all_gradients_of_a_layer_together() -> None:
+    network = nn.ModuleDict({"classifier": nn.Linear(2, 2), "embeddings": nn.Embedding(3, 2)})
+    network["layers"] = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    network["layers"][1].weight.grad = None
+    network["layers"][1].bias.grad = None
+    found = layer_norms(network.named_parameters())
+    assert list(found) == ["embeddings", "layer 0", "head"]
+    first = network["layers"][0]
+    expected = torch.cat([first.weight.grad.flatten(), first.bias.grad.flatten()]).norm()
+    assert found["layer 0"] == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("steps", [1, LOOKS, LOOKS + 1, 12_345])
+def test_a_run_is_looked_at_so_often_at_most(steps: int) -> None:
+    every = steps_between_looks(steps)
+    assert len(range(0, steps, every)) <= LOOKS
+    assert len(range(0, steps, every)) > min(steps, LOOKS) / 2 - 1

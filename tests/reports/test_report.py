@@ -1,0 +1,268 @@
+"""Reports of made runs: what is bold, missing and pooled; the files; the page in a browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selfdistill_cli.reports.content import Table
+from selfdistill_cli.reports.index import find_runs
+from selfdistill_cli.reports.report import sections, write_report
+from selfdistill_cli.reports.sections import comparison, dynamics, sensitivity
+from selfdistill_cli.reports.variants import study
+from selfdistill_cli.reports.writing import csv_table, latex_table
+from tests.conftest import REPOSITORY
+from tests.reports.made import make_run
+
+SEEDS = range(3)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vanilla, one method far better, one as good, a sweep, gradients and single examples; a damaged run."""
+    folder = tmp_path_factory.mktemp("outputs")
+    gradients = [
+        {
+            "kind": "gradients",
+            "step": s,
+            "epoch": s / 10,
+            "norm/embeddings": 1.0,
+            "norm/layer 0": 0.1 * s,
+            "norm/layer 1": 1.0,
+        }
+        for s in range(1, 31)
+    ]
+    weaker = [{**row, "norm/layer 1": 0.5} for row in gradients]
+    trains = [
+        {"kind": "train", "step": s, "epoch": s / 10, "loss": 2.0, "loss/ce": 1.0}
+        | {
+            f"{n}/{k}": 0.5
+            for n in ("uncertainty", "discrimination", "tau", "alpha")
+            for k in ("mean", "p10", "p50", "p90")
+        }
+        for s in range(1, 31)
+    ]
+    singles = [
+        {"kind": "examples", "step": s, "epoch": s / 10, "examples": [1, 2], "tau": [1.0, 2.0], "alpha": [0.5, 0.6]}
+        for s in range(1, 31)
+    ]
+    for seed in SEEDS:
+        at = f"seed={seed}"
+        make_run(folder, "method=vanilla", at, accuracy=0.6, examples=300, rows=gradients)
+        make_run(
+            folder,
+            "method=vanilla",
+            at,
+            "task=synth_similarity",
+            "task.kind=classification",
+            accuracy=0.6,
+            examples=300,
+        )
+        make_run(folder, "method=dynsdpb", at, accuracy=0.85, examples=300, draw=1, rows=[*weaker, *trains, *singles])
+        make_run(folder, "method=static_sd", at, accuracy=0.6, examples=300, draw=2)
+        for lambda_ in (1, 2, 3):
+            for alpha in (0.3, 0.5):
+                make_run(folder, "method=dcs", at, f"method.lambda_={lambda_}", f"method.alpha={alpha}", accuracy=0.6, draw=3)  # fmt: skip
+    (make_run(folder, "method=kd") / "results.json").write_text("{")
+    return folder
+
+
+def table(outputs: Path, name: str) -> dict[tuple[str, ...], list[str]]:
+    """Cells by the first column (and, of differences, the second); bold ones have stars."""
+    found = comparison.section(study(find_runs([outputs])))
+    assert found is not None
+    chosen = next(part for part in found.parts if isinstance(part, Table) and part.name == name)
+    keys = 2 if name.startswith("differences") else 1
+    starred = [[f"*{cell.text}*" if cell.bold else cell.text for cell in row] for row in chosen.cells]
+    return {tuple(row[:keys]): row[keys:] for row in starred}
+
+
+def test_only_a_real_difference_is_bold(outputs: Path) -> None:
+    # The made labels differ from draw to draw, but only what is right counts: they are paired by index.
+    scores = table(outputs, "scores")
+    assert scores["dynsdpb",][0].startswith("*0.8")
+    assert not any(cell.startswith("*") for cell in [*scores["static_sd",], *scores["vanilla",]])
+    differences = table(outputs, "differences-vanilla")
+    corrected = differences["dynsdpb", "synth_entailment"][-1]
+    assert corrected.startswith("*")
+    assert float(corrected.strip("*")) < 0.05
+    assert float(differences["static_sd", "synth_entailment"][3]) > 0.05
+
+
+def test_what_is_missing_is_shown_as_missing(outputs: Path) -> None:
+    scores = table(outputs, "scores")
+    assert scores["dynsdpb",][1] == "– (no run)"
+    assert scores["dynsdpb",][2] == "– (1 of 2)"
+    assert re.fullmatch(r"0\.\d{4}", scores["vanilla",][2])
+
+
+def test_one_seed_is_never_bold(tmp_path: Path) -> None:
+    make_run(tmp_path, "method=vanilla", accuracy=0.5, examples=300)
+    make_run(tmp_path, "method=dynsdpb", accuracy=0.9, examples=300)
+    assert table(tmp_path, "differences-vanilla")["dynsdpb", "synth_entailment"][-1] == "one seed"
+    assert not table(tmp_path, "scores")["dynsdpb",][0].startswith("*")
+
+
+def test_the_matched_vanilla_is_another_baseline(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.6)
+        make_run(tmp_path, f"seed={seed}", "method=vanilla", "schedule.match_compute=true", accuracy=0.7, draw=1)
+        make_run(tmp_path, f"seed={seed}", "method=dynsdpb", accuracy=0.7, draw=2)
+    differences = {name: table(tmp_path, f"differences-{name}") for name in ("vanilla", "matched")}
+    ((_, to_vanilla),) = [item for item in differences["vanilla"].items() if item[0][0].startswith("dynsdpb")]
+    ((_, to_matched),) = [item for item in differences["matched"].items() if item[0][0].startswith("dynsdpb")]
+    scores = {name: float(cells[0].split()[0]) for (name,), cells in table(tmp_path, "scores").items()}
+    own = next(score for name, score in scores.items() if name.startswith("dynsdpb"))
+    plain, matched = (
+        next(s for name, s in scores.items() if f"match_compute={on}" in name and "vanilla" in name)
+        for on in (False, True)
+    )
+    assert float(to_vanilla[0]) == pytest.approx(own - plain, abs=2e-4)
+    assert float(to_matched[0]) == pytest.approx(own - matched, abs=2e-4)
+
+
+def test_a_sweep_gives_its_heat_map_curves_and_best_cell(outputs: Path) -> None:
+    found = sensitivity.section(study(find_runs([outputs])))
+    assert found is not None
+    names = [getattr(part, "name", "") for part in found.parts]
+    assert "sensitivity-dcs-on-synth-entailment" in names
+    assert "curves-dcs-on-synth-entailment" in names
+    best = next(part for part in found.parts if isinstance(part, Table))
+    assert best.cells[0][1].text == "6"
+
+
+def test_where_two_curves_part_for_good() -> None:
+    import numpy as np
+
+    places = np.array([0.0, 1.0, 2.0, 3.0])
+    assert dynamics._stays(places, np.array([True, False, True, True])) == "2.00"
+    assert dynamics._stays(places, np.array([True, True, True, True])) == "0.00"
+    assert dynamics._stays(places, np.array([True, True, True, False])) == "never"
+
+
+@pytest.fixture(scope="module")
+def written(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of these runs."""
+    folder = tmp_path_factory.mktemp("report")
+    write_report(find_runs([outputs]), "made <runs>", folder)
+    return folder
+
+
+def test_every_part_of_a_report_is_written(outputs: Path, written: Path) -> None:
+    page = (written / "index.html").read_text()
+    assert "made &lt;runs&gt;" in page
+    assert not re.search(r"(src|href)=[\"']?(http|//|file:|/)", page)
+    assert "<script" not in page
+    assert "damaged" in page
+    names = [part.name for one in sections(find_runs([outputs])) for part in one.parts if not isinstance(part, str)]
+    assert len(names) == len(set(names)), "two parts would write the same file"
+    assert {path.stem for path in (written / "figures").glob("*.png")} <= set(names)
+    assert "| dynsdpb |" in (written / "report.md").read_text()
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)), "identifiers of two figures collide"
+
+
+def test_tables_in_latex_and_csv_say_the_same() -> None:
+    made = Table("t", "100 % of α_i", ["a_b", "c"], [["x & y", "0.5 ± 0.1"]])
+    assert r"x \& y & 0.5 $\pm$ 0.1 \\" in latex_table(made)
+    assert r"100 \% of $\alpha$\_i" in latex_table(made)
+    assert csv_table(made).splitlines() == ["a_b,c", "x & y,0.5 ± 0.1"]
+
+
+def test_no_finished_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
+    (make_run(tmp_path) / "results.json").unlink()
+    (only,) = sections(find_runs([tmp_path]))
+    assert "1 unfinished" in only.words
+
+
+def test_the_command_says_what_it_wrote_and_what_is_wrong(outputs: Path, tmp_path: Path) -> None:
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "selfdistill_cli.reports.command", *words]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+
+    written = call(str(outputs), "--out", str(tmp_path / "r"), "--where", "method.name=vanilla,dynsdpb")
+    assert written.returncode == 0, written.stderr
+    assert "9 finished runs, 1 others (listed in the report)" in written.stdout
+    assert (tmp_path / "r" / "index.html").is_file()
+    (tmp_path / "empty").mkdir()
+    nothing = call(str(tmp_path / "empty"))
+    assert nothing.returncode == 1
+    assert nothing.stderr.startswith("sdreport: there is no run below")
+
+
+def test_watching_tells_what_changed(outputs: Path) -> None:
+    import io
+
+    from rich.console import Console
+
+    from selfdistill_cli.reports import watch
+
+    runs = find_runs([outputs])
+    into = io.StringIO()
+    watch.watch(lambda: runs, Console(file=into), rounds=1)
+    assert into.getvalue().startswith("31 runs: 30 finished, 1 damaged")
+    screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=120)
+    screen.print(watch.view(runs))
+    assert "dynsdpb" in screen.export_text()
+
+
+# --- the page in a browser -----------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's package chromium (apt-get install chromium)")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_opens_offline_and_nothing_overflows(scheme: str, width: int, written: Path, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)  # type: ignore[arg-type]
+        wanted: list[str] = []
+        page.on("request", lambda request: wanted.append(request.url))
+        page.goto(f"file://{written}/index.html")
+        picture = page.screenshot(path=tmp_path / "page.png", full_page=True)
+        overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        # Only what scrolls by itself may be wider than the page.
+        outside = page.evaluate(
+            """[...document.querySelectorAll('body *')].filter(e => !e.closest('.table, .drawing')
+               && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.tagName)"""
+        )
+        ink, paper = page.evaluate(
+            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        )
+        drawn = page.evaluate("document.querySelectorAll('figure svg').length")
+        browser.close()
+    assert wanted == [f"file://{written}/index.html"]
+    assert overflow <= 0
+    assert outside == []
+    assert contrast(ink, paper) > 7  # WCAG AAA
+    assert drawn >= 5
+    assert len(picture) > 20_000
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's ratio of two colours `rgb(r, g, b)`."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_palette_can_be_told_apart_without_colour() -> None:
+    from selfdistill_cli.reports.drawing import look
+
+    shapes = [(look(n)["marker"], look(n)["color"], look(n)["linestyle"]) for n in range(28)]
+    assert len(set(shapes)) == 28
+    assert len({look(n)["marker"] for n in range(7)}) == 7

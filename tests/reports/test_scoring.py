@@ -1,0 +1,73 @@
+"""Metrics as functions of sums are the metrics themselves, also of resampled examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from scipy import stats
+from sklearn import metrics
+
+from selfdistill_cli.reports.calibration import calibration
+from selfdistill_cli.reports.scoring import scored
+
+CLASSES = {
+    "accuracy": metrics.accuracy_score,
+    "f1": lambda y, p: metrics.f1_score(y, p, labels=[1], average="micro", zero_division=0),
+    "macro_f1": lambda y, p: metrics.f1_score(y, p, average="macro", zero_division=0),
+    "matthews": metrics.matthews_corrcoef,
+}
+VALUES = {"pearson": lambda y, p: stats.pearsonr(y, p)[0]}
+
+
+def file(path: Path, prediction: np.ndarray, label: np.ndarray) -> Path:
+    n = len(label)
+    table = {"split": ["validation"] * n, "index": np.arange(n)[::-1], "prediction": prediction, "label": label}
+    parquet.write_table(pa.table(table), path / "p.parquet")
+    return path / "p.parquet"
+
+
+@pytest.mark.parametrize("metric", [*CLASSES, *VALUES])
+def test_a_metric_of_counts_is_the_metric_of_repeated_examples(metric: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label: Any = rng.integers(0, 3, 60) if metric in CLASSES else rng.normal(size=60)
+    prediction = np.where(rng.random(60) < 0.6, label, rng.permutation(label))
+    found = scored(file(tmp_path, prediction, label), metric)
+    assert found is not None
+    counts = np.vstack([np.ones(60), rng.multinomial(60, np.full(60, 1 / 60), 3)]).astype(int)
+    reference = (CLASSES | VALUES)[metric]
+    backwards = slice(None, None, -1)  # the file's rows are in another order than their numbers
+    expected = [reference(np.repeat(label[backwards], c), np.repeat(prediction[backwards], c)) for c in counts]
+    assert found.value(counts) == pytest.approx(expected)
+
+
+def test_spearman_is_scipys(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    label = rng.normal(size=50)
+    prediction = label + rng.normal(size=50)
+    found = scored(file(tmp_path, prediction, label), "spearman")
+    assert found is not None
+    assert found.value(np.ones((1, 50)))[0] == pytest.approx(stats.spearmanr(label, prediction).statistic)
+
+
+def test_calibration_is_sklearns_and_the_closed_form() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(200, 2)) * 2, rng.integers(0, 2, 200)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    found = calibration(logits, labels)
+    assert found.nll == pytest.approx(metrics.log_loss(labels, p))
+    assert found.brier == pytest.approx(2 * metrics.brier_score_loss(labels, p[:, 1]))
+    sure = calibration(np.array([[9.0, -9.0]] * 4), np.array([0, 0, 0, 1]))
+    assert sure.ece == pytest.approx(0.25, abs=1e-6)  # certain, and right three times of four
+    assert sure.counts.sum() == sure.counts[-1] == 4
+
+
+def test_calibrated_probabilities_have_a_small_error() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.02, 0.98, 20_000)
+    found = calibration(np.log(np.stack([1 - p, p], 1)), (rng.random(20_000) < p).astype(int))
+    assert found.ece < 0.015

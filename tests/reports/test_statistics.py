@@ -1,0 +1,132 @@
+"""Intervals and p-values against SciPy, closed forms and simulations with a known effect."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from selfdistill_cli.reports.scoring import Scored
+from selfdistill_cli.reports.statistics import average, combined, holm, mean_interval, paired_difference
+
+
+def right(values: np.ndarray) -> Scored:
+    """Predictions that are right (1) or wrong (0)."""
+    return Scored(np.arange(len(values)), values.astype(float)[:, None], "mean")
+
+
+def test_one_seed_is_the_paired_t_test_over_examples() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random(400) < 0.8, rng.random(400) < 0.7
+    found = paired_difference({3: right(a)}, {3: right(b), 4: right(b)})
+    assert found is not None
+    expected = stats.ttest_rel(a.astype(float), b.astype(float))
+    assert found.estimate == pytest.approx(a.mean() - b.mean())
+    assert found.p == pytest.approx(expected.pvalue, rel=0.25)  # a bootstrap of 2,000 draws
+    low, high = expected.confidence_interval(0.95)
+    assert found.interval == pytest.approx((low, high), abs=0.004)
+    assert found.seeds == 1
+
+
+def test_the_bootstrap_of_a_difference_agrees_with_scipys() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.random(300) < 0.75, rng.random(300) < 0.7
+    found = paired_difference({0: right(a)}, {0: right(b)})
+    reference = stats.bootstrap((a.astype(float) - b.astype(float),), np.mean, n_resamples=2000, random_state=0)
+    assert found is not None
+    assert found.variance**0.5 == pytest.approx(reference.standard_error, rel=0.08)
+
+
+def test_without_noise_of_examples_it_is_the_t_test_over_seeds() -> None:
+    differences = np.array([0.01, 0.03, 0.02, 0.05])
+    found = combined(differences, np.zeros((4, 4)), examples=100)
+    expected = stats.ttest_1samp(differences, 0)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_noise_that_is_both_the_seeds_and_the_examples_is_counted_once() -> None:
+    # Independent draws in every cell: the variance of the mean is that of one cell over all cells.
+    seeds, cell = 4, 0.01**2
+    rng = np.random.default_rng(2)
+    variances = [combined(rng.normal(0, cell**0.5, seeds), np.eye(seeds) * cell, 10_000).variance for _ in range(3000)]
+    assert (
+        1 <= np.mean(variances) / (cell / seeds) < 1.5
+    )  # the bound at 0 errs towards caution; twice counted it were 2
+
+
+def simulated(seeds: int, seed_noise: float, effect: float, repetitions: int = 300, n: int = 200) -> float:
+    """The share of simulated comparisons with p < 0.05: per-example differences of −1, 0, 1, seeds that shift them."""
+    rng = np.random.default_rng([seeds, int(1000 * seed_noise)])
+    found = 0
+    for _ in range(repetitions):
+        shift = rng.normal(0, seed_noise, (seeds, 1)) + rng.normal(0, 0.05, (1, n)) + effect
+        draw = rng.random((seeds, n))
+        d = (draw < 0.06 + shift / 2).astype(float) - (draw > 0.94 + shift / 2)
+        # For means the covariance over bootstrap draws is this one; taken directly, it saves the draws.
+        found += combined(d.mean(1), np.atleast_2d(np.cov(d)) / n, n).p < 0.05
+    return found / repetitions
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("seed_noise", [0.0, 0.04])
+def test_false_positives_stay_near_five_percent(seeds: int, seed_noise: float) -> None:
+    assert simulated(seeds, seed_noise, effect=0.0) <= 0.10
+
+
+def test_an_effect_is_found_and_more_seeds_find_it_more_often() -> None:
+    power = [simulated(seeds, 0.01, effect=0.06) for seeds in (2, 3, 5)]
+    assert power == sorted(power)
+    assert power[-1] > 0.9
+
+
+def test_resampling_seeds_as_well_would_find_effects_that_are_not_there() -> None:
+    """Why seeds are not resampled: with three of them, a percentile interval errs far more often than it says."""
+    rng = np.random.default_rng(5)
+    wrong = 0
+    for _ in range(400):
+        differences = rng.normal(0, 0.04, 3)
+        draws = differences[rng.integers(0, 3, (500, 3))].mean(1)
+        low, high = np.percentile(draws, [2.5, 97.5])
+        wrong += low > 0 or high < 0
+    assert wrong / 400 > 0.15
+
+
+def test_runs_without_common_seeds_or_examples_are_not_compared() -> None:
+    some = right(np.ones(5))
+    assert paired_difference({0: some}, {1: some}) is None
+    assert paired_difference({0: some}, {0: right(np.ones(6))}) is None
+
+
+def test_the_same_predictions_differ_by_nothing() -> None:
+    some = right(np.array([1, 0, 1, 1]))
+    found = paired_difference({0: some, 1: some}, {0: some, 1: some})
+    assert found is not None
+    assert (found.estimate, found.p) == (0.0, 1.0)
+
+
+def test_holm_is_holms() -> None:
+    # 0.01·4, then max with 0.02·3, 0.03·2, 0.04·1
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_keeps_the_chance_of_any_false_positive() -> None:
+    p = np.random.default_rng(0).random((2000, 10))
+    assert np.mean([min(holm(row)) < 0.05 for row in p]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_the_average_over_tasks_adds_independent_variances() -> None:
+    one, other = combined(np.array([0.02]), np.array([[4e-4]]), 51), combined(np.array([0.04]), np.array([[4e-4]]), 51)
+    both = average([one, other])
+    assert both.estimate == pytest.approx(0.03)
+    assert both.variance == pytest.approx(2e-4)
+    assert both.freedom == pytest.approx(100)
+
+
+def test_the_interval_of_a_mean_is_the_t_interval() -> None:
+    values = [0.7, 0.72, 0.75]
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean_interval(values) == pytest.approx((high - low) / 2)
+    assert np.isnan(mean_interval([0.7]))
