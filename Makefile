@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-crashes test-slurm lint install clean
+.PHONY: help run report test test-crashes test-slurm lint install clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -23,6 +23,9 @@ test-crashes: install ## the nightly size: kill real runs sixty times, compare e
 
 test-slurm: install ## on a real SLURM of one node, which it installs, starts and stops; needs root and Debian
 	$(BIN)/python -m pytest tests/slurm -m slurm --numprocesses=0 $(ONLY)
+
+report: install ## tables and figures of all runs in outputs/, in report/index.html
+	$(BIN)/sdreport outputs --out report
 
 lint: install ## style and types only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

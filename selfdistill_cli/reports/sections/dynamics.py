@@ -122,7 +122,7 @@ def _learning(task: str, groups: list[Group], first: int) -> Figure:
         return figure
 
     more = f", part {first // MOST_VARIANTS + 1}" if first else ""
-    return Figure(f"learning-{slug(task)}{slug(more)}", f"Learning curves on {task}{more}.", draw)
+    return Figure(f"learning-{slug(task + more)}", f"Learning curves on {task}{more}.", draw)
 
 
 def _partings(study: Study) -> list[list[str]]:
