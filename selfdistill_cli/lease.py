@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import SoftFileLease, Timeout
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import disk_errors
+from selfdistill_cli.files import disk_errors, new_folder
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,20 @@ def claimed(path: Path) -> Iterator[SoftFileLease]:
         yield lease
     finally:
         lease.release()
+
+
+@contextlib.contextmanager
+def missing(folder: Path) -> Iterator[Path | None]:
+    """A folder to be filled, which takes the place of `folder` when the block ends; None if `folder` is there.
+
+    One process fills it; others that want it wait. `folder` is there afterwards.
+    """
+    with claimed(folder.with_suffix(".lock")):
+        if folder.is_dir():
+            yield None
+        else:
+            with new_folder(folder) as beside:
+                yield beside
 
 
 def require(lease: SoftFileLease) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from selfdistill_cli.files import new_folder, read_json, write_json
-from selfdistill_cli.lease import claimed
+from selfdistill_cli.files import read_json, write_json
+from selfdistill_cli.lease import missing
 
 TYPES = {"tokens": np.int32, "segments": np.int8, "offsets": np.int64}
 
@@ -56,10 +56,9 @@ def gathered_tokens(parts: Iterable[TokenPart]) -> Tokens:
 
 def kept_tokens(place: Path, make: Callable[[], Iterator[TokenPart]]) -> Tokens:
     """What `make` gives, mapped from the folder `place`; `make` is asked only if nobody kept it there before."""
-    with claimed(place.with_suffix(".lock")):
-        if not place.is_dir():
-            with new_folder(place) as beside:
-                _write(beside, make())
+    with missing(place) as folder:
+        if folder is not None:
+            _write(folder, make())
     about = read_json(place / "about.json")
     assert about is not None
     arrays = {name: np.memmap(place / f"{name}.bin", dtype=TYPES[name], mode="r") for name in about["arrays"]}

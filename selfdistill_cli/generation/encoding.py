@@ -93,6 +93,11 @@ class AnswerExamples:
         """Tokens of the longest example."""
         return int(self.lengths.max())
 
+    @cached_property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        return int(self.prompts.lengths.max())
+
     def digest(self) -> str:
         """SHA-256 of the token numbers and their partition into examples."""
         sha = hashlib.sha256()
@@ -106,7 +111,7 @@ class AnswerExamples:
         Widths are multiples of `width_multiple`, but never above the longest row of the split.
         """
         decoder = self.form.decoder_start is None
-        widest = self.longest if decoder else int(self.prompts.lengths.max())
+        widest = self.longest if decoder else self.longest_prompt
         side, answers = self.form.padding_side, [self.answers.row(i) for i in rows]
         labels = torch.from_numpy(np.concatenate(answers).astype(np.int64))
         if decoder:

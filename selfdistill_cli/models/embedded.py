@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from selfdistill_cli.files import new_folder
-from selfdistill_cli.lease import claimed
+from selfdistill_cli.lease import missing
 from selfdistill_cli.tasks import Split, TaskData
 
 EMBEDDED = {"tiny_bert": "bert", "tiny_llama": "llama", "tiny_t5": "t5"}
@@ -21,10 +20,9 @@ def trained_tokenizer(name: str, task: TaskData, vocab_size: int) -> Any:
     from transformers import AutoTokenizer
 
     kept = task.train.folder / "tokenizers" / f"{name}-{vocab_size}"
-    with claimed(kept.with_suffix(".lock")):
-        if not kept.is_dir():
-            with new_folder(kept) as beside:
-                _trained(name, task, vocab_size).save_pretrained(beside)
+    with missing(kept) as folder:
+        if folder is not None:
+            _trained(name, task, vocab_size).save_pretrained(folder)
     return AutoTokenizer.from_pretrained(kept)
 
 

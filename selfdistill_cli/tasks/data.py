@@ -19,8 +19,8 @@ import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import new_folder, read_json, write_json
-from selfdistill_cli.lease import claimed
+from selfdistill_cli.files import read_json, write_json
+from selfdistill_cli.lease import missing
 from selfdistill_cli.tasks.labels import LabelCodec, infer_kind
 from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE, in_parts, read_split, write_split
 from selfdistill_cli.tasks.sampling import hold_out_rows, noisy_labels, subset_rows
@@ -152,11 +152,10 @@ def _prepared(task: DictConfig, source: Source) -> tuple[str, list[str], list[Sp
 
 def _kept(task: DictConfig, source: Source, folder: Path) -> tuple[str, list[str], list[Split]]:
     """The same from `folder`, which is filled first if it is not there."""
-    with claimed(folder.with_suffix(".lock")):
-        if not folder.is_dir():
+    with missing(folder) as beside:
+        if beside is not None:
             log.info("preparing %s: the next run of it will find it in %s", source.description, folder)
-            with new_folder(folder) as beside:
-                _write(task, source, beside)
+            _write(task, source, beside)
             pa.default_memory_pool().release_unused()
     content = read_json(folder / "task.json")
     assert content is not None
