@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.checks import diagnostics_of
 from selfdistill_cli.cpu.tuning import tune
 from selfdistill_cli.diagnostics import make_probes
 from selfdistill_cli.engine.batching import Batching
@@ -32,7 +33,7 @@ from selfdistill_cli.runs import RunDirectory
 from selfdistill_cli.tasks import Split, TaskData, load_task
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
-from selfdistill_cli.tracking.terminal import make_console, print_results
+from selfdistill_cli.tracking.terminal import make_console, print_results, say
 from selfdistill_cli.transfer import evaluate_elsewhere
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,10 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     evaluations = evaluate_elsewhere(cfg, directory.path, elsewhere, accelerator)
     if accelerator.is_main_process:
         print_results(make_console(), results, directory.path, evaluations)
+        absent = _diagnostics_absent(cfg, directory)
+        if absent:
+            words = f"It was run without runtime.diagnostics={','.join(absent)}; rerun=true does it again with them."
+            say(make_console(), words)
     return {**results, "directory": str(directory.path)}
 
 
@@ -149,6 +154,13 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
     finally:
         recorder.close(recorded)
     return results
+
+
+def _diagnostics_absent(cfg: DictConfig, directory: RunDirectory) -> list[str]:
+    """Diagnostics that are asked for now, and that the finished run did not record."""
+    ran_with = OmegaConf.load(directory.path / "config.yaml")
+    recorded = diagnostics_of(OmegaConf.select(ran_with, "runtime.diagnostics"))
+    return [name for name in diagnostics_of(cfg.runtime.diagnostics) if name not in recorded]
 
 
 def _recorder(

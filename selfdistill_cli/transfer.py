@@ -77,9 +77,7 @@ def evaluate_elsewhere(
 def _evaluated(
     cfg: DictConfig, run: Path, results: dict[str, Any], task_cfg: DictConfig, data: TaskData, accelerator: Accelerator
 ) -> Found:
-    if (data.kind == "classification") != (bool(results["labels"])) or data.is_language_modeling != (
-        results["kind"] in ("generation", "multiple_choice")
-    ):
+    if data.kind != results["kind"]:
         raise UserError(
             f"{run} is a run of {results['kind']}, {data.name} is {data.kind}: they have no score in common."
         )
