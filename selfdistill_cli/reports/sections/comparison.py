@@ -164,6 +164,7 @@ def _pooled(study: Study) -> Table:
             group.variant,
             group.task,
             ", ".join(map(str, group.runs)),
+            spread([run.results["seconds"] for run in group.runs.values()], 0),
             ", ".join(run.path.name for run in group.runs.values()),
         ]
         for variant in study.variants
@@ -171,4 +172,4 @@ def _pooled(study: Study) -> Table:
         if group.variant == variant
     ]
     caption = "What was put together: runs that differ in nothing but their seed, by their keys."
-    return Table("pooled", caption, ["method", "task", "seeds", "runs"], rows)
+    return Table("pooled", caption, ["method", "task", "seeds", "seconds a run", "runs"], rows)
