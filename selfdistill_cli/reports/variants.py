@@ -142,11 +142,11 @@ _ABSENT = object()
 
 
 def _short(key: str) -> str:
-    """`method.tau` is called `tau`, `schedule.match_compute` keeps its last word."""
-    return key.split(".", 1)[1].removesuffix("_")
+    """`method.tau` is called `tau`, `schedule.match_compute` keeps its last word, `model.name` its first."""
+    return "model" if key == "model.name" else key.split(".", 1)[1].removesuffix("_")
 
 
 def _value(value: object) -> str:
     """A setting's value in a label; of a path the end."""
-    words = str(value)
+    words = "none" if value is None else str(value)
     return f"…{words[-20:]}" if "/" in words and len(words) > 24 else words
