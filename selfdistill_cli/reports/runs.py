@@ -14,7 +14,7 @@ from selfdistill_cli.lease import in_use
 from selfdistill_cli.reports.curves import thinned
 
 Settings = dict[str, Any]
-READ = ("results.json", "config.yaml", "metrics.jsonl", "evaluations")
+READ = ("results.json", "config.yaml", "metrics.jsonl", "evaluations", "lock")
 """What a reading of a run depends on; it is read anew when one of them changes."""
 
 

@@ -66,6 +66,8 @@ def compare(study: Study) -> tuple[list[Compared], list[str]]:
                 other = study.baseline(group, matched) if group else None
                 if group is None or other is None or other is group:
                     continue
+                if matched and study.baseline(group, matched=False) is group:
+                    continue  # vanilla against its matched self is there already, the other way round
                 difference, why = _difference(group, other)
                 if difference is None:
                     left_out[f"{variant} on {task} is not compared with {baseline}: {why}."] = None
