@@ -57,7 +57,18 @@ def test_help_and_cfg_import_nothing_heavy(arguments: list[str], environment: di
 
 def test_cfg_job_is_the_whole_configuration(sdrun: Sdrun) -> None:
     cfg = yaml.safe_load(sdrun("--cfg", "job", "method=dcs", "method.lambda_=5").out)
-    assert set(cfg) == {"model", "task", "method", "schedule", "runtime", "tracking", "paths", "seed", "rerun", "eval_tasks"}
+    assert set(cfg) == {
+        "model",
+        "task",
+        "method",
+        "schedule",
+        "runtime",
+        "tracking",
+        "paths",
+        "seed",
+        "rerun",
+        "eval_tasks",
+    }
     assert cfg["method"]["lambda_"] == 5.0
     assert cfg["method"]["teacher"] == {"epochs": 2.0, "path": None, "top_k": 64}
 

@@ -186,6 +186,9 @@ def _over_sizes(study: Study, name: str, tasks: list[str]) -> Figure:
                 sizes, [fmean(g.scores) for g in groups], yerr=errors, capsize=3, label=variant, **look(number)
             )
         axes.set_xscale("log")
+        every = sorted({g.first.results["train_examples"] for task in tasks for g in study.of_task(task)})
+        axes.set_xticks(every, [f"{size:,}" for size in every])
+        axes.minorticks_off()
         axes.set(xlabel="training examples", ylabel=study.groups[0].first.results["metric"], title=name)
         legend_below(figure, axes)
         return figure
