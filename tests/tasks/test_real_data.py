@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from selfdistill_cli.tasks.answers import RULES
+from selfdistill_cli.tasks.data import load_validation
+from selfdistill_cli.tasks.label_maps import common_labels
 from tests.conftest import REPOSITORY, composed
 from tests.tasks.test_data import load
 
@@ -40,6 +42,26 @@ def test_a_benchmark_loads_whole(name: str) -> None:
     assert all(task.train.texts)
     if labels:
         assert set(np.unique(task.train.labels)) == set(range(labels))
+
+
+ELSEWHERE = {
+    # evaluated on by models of: task, validation examples
+    "rte": {"scitail": 1304, "sick": 495, "snli": 9842, "adv_rte": 81, "axb": 1104},
+    "sst2": {"mpqa": 10_606, "imdb_small": 245, "imdb_counterfactual": 245, "adv_sst2": 148},
+    "qqp": {"quora": 10_000},
+}
+
+
+@pytest.mark.parametrize("trained_on", ELSEWHERE)
+def test_validation_sets_of_other_tasks_load_and_their_labels_are_the_models(trained_on: str) -> None:
+    model = list(composed(f"task={trained_on}").task.labels)
+    for name, examples in ELSEWHERE[trained_on].items():
+        cfg = composed(f"task={name}").task
+        data = load_validation(cfg, str(DATA))
+        assert (len(data.train), len(data.validation[0])) == (0, examples)
+        gold, _, names = common_labels(data.label_names, cfg.label_map, model, {})
+        assert names == model
+        assert set(gold[data.validation[0].labels]) == {0, 1}
 
 
 def test_boolq_and_qnli_in_their_cut_forms() -> None:
