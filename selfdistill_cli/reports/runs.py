@@ -88,7 +88,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _read(folder: Path) -> Run:
-    cfg = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader=_LOADER)
+    cfg = _LOADER((folder / "config.yaml").read_text(encoding="utf-8")).get_single_data()
     settings = flat({name: cfg[name] for name in SCIENCE if name != "seed"})
     rows = _rows(folder / "metrics.jsonl")
     schedule = cfg["schedule"]

