@@ -15,7 +15,7 @@ from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.engine.probes import AgainProbe, ExampleProbe, GradientProbe, Probe
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.generation.retention import examples_within_memory, retention
+from selfdistill_cli.generation.retention import MOST_EXAMPLES, examples_within_memory, retention
 from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.problem import encode_split
@@ -61,7 +61,9 @@ def _map_probe(
 ) -> Probe:
     """The first validation examples, their gold answers forced, dropout off."""
     split = task.validation[0]
-    whole = encode_split(cfg.task, task, loaded.model, loaded.tokenizer, split.take(np.arange(min(32, len(split)))))
+    whole = encode_split(
+        cfg.task, task, loaded.model, loaded.tokenizer, split.take(np.arange(min(MOST_EXAMPLES, len(split))))
+    )
     count = examples_within_memory(whole.labels, len(loaded.tokenizer))
     few = encode_split(cfg.task, task, loaded.model, loaded.tokenizer, split.take(np.arange(count)))
 

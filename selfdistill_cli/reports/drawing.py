@@ -98,13 +98,12 @@ def heat_map(
         axes.text(j, i, words(i, j), ha="center", va="center", fontsize=7, color="white" if dark else "black")
 
 
+def on_a_page(svg: str) -> str:
+    """What `as_svg` gave, its ink the colour of the text around it, so that it reads on light and dark pages alike."""
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
 def as_svg(figure: Any, name: str) -> str:
-    """SVG whose ink is the colour of the text around it, so that it reads on light and dark pages alike."""
-    text = as_svg_file(figure, name)
-    return text[text.index("<svg") :].replace(INK, "currentColor")
-
-
-def as_svg_file(figure: Any, name: str) -> str:
     """A standalone SVG, the same for the same figure; `name` keeps its identifiers apart from others' on a page."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):

@@ -59,8 +59,9 @@ def _drawn(figure: Figure, folder: Path) -> str:
     """The figure for the page; beside it, as files."""
     with drawing.in_style():
         drawn = figure.draw()
+        svg = drawing.as_svg(drawn, figure.name)
         with new_file(folder / f"{figure.name}.svg") as beside:
-            beside.write_text(drawing.as_svg_file(drawn, figure.name), encoding="utf-8")
+            beside.write_text(svg, encoding="utf-8")
         with new_file(folder / f"{figure.name}.png") as beside:
             beside.write_bytes(drawing.as_png(drawn))
-        return drawing.as_svg(drawn, figure.name)
+        return drawing.on_a_page(svg)

@@ -31,12 +31,9 @@ class Scored:
         return _FORMS[self.form](counts @ self.features, counts.sum(1))
 
 
-def scored(path: Path, metric: str, split: str | None = None) -> Scored | None:
-    """The predictions in a parquet file for a metric; None if it is no function of sums (F1 of texts, ROUGE, groups).
-
-    `split`: the first one in the file, by default.
-    """
-    table = read_predictions(path, split)
+def scored(path: Path, metric: str) -> Scored | None:
+    """The predictions in a parquet file for a metric; None if it is no function of sums (F1 of texts, ROUGE, groups)."""
+    table = read_predictions(path)
     order = np.argsort(table["index"], kind="stable")
     columns = {name: values[order] for name, values in table.items()}
     made = _features(columns, metric)
@@ -115,15 +112,14 @@ _FORMS: dict[str, Any] = {
 
 
 @lru_cache(maxsize=4096)
-def read_predictions(path: Path, split: str | None = None) -> dict[str, np.ndarray]:
-    """The columns of one split of a file of predictions: the named one, or the first in the file.
+def read_predictions(path: Path) -> dict[str, np.ndarray]:
+    """The columns of the first split in a file of predictions.
 
     `logits` becomes [n, C] where every example has as many.
     """
     table = parquet.read_table(path)
     names = table.column("split").to_pylist()
-    wanted = split or names[0]
-    rows = [number for number, name in enumerate(names) if name == wanted]
+    rows = [number for number, name in enumerate(names) if name == names[0]]
     table = table.take(rows).drop_columns(["split"])
     columns: dict[str, np.ndarray] = {}
     for name in table.column_names:

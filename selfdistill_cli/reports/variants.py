@@ -62,8 +62,7 @@ class Study:
 
 
 def _shared(settings: Settings) -> Settings:
-    kept = {key: value for key, value in settings.items() if not key.startswith("method.")}
-    return {**kept, "schedule.match_compute": settings["schedule.match_compute"]}
+    return {key: value for key, value in settings.items() if not key.startswith("method.")}
 
 
 METHODS = ("vanilla", "static_sd", "dynsdpb", "kd", "dcs")
@@ -72,10 +71,8 @@ METHODS = ("vanilla", "static_sd", "dynsdpb", "kd", "dcs")
 def study(runs: Iterable[Run]) -> Study:
     """Group the finished runs, and name tasks and variants by what sets them apart."""
     finished = [run for run in runs if run.finished]
-    task_names = _names([_part(run, "task.") for run in finished], lambda part: str(part["task.name"]))
-    variant_names = _names(
-        [_variant(run) for run in finished], lambda part: f"{part['method.name']}", also=_model_names(finished)
-    )
+    task_names = _names([_part(run, "task.") for run in finished], "task.name")
+    variant_names = _names([_variant(run) for run in finished], "method.name")
     gathered: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
     for run in finished:
         key = task_names[_key(_part(run, "task."))], variant_names[_key(_variant(run))]
@@ -113,28 +110,26 @@ def _key(settings: Settings) -> str:
     return json.dumps(settings, sort_keys=True, default=str)
 
 
-def _model_names(runs: Sequence[Run]) -> bool:
-    return len({run.settings["model.name"] for run in runs}) > 1
+def _names(parts: Sequence[Settings], own: str) -> dict[str, str]:
+    """A name for each distinct part: the setting `own`, and the settings in which others of that name differ from it.
 
-
-def _names(parts: Sequence[Settings], name_of: object, also: bool = False) -> dict[str, str]:
-    """A name for each distinct part: its own, and the settings in which others of that name differ from it."""
-    assert callable(name_of)
+    Where there are several models, every name says its own.
+    """
     distinct = {_key(part): part for part in parts}
     by_name: dict[str, list[Settings]] = defaultdict(list)
     for part in distinct.values():
-        by_name[name_of(part)].append(part)
+        by_name[part[own]].append(part)
+    several_models = len({part.get("model.name") for part in distinct.values()}) > 1
     names = {}
     for key, part in distinct.items():
-        rivals = by_name[name_of(part)]
+        rivals = by_name[part[own]]
         differing = sorted(k for k in part if any(r.get(k, _ABSENT) != part[k] for r in rivals))
-        models = {p["model.name"] for p in distinct.values()} if also else set()
-        if len(models) > 1 and "model.name" not in differing:
+        if several_models and "model.name" not in differing:
             differing.insert(0, "model.name")
         if "model.name" in differing:  # what follows from the model needs no words
             differing = [k for k in differing if k == "model.name" or not k.startswith("model.")]
         said = ", ".join(f"{_short(k)}={_value(part[k])}" for k in differing)
-        names[key] = f"{name_of(part)} ({said})" if said else str(name_of(part))
+        names[key] = f"{part[own]} ({said})" if said else str(part[own])
     return names
 
 

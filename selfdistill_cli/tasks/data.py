@@ -101,19 +101,7 @@ def load_task(task: DictConfig, data_dir: str, seed: int, cache: Path | None = N
         train = replace(train, labels=noisy, clean_labels=train.labels)
     if task.validation_examples is not None:
         validation = [split.take(np.arange(min(len(split), task.validation_examples))) for split in validation]
-    metrics = list(task.metrics or DEFAULT_METRICS[kind])
-    return TaskData(
-        name=task.name,
-        kind=kind,
-        label_names=names,
-        train=train,
-        validation=validation,
-        metrics=metrics,
-        metric=task.metric or metrics[0],
-        source=source.description,
-        fingerprint=source.fingerprint,
-        synthetic=task.generator is not None,
-    )
+    return _task_data(task, source, kind, names, train, validation)
 
 
 def load_validation(task: DictConfig, data_dir: str, cache: Path | None = None) -> TaskData:
@@ -124,12 +112,18 @@ def load_validation(task: DictConfig, data_dir: str, cache: Path | None = None) 
     source = find_source(task, data_dir, cache, with_train=False)
     kind, names, make = _recipe(task, splits := source.read())
     validation = [make(raw) for raw in splits]
+    return _task_data(task, source, kind, names, validation[0].take(np.arange(0)), validation)
+
+
+def _task_data(
+    task: DictConfig, source: Source, kind: str, names: list[str], train: Split, validation: list[Split]
+) -> TaskData:
     metrics = list(task.metrics or DEFAULT_METRICS[kind])
     return TaskData(
         name=task.name,
         kind=kind,
         label_names=names,
-        train=validation[0].take(np.arange(0)),
+        train=train,
         validation=validation,
         metrics=metrics,
         metric=task.metric or metrics[0],
