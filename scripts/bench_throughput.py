@@ -60,11 +60,11 @@ def compose(*overrides: str) -> Any:
     """The configuration of the run that is measured."""
     import hydra
 
-    from selfdistill_cli import config
+    from selfdistill_cli.config import schema
 
-    config.register_schemas()
+    schema.register_schemas()
     real = (Path(os.environ.get("SDRUN_DATA", "data")) / "rte").is_dir()
-    with hydra.initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
+    with hydra.initialize_config_dir(str(schema.CONF_DIR), version_base="1.3"):
         return hydra.compose("config", overrides=[
             f"task={'rte' if real else 'synth_entailment'}", "model=minilm", f"task.max_length={LENGTH}",
             f"schedule.batch_size={BATCH}", f"schedule.lr={LR}", "schedule.scheduler=constant", "schedule.warmup_ratio=0",
@@ -129,8 +129,8 @@ def time_trainer(padding: str, precision: str, seed: int, steps: int) -> list[tu
 @contextlib.contextmanager
 def _without(part: str) -> Iterator[None]:
     """One of our measures left out."""
-    from selfdistill_cli.cpu import tuning
     from selfdistill_cli.engine.batching import Batching
+    from selfdistill_cli.models.cpu import tuning
 
     with mock.patch.dict(tuning.TUNINGS) as tunings, contextlib.ExitStack() as changed:
         tunings.pop(part, None)

@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfdistill_cli import objectives
-from selfdistill_cli.generation.chunked import over_tokens
-from selfdistill_cli.generation.losses import LikelihoodsAndMaps
+from selfdistill_cli.losses.chunked import over_tokens
+from selfdistill_cli.losses.vocabulary import LikelihoodsAndMaps
 
 N, S, HIDDEN = 8, 256, 512
 

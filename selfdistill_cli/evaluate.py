@@ -14,11 +14,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli import config
+from selfdistill_cli.config import schema
+from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.options import option
 
-config.register_schemas()
+schema.register_schemas()
 
 
 def evaluate(words: Sequence[str]) -> None:
@@ -38,9 +38,9 @@ def evaluate(words: Sequence[str]) -> None:
     tasks = [option("task", name) for name in arguments.tasks.split(",")]
 
     # torch and transformers: seconds that a wrong name should not cost
-    from selfdistill_cli.engine.device import make_accelerator
+    from selfdistill_cli.engine.runtime import make_accelerator
+    from selfdistill_cli.other_tasks import evaluate_elsewhere
     from selfdistill_cli.tracking.terminal import make_console, say
-    from selfdistill_cli.transfer import evaluate_elsewhere
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     console = make_console()

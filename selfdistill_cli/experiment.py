@@ -13,28 +13,28 @@ import torch
 from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.checks import diagnostics_of
-from selfdistill_cli.cpu.tuning import tune
-from selfdistill_cli.diagnostics import make_probes
+from selfdistill_cli.config.checks import diagnostics_of
+from selfdistill_cli.config.options import option
+from selfdistill_cli.diagnostics.choice import make_probes
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.checkpoint import Checkpoints
-from selfdistill_cli.engine.device import make_accelerator, make_batching, precision_of
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
+from selfdistill_cli.engine.runtime import make_accelerator, make_batching, precision_of
 from selfdistill_cli.engine.utilization import utilization
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.losses.labelled import Terms
 from selfdistill_cli.methods import Method, TrainingContext
-from selfdistill_cli.methods.terms import Terms
 from selfdistill_cli.models import LoadedModel, load_model
-from selfdistill_cli.options import option
+from selfdistill_cli.models.cpu.tuning import tune
+from selfdistill_cli.other_tasks import evaluate_elsewhere
 from selfdistill_cli.problem import encode_split, make_evaluator, make_terms, require_suitable
-from selfdistill_cli.record import cost_of, save_examples, save_model, save_predictions, summarize
-from selfdistill_cli.runs import RunDirectory
+from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.runs.results import cost_of, save_examples, save_model, save_predictions, summarize
 from selfdistill_cli.tasks import Split, TaskData, load_task
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
 from selfdistill_cli.tracking.terminal import make_console, print_results, say
-from selfdistill_cli.transfer import evaluate_elsewhere
 
 log = logging.getLogger(__name__)
 

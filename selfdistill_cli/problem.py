@@ -8,17 +8,17 @@ from typing import Any
 from accelerate import Accelerator
 from omegaconf import DictConfig
 
-from selfdistill_cli.encoding import encode
+from selfdistill_cli.encoding.answers import Form, encode_answers
+from selfdistill_cli.encoding.labelled import encode
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.evaluation import Evaluator, LabelEvaluator
-from selfdistill_cli.generation.decoding import require_room
-from selfdistill_cli.generation.encoding import Form, encode_answers
-from selfdistill_cli.generation.evaluation import ChoosingEvaluator, Setting, WritingEvaluator
-from selfdistill_cli.generation.output_layer import output_layer, require_plain_output
-from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms, Terms
-from selfdistill_cli.methods.token_terms import TokenTerms
+from selfdistill_cli.evaluation.answers import ChoosingEvaluator, Setting, WritingEvaluator
+from selfdistill_cli.evaluation.decoding import require_room
+from selfdistill_cli.evaluation.labelled import Evaluator, LabelEvaluator
+from selfdistill_cli.losses.answers import TokenTerms
+from selfdistill_cli.losses.labelled import ClassificationTerms, RegressionTerms, Terms
 from selfdistill_cli.models import LoadedModel
+from selfdistill_cli.models.output_layer import output_layer, require_plain_output
 from selfdistill_cli.tasks import Split, TaskData
 
 

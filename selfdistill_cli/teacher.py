@@ -16,19 +16,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from selfdistill_cli.engine.batching import Batching
-from selfdistill_cli.engine.device import precision_of
 from selfdistill_cli.engine.prediction import on_cpu, predict
+from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.processes import on_main
+from selfdistill_cli.engine.runtime import precision_of
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import new_file
-from selfdistill_cli.generation.output_layer import output_layer
-from selfdistill_cli.lease import claimed
-from selfdistill_cli.methods.token_terms import TokenTerms
+from selfdistill_cli.losses.answers import TokenTerms
 from selfdistill_cli.models import load_finished, weights_digest
+from selfdistill_cli.models.output_layer import output_layer
 from selfdistill_cli.problem import encode_split
-from selfdistill_cli.runs import RunDirectory
+from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.system.files import new_file
+from selfdistill_cli.system.lease import claimed
 from selfdistill_cli.tasks import TaskData
-from selfdistill_cli.token_rows import TokenRows
 
 log = logging.getLogger(__name__)
 

@@ -13,15 +13,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from selfdistill_cli import config
-from selfdistill_cli.checks import check
-from selfdistill_cli.command_line import explain, help_text
-from selfdistill_cli.engine.interruption import leaving_when_asked, listening
+from selfdistill_cli.config import schema
+from selfdistill_cli.config.checks import check
+from selfdistill_cli.config.messages import explain, help_text
 from selfdistill_cli.errors import Interrupted, UserError
-from selfdistill_cli.ranks import adopt_slurm_tasks, part, world_size
 from selfdistill_cli.sweeps.job import run_job
+from selfdistill_cli.system.ranks import adopt_slurm_tasks, part, world_size
+from selfdistill_cli.system.signals import leaving_when_asked, listening
 
-config.register_schemas()
+schema.register_schemas()
 
 
 def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
         return experiment.run(cfg, group)
 
 
-@hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(schema.CONF_DIR), config_name="config")
 def _hydra_main(cfg: DictConfig) -> float | None:
     with listening():
         try:

@@ -16,7 +16,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from selfdistill_cli.config import CONF_DIR, register_schemas
+from selfdistill_cli.config.schema import CONF_DIR, register_schemas
 
 register_schemas()
 REPOSITORY = Path(__file__).parent.parent

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from selfdistill_cli.checks import check
+from selfdistill_cli.config.checks import check
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.runs import RunDirectory, model_slug
+from selfdistill_cli.runs.directory import RunDirectory, model_slug
 from tests.conftest import REPOSITORY, composed
 
 SOURCES = sorted((REPOSITORY / "selfdistill_cli").rglob("*.py"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfdistill_cli.checks import checkpoint_interval
+from selfdistill_cli.config.checks import checkpoint_interval
 
 COST_SHARE = 0.02
 """`auto`: the share of a run's time that checkpoints may take."""

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from selfdistill_cli.fault_injection import passing
-from selfdistill_cli.files import new_folder, sha256
+from selfdistill_cli.system.fault_points import passing
+from selfdistill_cli.system.files import new_folder, sha256
 
 log = logging.getLogger(__name__)
 

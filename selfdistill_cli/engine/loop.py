@@ -16,24 +16,24 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from selfdistill_cli.checks import evaluation_steps
+from selfdistill_cli.config.checks import evaluation_steps
 from selfdistill_cli.engine.batching import Batching, EpochOrder
 from selfdistill_cli.engine.cadence import CheckpointCadence
 from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state, tensor_bytes
-from selfdistill_cli.engine.device import precision_of
-from selfdistill_cli.engine.interruption import finishing_steps
+from selfdistill_cli.engine.method import StepPlan
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
-from selfdistill_cli.engine.phases import Phases, traced
 from selfdistill_cli.engine.prediction import Examples, predict
 from selfdistill_cli.engine.probes import Probe, look
 from selfdistill_cli.engine.processes import gathered
+from selfdistill_cli.engine.profiling import Phases, traced
 from selfdistill_cli.engine.progress import Outcome, Progress, Scores, total_steps
+from selfdistill_cli.engine.runtime import precision_of
 from selfdistill_cli.engine.selection import Selection
 from selfdistill_cli.engine.step import StepResult, TrainingMethod, backward_step
 from selfdistill_cli.engine.weights import load_trained_weights, trained_weights
 from selfdistill_cli.errors import Interrupted, UserError
-from selfdistill_cli.fault_injection import passing
-from selfdistill_cli.step_data import StepPlan
+from selfdistill_cli.system.fault_points import passing
+from selfdistill_cli.system.signals import finishing_steps
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.batching import Batching, prediction_batches
+from selfdistill_cli.engine.predictions import join
 from selfdistill_cli.engine.processes import gathered
-from selfdistill_cli.fault_injection import passing
-from selfdistill_cli.token_rows import join
+from selfdistill_cli.system.fault_points import passing
 
 
 class Examples(Protocol):

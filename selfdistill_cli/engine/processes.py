@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
+from selfdistill_cli.engine.method import StepPlan
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.step_data import StepPlan
 
 T = TypeVar("T")
 BUCKET_ELEMENTS = 2**24

@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.batching import Batching, micro_batches
-from selfdistill_cli.engine.phases import Phases
+from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.engine.prediction import Examples, in_order, on_cpu
+from selfdistill_cli.engine.predictions import Predictions, join
 from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_positions
-from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
-from selfdistill_cli.token_rows import Predictions, join
+from selfdistill_cli.engine.profiling import Phases
 
 
 class TrainingMethod(Protocol):

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from selfdistill_cli.methods.terms import Terms
-from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
-from selfdistill_cli.token_rows import Predictions
+from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.engine.predictions import Predictions
+from selfdistill_cli.losses.labelled import Terms
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli import objectives
+from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.methods.base import Predict, TrainingContext
 from selfdistill_cli.methods.kd import KD
-from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
 
 
 class DCS(KD):

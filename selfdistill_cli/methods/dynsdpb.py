@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli import objectives
+from selfdistill_cli.engine.method import StepPlan
 from selfdistill_cli.methods.base import TrainingContext
 from selfdistill_cli.methods.static_sd import StaticSD
-from selfdistill_cli.step_data import StepPlan
 
 
 class DynSDPB(StaticSD):

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss
+from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.methods.base import Method, TrainingContext
-from selfdistill_cli.step_data import MicroBatch, PerExampleLoss
-from selfdistill_cli.token_rows import TokenRows
 
 
 class KD(Method):

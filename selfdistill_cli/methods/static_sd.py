@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.methods.base import Method, TrainingContext
-from selfdistill_cli.step_data import MicroBatch, PerExampleLoss, StepPlan
 
 
 class StaticSD(Method):

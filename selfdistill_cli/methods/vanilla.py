@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss
 from selfdistill_cli.methods.base import Method
-from selfdistill_cli.step_data import MicroBatch, PerExampleLoss
 
 
 class Vanilla(Method):

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from selfdistill_cli.lease import missing
+from selfdistill_cli.system.lease import missing
 from selfdistill_cli.tasks import Split, TaskData
 
 EMBEDDED = {"tiny_bert": "bert", "tiny_llama": "llama", "tiny_t5": "t5"}

@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfdistill_cli.config import CONF_DIR
+from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError, did_you_mean
 from selfdistill_cli.tasks.sources import file_digest
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfdistill_cli.files import new_file
 from selfdistill_cli.reports import drawing
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.runs import Run
@@ -22,6 +21,7 @@ from selfdistill_cli.reports.sections import (
 )
 from selfdistill_cli.reports.variants import study
 from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
+from selfdistill_cli.system.files import new_file
 
 
 def sections(runs: Sequence[Run]) -> list[Section]:

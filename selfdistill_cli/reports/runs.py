@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from selfdistill_cli.config import SCIENCE
-from selfdistill_cli.lease import in_use
+from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.reports.curves import thinned
+from selfdistill_cli.system.lease import in_use
 
 Settings = dict[str, Any]
 READ = ("results.json", "config.yaml", "metrics.jsonl", "evaluations", "lock")

@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import Interrupted
-from selfdistill_cli.ranks import is_main
 from selfdistill_cli.sweeps.records import JobRecords, Record
+from selfdistill_cli.system.ranks import is_main
 
 
 def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import read_json, write_json
+from selfdistill_cli.system.files import read_json, write_json
 
 Record = dict[str, Any]
 

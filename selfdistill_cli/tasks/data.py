@@ -19,8 +19,8 @@ import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import read_json, write_json
-from selfdistill_cli.lease import missing
+from selfdistill_cli.system.files import read_json, write_json
+from selfdistill_cli.system.lease import missing
 from selfdistill_cli.tasks.labels import LabelCodec, infer_kind
 from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE, in_parts, read_split, write_split
 from selfdistill_cli.tasks.sampling import hold_out_rows, noisy_labels, subset_rows

@@ -14,8 +14,8 @@ import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError, did_you_mean
-from selfdistill_cli.files import read_json, sha256, write_json
-from selfdistill_cli.network import use_hub_cache_when_offline
+from selfdistill_cli.system.files import read_json, sha256, write_json
+from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import synthetic
 
 FORMATS = ("parquet", "jsonl", "csv", "tsv")

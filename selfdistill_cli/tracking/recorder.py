@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import disk_errors
+from selfdistill_cli.system.files import disk_errors
 
 
 class Watcher(Protocol):

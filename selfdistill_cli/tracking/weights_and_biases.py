@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.network import reachable
+from selfdistill_cli.system.network import reachable
 
 log = logging.getLogger(__name__)
 

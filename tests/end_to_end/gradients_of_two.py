@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from selfdistill_cli.engine.batching import Batching
-from selfdistill_cli.ranks import is_main, part
+from selfdistill_cli.system.ranks import is_main, part
 from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
 
 

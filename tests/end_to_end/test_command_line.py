@@ -120,7 +120,7 @@ def test_the_wheel_carries_the_configuration_and_runs(tmp_path: Path) -> None:
     ended = call_sdrun(tmp_path, environment, "method=vanilla", *SMALL)
     assert ended.code == 0, ended.err
     where = subprocess.run(
-        [sys.executable, "-c", "import selfdistill_cli.config as c; print(c.CONF_DIR)"],
+        [sys.executable, "-c", "import selfdistill_cli.config.schema as c; print(c.CONF_DIR)"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

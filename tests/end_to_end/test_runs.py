@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from selfdistill_cli.lease import claimed
+from selfdistill_cli.system.lease import claimed
 from tests.conftest import SMALL, Sdrun, call_sdrun, only_run, results, rows, started, user_environment, without_times
 
 LONG = (*SMALL, "schedule.epochs=30", "runtime.checkpoint_every=4 steps")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfdistill_cli.engine.device import chosen_precision
+from selfdistill_cli.engine.runtime import chosen_precision
 from tests.conftest import SMALL, Sdrun, only_run, results, rows, started, user_environment
 
 

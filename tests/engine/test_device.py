@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from selfdistill_cli.engine.device import make_accelerator
+from selfdistill_cli.engine.runtime import make_accelerator
 from tests.conftest import composed
 
 

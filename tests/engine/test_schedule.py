@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from selfdistill_cli.checks import checkpoint_interval, evaluation_steps
+from selfdistill_cli.config.checks import checkpoint_interval, evaluation_steps
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
 from selfdistill_cli.engine.progress import total_steps
 from selfdistill_cli.errors import UserError

@@ -17,17 +17,17 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from selfdistill_cli.encoding import Examples, Padding
+from selfdistill_cli.encoding.answers import AnswerExamples, Flat, Form
+from selfdistill_cli.encoding.labelled import Examples, Padding
 from selfdistill_cli.engine.batching import Batching
-from selfdistill_cli.engine.phases import Phases
 from selfdistill_cli.engine.prediction import predict
+from selfdistill_cli.engine.predictions import TokenRows
+from selfdistill_cli.engine.profiling import Phases
 from selfdistill_cli.engine.step import backward_step
-from selfdistill_cli.generation.encoding import AnswerExamples, Flat, Form
-from selfdistill_cli.generation.output_layer import output_layer
+from selfdistill_cli.losses.answers import TokenTerms
+from selfdistill_cli.losses.labelled import ClassificationTerms, RegressionTerms
 from selfdistill_cli.methods import DCS, KD, DynSDPB, Method, StaticSD, TrainingContext, Vanilla
-from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms
-from selfdistill_cli.methods.token_terms import TokenTerms
-from selfdistill_cli.token_rows import TokenRows
+from selfdistill_cli.models.output_layer import output_layer
 
 SIZE = 30
 KINDS = ["classification", "regression", "decoder", "encoder_decoder"]

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification
 
 from selfdistill_cli.engine.batching import Batching
-from selfdistill_cli.engine.phases import PHASES, WARM_UP_STEPS, Phases, traced
+from selfdistill_cli.engine.profiling import PHASES, WARM_UP_STEPS, Phases, traced
 from selfdistill_cli.engine.progress import Progress
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.engine.utilization import matmul_ceiling, utilization

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfdistill_cli.losses.labelled import ClassificationTerms, RegressionTerms
 from selfdistill_cli.methods import Method, MicroBatch, PerExampleLoss, StepPlan, TrainingContext
-from selfdistill_cli.methods.terms import ClassificationTerms, RegressionTerms
 
 CLASSES = 3
 SIZE = 24

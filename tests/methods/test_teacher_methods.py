@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.losses.answers import TokenTerms
 from selfdistill_cli.methods import DCS, KD, TrainingContext
-from selfdistill_cli.methods.token_terms import TokenTerms
-from selfdistill_cli.token_rows import OutputLayer, TokenRows
 from tests.methods import reference
 from tests.methods.harness import (
     LABELS,

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from selfdistill_cli import models
-from selfdistill_cli.encoding import encode
+from selfdistill_cli.encoding.labelled import encode
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import loading, sources
 from selfdistill_cli.models.adaptation import set_dropout

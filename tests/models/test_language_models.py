@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from selfdistill_cli import models
-from selfdistill_cli.encoding import encode
+from selfdistill_cli.encoding.labelled import encode
 from selfdistill_cli.engine.weights import load_trained_weights, trained_weights
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import embedded

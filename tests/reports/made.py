@@ -11,7 +11,7 @@ import pyarrow as pa
 from omegaconf import OmegaConf
 from pyarrow import parquet
 
-from selfdistill_cli.runs import RunDirectory
+from selfdistill_cli.runs.directory import RunDirectory
 from tests.conftest import composed
 
 

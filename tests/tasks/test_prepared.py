@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selfdistill_cli import encoding
+from selfdistill_cli.encoding import labelled
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import embedded
 from selfdistill_cli.problem import encode_split
@@ -24,7 +24,7 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every task is kept, in parts of five rows."""
     monkeypatch.setattr(data, "KEPT_FROM_BYTES", 0)
     monkeypatch.setattr(sources, "REMEMBERED_FROM_BYTES", 0)
-    for module in (data, encoding):
+    for module in (data, labelled):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", 5)
 
 
@@ -132,7 +132,7 @@ def test_kept_tokens_are_those_in_memory_and_made_once(tmp_path: Path, monkeypat
         return arrays and found.truncated == expected.truncated and found.digest() == expected.digest()
 
     assert same(encode_split(cfg.task, kept, None, tokenizer, kept.train))
-    monkeypatch.setattr(encoding, "_tokenized", None)  # no longer callable
+    monkeypatch.setattr(labelled, "_tokenized", None)  # no longer callable
     monkeypatch.setattr(embedded, "_trained", None)
     kept = load(tmp_path, "classification", tmp_path / "cache")
     tokenizer = embedded.trained_tokenizer("tiny_bert", kept, 200)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfdistill_cli.tasks.answers import RULES
+from selfdistill_cli.evaluation.answer_rules import RULES
+from selfdistill_cli.evaluation.label_maps import common_labels
 from selfdistill_cli.tasks.data import load_validation
-from selfdistill_cli.tasks.label_maps import common_labels
 from tests.conftest import REPOSITORY, composed
 from tests.tasks.test_data import load
 

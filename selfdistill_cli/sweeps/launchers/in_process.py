@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn
 
-from selfdistill_cli.lease import in_use
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import directory_of
+from selfdistill_cli.system.lease import in_use
 
 
 class InProcess(BasicLauncher):

@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from selfdistill_cli.config import SCIENCE
-from selfdistill_cli.runs import RunDirectory
+from selfdistill_cli.config.schema import SCIENCE
+from selfdistill_cli.runs.directory import RunDirectory
 
 
 def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None:

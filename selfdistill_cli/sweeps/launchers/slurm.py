@@ -12,10 +12,10 @@ from pathlib import Path
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.files import read_json, write_json
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import directory_of
 from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted, summary
 from selfdistill_cli.sweeps.records import JobRecords
+from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.tracking.terminal import make_console, say
 
 PASS_SIGNALS_ON = (

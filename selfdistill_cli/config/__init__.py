@@ -1,0 +1,1 @@
+"""Settings: types and bounds, checks, what is said of wrong ones, one option by its name."""

@@ -1,0 +1,176 @@
+"""Checks on a composed configuration, before anything heavy is imported or loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.config.schema import LABEL_METRICS, TEXT_METRICS
+from selfdistill_cli.errors import UserError, did_you_mean
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise `UserError` unless every value is one that a run can be made from."""
+    if cfg.task.name == "custom" and cfg.task.path is None:
+        raise UserError("task=custom needs a file: task.path=reviews.csv task.text=<column> task.label=<column>.")
+    _check_node(cfg, "")
+    _check_name("task.name", cfg.task.name)
+    for split in (
+        cfg.task.train,
+        *cfg.task.validation,
+        *([cfg.task.train_task] if cfg.task.train_task is not None else []),
+    ):
+        _check_name("task.train, task.train_task, task.validation", split)
+    _check_name("method.name", cfg.method.name)
+    _check_task(cfg.task)
+    _check_method(cfg)
+    evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
+    checkpoint_interval(cfg.runtime.checkpoint_every)
+    diagnostics_of(cfg.runtime.diagnostics)
+
+
+def _check_node(node: DictConfig, path: str) -> None:
+    """Hold every structured config below `node` against its dataclass, a plugin's own as well."""
+    missing = [f"{path}{key!s}" for key in node if OmegaConf.is_missing(node, key)]
+    if missing:
+        raise UserError(f"{missing[0]} is required: give it as {missing[0]}=… on the command line.")
+    schema = OmegaConf.get_type(node)
+    fields: dict[str, dataclasses.Field[Any]] = getattr(schema, "__dataclass_fields__", {})
+    for key in map(str, node):
+        value = node[key]
+        if isinstance(value, DictConfig):
+            _check_node(value, f"{path}{key}.")
+        elif key in fields and value is not None:
+            _check_value(f"{path}{key}", value, fields[key].metadata)
+
+
+BOUNDS = (
+    ("above", "greater than", operator.gt),
+    ("at_least", "at least", operator.ge),
+    ("at_most", "at most", operator.le),
+)
+
+
+def _check_value(path: str, value: Any, allowed: Mapping[str, Any]) -> None:
+    choices = allowed.get("choices")
+    if choices and value not in choices:
+        raise UserError(f"{path}={value}: allowed are {', '.join(choices)}.{did_you_mean(str(value), choices)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path}={value}: must be a finite number.")
+    for bound, words, holds in BOUNDS:
+        limit = allowed.get(bound)
+        if limit is not None and not holds(value, limit):
+            raise UserError(f"{path}={value}: must be {words} {limit}.")
+
+
+def _check_name(path: str, name: str) -> None:
+    """Names become folders: no separators, no parent folders."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(
+            f"{path}={name}: only letters, digits, '.', '_' and '-' are allowed, because it names a folder."
+        )
+
+
+def _check_task(task: DictConfig) -> None:
+    for kind, needed in (("generation", "answer"), ("multiple_choice", "choices")):
+        if task.kind == kind and task[needed] is None:
+            raise UserError(f"task.kind={kind} needs task.{needed}: a column, or a template over columns.")
+    known = TEXT_METRICS if task.kind == "generation" else LABEL_METRICS
+    for metric in [*(task.metrics or []), *([task.metric] if task.metric else [])]:
+        if metric not in known:
+            raise UserError(
+                f"task.metrics: there is no metric '{metric}'.{did_you_mean(metric, known)} "
+                f"Allowed are {', '.join(known)}."
+            )
+    if task.metric and task.metrics and task.metric not in task.metrics:
+        raise UserError(f"task.metric={task.metric} is not among task.metrics={list(task.metrics)}.")
+    if task.label_noise and task.kind not in (None, "classification"):
+        raise UserError(f"task.label_noise={task.label_noise}: only classes can be replaced by others.")
+    if not task.validation:
+        raise UserError("task.validation names no split: a run needs at least one to be scored on.")
+
+
+def _check_method(cfg: DictConfig) -> None:
+    method, regression = cfg.method, cfg.task.kind == "regression"
+    _check_match(method, language=cfg.task.kind in ("generation", "multiple_choice"))
+    if method.get("overlap") == "half" and cfg.schedule.batch_size < 2:
+        raise UserError("method.overlap=half needs schedule.batch_size of at least 2: the batch holds both halves.")
+    if regression and method.get("discrimination") == "margin":
+        raise UserError(
+            "method.discrimination=margin reads class probabilities, and a regression task has none. Allowed is gold."
+        )
+    if method.get("factor") == "lambda" and method.lambda_ < 1:
+        raise UserError(
+            f"method.lambda_={method.lambda_}: must be at least 1, the factor by which a discordant example gains "
+            "(with method.factor=exp the factor is e^λ and λ may start at 0)."
+        )
+
+
+def _check_match(method: DictConfig, language: bool) -> None:
+    """What previous-batch methods compare, and whether that is there to be compared."""
+    if not language and method.get("overlap") == "none":
+        raise UserError(
+            "method.overlap=none: with no example forwarded twice there is nothing to compare in "
+            "classification and regression. Allowed are append, half."
+        )
+    if not language and method.get("match") == "token":
+        raise UserError("method.match=token compares answer tokens, which only generation and multiple choice have.")
+    if method.get("match") == "token" and method.get("overlap") == "none":
+        raise UserError(
+            "method.match=token with method.overlap=none: batches without a common example have answers of different "
+            "lengths, so there are no pairs of tokens. Take method.match=vmm, whose maps have no length, or "
+            "method.overlap=append or half."
+        )
+
+
+def evaluation_steps(evaluate_every: Any, steps_per_epoch: int) -> int:
+    """How many optimizer steps lie between evaluations: `epoch`, a fraction of one, or a number of steps.
+
+    Raises `UserError` on anything else.
+    """
+    if evaluate_every == "epoch":
+        return steps_per_epoch
+    if isinstance(evaluate_every, int) and not isinstance(evaluate_every, bool) and evaluate_every >= 1:
+        return evaluate_every
+    if isinstance(evaluate_every, float) and 0 < evaluate_every < 1:
+        return max(1, round(evaluate_every * steps_per_epoch))
+    raise UserError(
+        f"schedule.evaluate_every={evaluate_every}: allowed are 'epoch', a fraction of an epoch "
+        "between 0 and 1 (0.5), or a whole number of steps (200)."
+    )
+
+
+def checkpoint_interval(every: str) -> tuple[float, str]:
+    """Parse `2 minutes`, `500 steps` or `1 epochs` into (amount, unit); `auto` gives (0, `auto`).
+
+    Raises `UserError` on anything else.
+    """
+    if every == "auto":
+        return 0, "auto"
+    parsed = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(step|minute|epoch)s?\s*", str(every))
+    if not parsed or float(parsed[1]) <= 0:
+        raise UserError(
+            f"runtime.checkpoint_every={every}: allowed are 'auto', or a number and a unit: '2 minutes', '500 steps', "
+            "'1 epochs'."
+        )
+    return float(parsed[1]), parsed[2] + "s"
+
+
+DIAGNOSTICS = ("gradients", "examples", "maps")
+
+
+def diagnostics_of(asked: Any) -> list[str]:
+    """The names in `runtime.diagnostics`: none, one or a list. Raises `UserError` on an unknown one."""
+    names = [] if asked is None else [asked] if isinstance(asked, str) else list(asked)
+    for name in names:
+        if name not in DIAGNOSTICS:
+            raise UserError(
+                f"runtime.diagnostics={name}: allowed are {', '.join(DIAGNOSTICS)}.{did_you_mean(str(name), DIAGNOSTICS)}"
+            )
+    return names

@@ -1,0 +1,306 @@
+"""Types and bounds of every setting. Values and their comments live in conf/, checks in checks.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+PACKAGE_DIR = Path(__file__).parent.parent
+CONF_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
+"""conf/ inside an installed wheel, or at the top of the repository."""
+
+
+def number(*, above: float | None = None, at_least: float | None = None, at_most: float | None = None) -> Any:
+    """A number within bounds; the value comes from conf/."""
+    return dataclasses.field(default=MISSING, metadata={"above": above, "at_least": at_least, "at_most": at_most})
+
+
+def choice(*allowed: str) -> Any:
+    """One of these words; the value comes from conf/."""
+    return dataclasses.field(default=MISSING, metadata={"choices": allowed})
+
+
+# --- model ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Lora:
+    rank: int | None = number(at_least=1)
+    alpha: float = number(above=0)
+    dropout: float = number(at_least=0, at_most=0.99)
+    target_modules: Any = None
+    merge: bool = MISSING
+
+
+@dataclass
+class Model:
+    name: str = MISSING
+    dropout: float | None = number(at_least=0, at_most=0.99)
+    dtype: str = choice("float32", "bfloat16")
+    lora: Lora = MISSING
+    trust_remote_code: bool = MISSING
+    config: dict[str, Any] = MISSING
+
+
+# --- task ----------------------------------------------------------------------------------------
+
+KINDS = ("classification", "regression", "generation", "multiple_choice")
+LABEL_METRICS = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "exact_match")
+TEXT_METRICS = ("exact_match", "f1", "rouge1", "rouge2", "rougeL")
+
+
+@dataclass
+class Hub:
+    path: str = MISSING
+    config: str | None = None
+    revision: str | None = None
+
+
+@dataclass
+class Generator:
+    name: str = choice("synth_entailment", "synth_similarity", "synth_arithmetic")
+    train_examples: int = number(at_least=1)
+    validation_examples: int = number(at_least=1)
+    seed: int = number(at_least=0)
+
+
+@dataclass
+class Decoding:
+    max_new_tokens: int = number(at_least=1)
+    num_beams: int = number(at_least=1)
+    temperature: float = number(at_least=0)
+
+
+@dataclass
+class Task:
+    """What all tasks share; conf/base/task.yaml gives the values that a task leaves alone."""
+
+    name: str = MISSING
+    kind: str | None = dataclasses.field(default=None, metadata={"choices": KINDS})
+    text: str = MISSING
+    text_pair: str | None = None
+    label: str = MISSING
+    labels: list[str] | None = None
+    group: str | None = None
+    answer: str | None = None
+    references: str | None = None
+    answer_rule: str = choice("text", "normalized", "number", "after_hashes", "letter")
+    choices: str | None = None
+    long_prompts: str = choice("error", "cut")
+    decoding: Decoding = MISSING
+    metrics: list[str] | None = None
+    metric: str | None = None
+    train: str = MISSING
+    train_task: str | None = None
+    validation: list[str] = MISSING
+    rename: dict[str, str] = MISSING
+    hub: Hub | None = None
+    train_hub: Hub | None = None
+    generator: Generator | None = None
+    path: str | None = None
+    validation_path: str | None = None
+    train_examples: int | None = number(at_least=1)
+    validation_examples: int | None = number(at_least=1)
+    label_noise: float = number(at_least=0, at_most=1)
+    label_map: dict[str, str] = MISSING
+    max_length: int = number(at_least=4)
+
+
+# --- method --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Vanilla:
+    _target_: str = "selfdistill_cli.methods.Vanilla"
+    name: str = MISSING
+
+
+@dataclass
+class StaticSD:
+    _target_: str = "selfdistill_cli.methods.StaticSD"
+    name: str = MISSING
+    tau: float = number(above=0)
+    alpha: float = number(at_least=0)
+    overlap: str = choice("append", "half", "none")
+    match: str = choice("vmm", "token")
+    start_epoch: float = number(at_least=0)
+
+
+@dataclass
+class DynSDPB:
+    _target_: str = "selfdistill_cli.methods.DynSDPB"
+    name: str = MISSING
+    tau: float = number(above=0)
+    alpha: float = number(at_least=0)
+    overlap: str = choice("append", "half", "none")
+    match: str = choice("vmm", "token")
+    start_epoch: float = number(at_least=0)
+    tau_rule: str = choice("uncertainty", "confidence", "constant")
+    alpha_rule: str = choice("discrimination", "certainty", "product", "constant")
+    signal: str = choice("previous", "current")
+    granularity: str = choice("example", "batch")
+    discrimination: str = choice("gold", "margin")
+
+
+@dataclass
+class Teacher:
+    epochs: float = number(at_least=0)
+    path: str | None = None
+    top_k: int = number(at_least=1)
+
+
+@dataclass
+class KD:
+    _target_: str = "selfdistill_cli.methods.KD"
+    name: str = MISSING
+    tau: float = number(above=0)
+    alpha: float = number(at_least=0, at_most=1)
+    teacher: Teacher = MISSING
+
+
+@dataclass
+class DCS:
+    _target_: str = "selfdistill_cli.methods.DCS"
+    name: str = MISSING
+    tau: float = number(above=0)
+    alpha: float = number(at_least=0, at_most=1)
+    lambda_: float = number(at_least=0)
+    factor: str = choice("lambda", "exp")
+    reweighting: str = choice("boosting", "reset")
+    update: str = choice("epoch", "step")
+    weight_on: str = choice("both", "ce", "kd")
+    max_weight: float = number(above=1)
+    warmup_epochs: int = number(at_least=0)
+    discordance_quantile: float = number(at_least=0, at_most=1)
+    teacher: Teacher = MISSING
+
+
+# --- schedule, runtime, tracking, paths ----------------------------------------------------------
+
+
+@dataclass
+class Schedule:
+    epochs: float = number(at_least=0)
+    max_steps: int | None = number(at_least=1)
+    batch_size: int = number(at_least=1)
+    optimizer: str = choice("adamw", "adafactor", "sgd")
+    lr: float = number(above=0)
+    warmup_ratio: float = number(at_least=0, at_most=1)
+    scheduler: str = choice("linear", "cosine", "constant")
+    weight_decay: float = number(at_least=0)
+    max_grad_norm: float | None = number(above=0)
+    evaluate_every: Any = MISSING
+    patience: int | None = number(at_least=1)
+    keep: str = choice("best", "last")
+    match_compute: bool = MISSING
+
+
+@dataclass
+class Runtime:
+    device: str = choice("auto", "cpu", "cuda", "mps")
+    precision: str = choice("auto", "fp32", "bf16", "fp16")
+    threads: int | None = number(at_least=1)
+    token_budget: int = number(at_least=1)
+    profile: bool = MISSING
+    trace_steps: int | None = number(at_least=1)
+    gradient_checkpointing: bool = MISSING
+    diagnostics: Any = None
+    checkpoint_every: str = MISSING
+
+
+@dataclass
+class Tracking:
+    backend: str = choice("wandb", "none")
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] | None = None
+    mode: str | None = dataclasses.field(default=None, metadata={"choices": ("auto", "online", "offline")})
+
+
+@dataclass
+class Paths:
+    data: str = MISSING
+    outputs: str = MISSING
+    cache: str = MISSING
+
+
+# --- launchers -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Slurm:
+    """A SLURM job array; the names are those of hydra-submitit-launcher, the meanings sbatch's."""
+
+    _target_: str = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+    submitit_folder: str = MISSING
+    name: str = MISSING
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    timeout_min: int = MISSING
+    signal_delay_s: int = MISSING
+    max_num_timeout: int = MISSING
+    nodes: int = MISSING
+    tasks_per_node: int = MISSING
+    cpus_per_task: int | None = None
+    mem_gb: int | None = None
+    gpus_per_node: int | None = None
+    gres: str | None = None
+    array_parallelism: int = MISSING
+    setup: list[str] = MISSING
+    additional_parameters: dict[str, Any] = MISSING
+
+
+@dataclass
+class SlurmLocal:
+    """submitit's local executor."""
+
+    _target_: str = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
+    submitit_folder: str = MISSING
+    timeout_min: int = MISSING
+    array_parallelism: int | None = None
+
+
+SCIENCE = ("model", "task", "method", "schedule", "seed")
+"""The parts of a configuration that can change a result; the rest changes speed or place only."""
+
+
+@dataclass
+class Config:
+    model: Model = MISSING
+    task: Task = MISSING
+    method: Any = MISSING
+    """Typed by its own schema, so that a plugin can bring another."""
+    schedule: Schedule = MISSING
+    runtime: Runtime = MISSING
+    tracking: Tracking = MISSING
+    paths: Paths = MISSING
+    seed: int = number(at_least=0, at_most=2**32 - 1)
+    rerun: bool = MISSING
+    eval_tasks: list[str] = MISSING
+
+
+def register_schemas() -> None:
+    """Make the dataclasses known to Hydra as `schema/...`, apart from the options that a user chooses."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config)
+    groups: dict[str, dict[str, Any]] = {
+        "model": {"model": Model},
+        "task": {"task": Task},
+        "schedule": {"schedule": Schedule},
+        "runtime": {"runtime": Runtime},
+        "tracking": {"tracking": Tracking},
+        "launcher": {"slurm": Slurm, "slurm_local": SlurmLocal},
+        "method": {"vanilla": Vanilla, "static_sd": StaticSD, "dynsdpb": DynSDPB, "kd": KD, "dcs": DCS},
+    }
+    for group, nodes in groups.items():
+        for name, node in nodes.items():
+            store.store(group=f"schema/{group}", name=name, node=node)

@@ -1,0 +1,183 @@
+"""Texts as token numbers: the form in which the engine takes examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from selfdistill_cli.encoding.token_store import TokenPart, gathered_tokens, kept_tokens
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a tokenizer fills short rows."""
+
+    side: str
+    token: int
+    segment: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded examples of one split: all tokens in one flat array, so that a million rows cost no objects."""
+
+    tokens: np.ndarray
+    """int32, all examples one after the other."""
+    segments: np.ndarray | None
+    """Token type numbers, like `tokens`; None if the model takes none."""
+    offsets: np.ndarray
+    """int64 [N + 1]: example i is tokens[offsets[i]:offsets[i + 1]]."""
+    labels: np.ndarray
+    """[N], class numbers (int64) or floats (float32)."""
+    padding: Padding
+    truncated: int
+    """How many examples were cut to the largest length."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example [N]."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return int(self.lengths.max())
+
+    def digest(self) -> str:
+        """SHA-256 of the token numbers and their partition into examples."""
+        sha = hashlib.sha256(self.tokens.data)
+        sha.update(self.offsets.data)
+        return sha.hexdigest()
+
+    def collate(self, rows: np.ndarray, width_multiple: int = 1) -> dict[str, Tensor]:
+        """Model inputs of these examples [m], padded to the longest of them or a little more: each [m, longest].
+
+        A width is a multiple of `width_multiple`, but never above the longest example of the split.
+        """
+        lengths = self.lengths[rows]
+        longest = min(-(-int(lengths.max()) // width_multiple) * width_multiple, self.longest)
+        places = np.arange(longest)
+        if self.padding.side == "left":
+            places = places - (longest - lengths)[:, None]
+        real = (places >= 0) & (places < lengths[:, None])
+        source = np.where(real, self.offsets[rows][:, None] + places, 0)
+        inputs = {
+            "input_ids": np.where(real, self.tokens[source], self.padding.token),
+            "attention_mask": real,
+        }
+        if self.segments is not None:
+            inputs["token_type_ids"] = np.where(real, self.segments[source], self.padding.segment)
+        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in inputs.items()}
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> Tensor:
+        """Logits of collated examples: [m, C], or [m] if the model has a single output (regression)."""
+        inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in batch.items()}
+        logits: Tensor = model(**inputs).logits
+        return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
+
+
+def encode(
+    tokenizer: Any,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    labels: np.ndarray,
+    max_length: int,
+    kept_in: Path | None = None,
+) -> Examples:
+    """Tokenize texts (and their second texts), cutting each example to `max_length` tokens.
+
+    The tokens are kept below `kept_in` if that is given, and mapped into memory: made once, they are there the next
+    time. Raises `UserError` if the model takes fewer tokens, or its tokenizer has nothing to fill rows with.
+    """
+    if max_length > tokenizer.model_max_length:
+        raise UserError(f"task.max_length={max_length}: this model takes at most {tokenizer.model_max_length} tokens.")
+    if tokenizer.pad_token_id is None:
+        raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
+
+    def make() -> Iterator[TokenPart]:
+        for begin in range(0, len(texts), ROWS_AT_ONCE):
+            part = slice(begin, begin + ROWS_AT_ONCE)
+            yield _tokenized(tokenizer, texts[part], None if pairs is None else pairs[part], max_length)
+
+    place = kept_in and _place_below(kept_in, tokenizer, max_length)
+    tokens = kept_tokens(place, make) if place else gathered_tokens(make())
+    # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
+    side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
+    return Examples(
+        tokens=tokens.tokens,
+        segments=tokens.segments,
+        offsets=tokens.offsets,
+        labels=labels,
+        padding=Padding(side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
+        truncated=tokens.truncated,
+    )
+
+
+def _place_below(folder: Path, tokenizer: Any, max_length: int) -> Path | None:
+    """Where the tokens of one tokenizer and length are kept; nowhere if it is a slow one, which cannot say what it is."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    with unchanged(tokenizer):  # what earlier calls set is no part of what a tokenizer is
+        backend.no_truncation()
+        backend.no_padding()
+        content = f"{type(tokenizer).__name__} {max_length} {backend.to_str()}"
+    return folder / "tokens" / hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenPart:
+    texts, pairs = list(texts), None if pairs is None else list(pairs)
+    if pairs is not None and not _separates_pairs(tokenizer):
+        texts, pairs = [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)], None
+    with unchanged(tokenizer):
+        encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
+    ids = encoded["input_ids"]
+    size = sum(map(len, ids))
+    return TokenPart(
+        tokens=flat_tokens(ids, np.int32, size),
+        segments=flat_tokens(encoded["token_type_ids"], np.int8, size) if "token_type_ids" in encoded else None,
+        lengths=np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)),
+        truncated=sum(bool(encoding.overflowing) for encoding in encoded.encodings or []),
+    )
+
+
+def _separates_pairs(tokenizer: Any) -> bool:
+    """Whether the tokenizer marks where the second text begins; most of decoders' do not."""
+    return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
+
+
+@contextmanager
+def unchanged(tokenizer: Any) -> Iterator[None]:
+    """Set a fast tokenizer's truncation and padding back: a call changes them, and they are saved with the model."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    before = (backend.truncation, backend.padding) if backend else (None, None)
+    yield
+    if backend:
+        backend.enable_truncation(**before[0]) if before[0] else backend.no_truncation()
+        backend.enable_padding(**before[1]) if before[1] else backend.no_padding()
+
+
+def offsets_of(rows: list[list[int]]) -> np.ndarray:
+    """Where each row begins when all stand one after the other, and where the last ends: int64 [N + 1]."""
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return offsets
+
+
+def flat_tokens(rows: list[list[int]], dtype: Any, size: int) -> np.ndarray:
+    """All rows one after the other: [size]."""
+    return np.fromiter((value for row in rows for value in row), dtype=dtype, count=size)

@@ -1,0 +1,1 @@
+"""Scores of a model on validation splits: labels and answers, metrics, signals."""

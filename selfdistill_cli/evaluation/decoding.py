@@ -1,0 +1,82 @@
+"""Texts that a model writes after prompts, in batches sorted by length, with a cache of keys and values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from omegaconf import DictConfig
+from torch import nn
+from transformers import GenerationConfig
+
+from selfdistill_cli.encoding.answers import AnswerExamples
+from selfdistill_cli.engine.batching import Batching, prediction_batches
+from selfdistill_cli.engine.processes import gathered
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.fault_points import passing
+
+
+def require_room(examples: AnswerExamples, config: Any, decoding: DictConfig, what: str) -> None:
+    """Raise `UserError` if a decoder's context is too short for its prompts and what is to be written after them."""
+    context = getattr(config, "max_position_embeddings", None)
+    if examples.form.decoder_start is not None or context is None:
+        return
+    longest = int(examples.prompts.lengths.max())
+    if longest + decoding.max_new_tokens > context:
+        raise UserError(
+            f"{what}: the longest prompt has {longest} tokens, and task.decoding.max_new_tokens="
+            f"{decoding.max_new_tokens} more do not fit into this model's context of {context}. Give fewer new tokens, "
+            "or a smaller task.max_length with task.long_prompts=cut."
+        )
+
+
+@torch.no_grad()
+def write_answers(
+    model: nn.Module,
+    tokenizer: Any,
+    examples: AnswerExamples,
+    decoding: DictConfig,
+    seed: int,
+    batching: Batching,
+    accelerator: Accelerator,
+) -> list[str]:
+    """What the model writes after each prompt, dropout off, up to its end of sequence.
+
+    Always the same texts: greedy or by beams, or, with a temperature, drawn from generators seeded by `seed` and the
+    batch. Several processes share the work; each gets all texts.
+    """
+    writer: Any = accelerator.unwrap_model(model)
+    was_training = writer.training
+    writer.eval()
+    settings = GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        num_beams=decoding.num_beams,
+        do_sample=decoding.temperature > 0,
+        temperature=decoding.temperature or None,
+        pad_token_id=examples.form.padding_token,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=examples.form.decoder_start,
+        use_cache=True,
+    )
+    widths = examples.prompts.lengths + decoding.max_new_tokens
+    parts = prediction_batches(widths, batching)
+    own: list[tuple[np.ndarray, list[str]]] = []
+    for number in range(accelerator.process_index, len(parts), accelerator.num_processes):
+        passing("generation")
+        inputs = {name: t.to(accelerator.device) for name, t in examples.collate_prompts(parts[number]).items()}
+        with torch.random.fork_rng(enabled=decoding.temperature > 0):
+            if decoding.temperature > 0:
+                torch.manual_seed(seed + number)
+            written = writer.generate(**inputs, generation_config=settings)
+        if examples.form.decoder_start is None:
+            written = written[:, inputs["input_ids"].shape[1] :]
+        own.append((parts[number], tokenizer.batch_decode(written, skip_special_tokens=True)))
+    writer.train(was_training)
+    texts = [""] * len(examples)
+    for process in gathered(own):
+        for rows, found in process:
+            for row, text in zip(rows, found, strict=True):
+                texts[row] = text
+    return texts

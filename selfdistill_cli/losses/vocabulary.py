@@ -1,0 +1,131 @@
+"""What is computed from the logits of answer tokens, by chunks: likelihoods, vocabulary maps, divergences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfdistill_cli import objectives
+from selfdistill_cli.losses.chunked import ChunkLoss
+
+
+class LikelihoodsAndMaps(ChunkLoss):
+    """Token values: −log p(label) in nats [T, 1]. Sum: maps m_i(τ_i) = Σ_s share_{i,s} · softmax(z_s / τ_s) [m, V].
+
+    Written out rather than left to autograd: this is where the time and the memory of a large vocabulary go.
+    """
+
+    def __init__(self, labels: Tensor, shares: Tensor | None = None, tau: Tensor | None = None) -> None:
+        """labels [T]; shares [m, T]: what each token adds to each map (1/S_i, or 0); tau [T]; both or neither."""
+        self.labels = labels
+        self.shares = shares
+        self.tau = tau
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        labels = self.labels[span, None]
+        largest = logits.amax(-1, keepdim=True)
+        gold = logits.gather(1, labels) - largest
+        logits -= largest
+        part = None
+        if self.shares is not None and self.tau is not None:
+            powers = _softmax_of_shifted(logits, self.tau[span, None])
+            part = self.shares[:, span].to(powers) @ powers
+            del powers
+        return logits.exp_().sum(-1, keepdim=True).log_() - gold, part
+
+    def slope(self, logits: Tensor, span: slice, by_token: Tensor, by_sum: Tensor | None) -> Tensor:
+        logits -= logits.amax(-1, keepdim=True)
+        through_map = None
+        if by_sum is not None and self.shares is not None and self.tau is not None:
+            tau = self.tau[span, None]
+            powers = _softmax_of_shifted(logits, tau)
+            # d softmax(z/τ) = P ∘ (G − ⟨P, G⟩) / τ, where G is the gradient of the token's own map, by its share
+            through_map = self.shares[:, span].to(powers).T @ by_sum
+            through_map -= torch.einsum("cv,cv->c", powers, through_map)[:, None]
+            through_map *= powers
+            through_map /= tau
+            del powers
+        slope = logits.exp_()
+        slope *= by_token / slope.sum(-1, keepdim=True)
+        slope.scatter_add_(1, self.labels[span, None], -by_token)
+        return slope if through_map is None else slope.add_(through_map)
+
+
+def _softmax_of_shifted(logits: Tensor, tau: Tensor) -> Tensor:
+    """softmax(z / τ) of logits whose largest is 0, with no more than the result in memory."""
+    powers = (logits / tau).exp_()
+    powers /= powers.sum(-1, keepdim=True)
+    return powers
+
+
+class WithTeacherLogits(ChunkLoss):
+    """Token values [T, 2]: −log p(label), and τ_s² · KL(teacher ‖ student) of tokens that have a teacher, else 0."""
+
+    def __init__(self, labels: Tensor, tau: Tensor, teacher_rows: Tensor, teacher: Callable[[Tensor], Tensor]) -> None:
+        """labels [T]; tau [T]; teacher_rows [T]: the teacher's token, or −1; teacher: tokens [c] -> logits [c, V]."""
+        self.labels = labels
+        self.tau = tau
+        self.teacher_rows = teacher_rows
+        self.teacher = teacher
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        nll = F.cross_entropy(logits, self.labels[span], reduction="none")
+        rows = self.teacher_rows[span]
+        taught = rows >= 0
+        kl = torch.zeros_like(nll)
+        if taught.any():
+            divergence = objectives.tempered_kl(self.teacher(rows[taught]), logits[taught], self.tau[span][taught])
+            kl = kl.index_put((taught,), divergence)
+        return torch.stack([nll, kl], dim=-1), None
+
+
+class WithTopEntries(ChunkLoss):
+    """Token values [T, 2]: −log p(label), and τ² · KL to a teacher of which the top entries are known."""
+
+    def __init__(self, labels: Tensor, teacher: Tensor, entries: Tensor, tau: float) -> None:
+        """labels [T]; teacher: log-probabilities [T, k]; entries [T, k]."""
+        self.labels = labels
+        self.teacher = teacher
+        self.entries = entries
+        self.tau = tau
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        nll = F.cross_entropy(logits, self.labels[span], reduction="none")
+        kl = objectives.bucketed_kl(self.teacher[span], self.entries[span], logits, self.tau)
+        return torch.stack([nll, kl], dim=-1), None
+
+
+class Margins(ChunkLoss):
+    """Token values [T, 1]: top-1 minus top-2 probability."""
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        return objectives.margin_discrimination(logits)[:, None], None
+
+
+class Choices(ChunkLoss):
+    """Token values [T, 1]: the likeliest entry."""
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        return logits.argmax(-1, keepdim=True), None
+
+
+class LogProbabilities(ChunkLoss):
+    """Token values [T, 1, V]: all log-probabilities."""
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        return logits.log_softmax(-1)[:, None], None
+
+
+class TopEntries(ChunkLoss):
+    """Token values [T, 2, k]: the k largest log-probabilities, and their entries."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        log_p, entries = objectives.top_log_probabilities(logits, self.k)
+        # Entries are counted in float64, exact far beyond any vocabulary, to lie beside the probabilities.
+        return torch.stack([log_p.double(), entries.double()], dim=1), None

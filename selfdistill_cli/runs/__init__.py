@@ -1,0 +1,1 @@
+"""A run's directory, what it leaves in it, and the card of its model."""

@@ -1,0 +1,149 @@
+"""A run's directory: addressed by its settings, claimed while in use, finished once results.json is there.
+
+outputs/<task>/<model>/<method>/<key>/
+    config.yaml  metrics.jsonl  results.json  predictions.parquet  model/  checkpoints/
+    wandb/  environment.json  run.json  train.log
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import SoftFileLease
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.config.schema import SCIENCE
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.environment import environment
+from selfdistill_cli.system.files import disk_errors, new_file, read_json, remove_partials, write_json
+from selfdistill_cli.system.lease import claimed, require
+
+log = logging.getLogger(__name__)
+
+
+def run_key(cfg: DictConfig) -> str:
+    """Ten hexadecimal digits that identify the resolved scientific settings."""
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    canonical = json.dumps({name: resolved[name] for name in SCIENCE}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def model_slug(name: str) -> str:
+    """A model's name as a folder: the last part of a path or Hub id."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip(".-")
+    return slug or "model"
+
+
+class RunDirectory:
+    """The place of one run."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.key = run_key(cfg)
+        names = (cfg.task.name, model_slug(cfg.model.name), cfg.method.name)
+        self.path = Path(cfg.paths.outputs, *names, self.key).absolute()
+        self._lease: SoftFileLease | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints lie while it trains."""
+        return self.path / "checkpoints"
+
+    def results(self) -> dict[str, Any] | None:
+        """What results.json holds, or None if the run has not finished."""
+        return read_json(self.path / "results.json")
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the run for this process, with what a killed one left half-written removed; wait for another.
+
+        Two jobs of a sweep may need the same teacher at the same time: one trains it, the other waits.
+        """
+        with claimed(self.path / "lock") as self._lease:
+            remove_partials(self.path)
+            yield
+
+    def begun_by_this_job(self) -> bool:
+        """Whether SLURM started this job again and the run was begun when it started it before.
+
+        Then `rerun=true` has been obeyed already: a requeued job goes on.
+        """
+        begun = (read_json(self.path / "run.json") or {}).get("slurm_job")
+        again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+        return again and begun is not None and begun == os.environ.get("SLURM_JOB_ID")
+
+    def require_claim(self) -> None:
+        """Raise `UserError` if another process took the run over in the meantime."""
+        if self._lease is not None:
+            require(self._lease)
+
+    def clear(self) -> None:
+        """Throw away everything but the claim."""
+        for entry in self.path.iterdir() if self.path.is_dir() else ():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != "lock":
+                entry.unlink()
+
+    def begin(self, cfg: DictConfig, fingerprints: dict[str, str]) -> dict[str, Any]:
+        """Write config.yaml, environment.json and run.json, or take up those of an interrupted run.
+
+        Returns the run's identity. Raises `UserError` if data or starting weights are no longer those
+        that this run began with.
+        """
+        identity = read_json(self.path / "run.json")
+        if identity is None:
+            identity = {"key": self.key, "wandb_id": f"{self.key}-{secrets.token_hex(4)}", "fingerprints": fingerprints}
+            identity |= {"slurm_job": os.environ.get("SLURM_JOB_ID")}
+            write_json(self.path / "run.json", identity)
+        changed = [name for name, value in fingerprints.items() if identity["fingerprints"].get(name) != value]
+        if changed:
+            raise UserError(
+                f"{self.path} was begun with other {' and '.join(changed)} under the same settings. "
+                "To keep them apart nothing is mixed: rerun=true throws the earlier run away and starts afresh."
+            )
+        with new_file(self.path / "config.yaml") as beside:
+            beside.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        write_json(self.path / "environment.json", environment())
+        return identity
+
+    def finish(self, results: dict[str, Any]) -> None:
+        """Write results.json: from now on the run counts as finished."""
+        self.require_claim()
+        write_json(self.path / "results.json", results)
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Send the package's log to train.log as well while the block runs; an error leaves its traceback there."""
+        with disk_errors(self.path):
+            handler = logging.FileHandler(self.path / "train.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        on_screen = logging.StreamHandler()
+        on_screen.setLevel(logging.INFO)
+        package = logging.getLogger("selfdistill_cli")
+        package.setLevel(logging.DEBUG)
+        handlers: list[logging.Handler] = (
+            [handler] if package.handlers else [handler, on_screen]
+        )  # a teacher's run is inside its student's
+        for each in handlers:
+            package.addHandler(each)
+        try:
+            yield
+        except BaseException as error:
+            package.removeHandler(on_screen)  # the command shows the error itself
+            log.error("ended by %s: %s", type(error).__name__, error, exc_info=not isinstance(error, UserError))
+            raise
+        finally:
+            for each in handlers:
+                package.removeHandler(each)
+            handler.close()

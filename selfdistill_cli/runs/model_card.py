@@ -1,0 +1,62 @@
+"""The model card that goes with a fine-tuned model: method, data, metrics, versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.models.sources import hub_id
+from selfdistill_cli.system.environment import environment
+
+
+def write_model_card(path: Path, cfg: DictConfig, task_kind: str, results: dict[str, Any]) -> None:
+    """Write README.md in the Hugging Face Hub's form."""
+    pipeline = "text-generation" if task_kind in ("generation", "multiple_choice") else "text-classification"
+    library = "transformers"
+    if (path.parent / "adapter_config.json").exists():
+        library = f"peft\nbase_model: {hub_id(cfg.model.name)}"
+    scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in results["metrics"]["final"].items())
+    versions = environment()
+    packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items())
+    warning = (
+        "\nThe data is synthetic: these scores compare with nothing but themselves.\n" if results["synthetic"] else ""
+    )
+    path.write_text(
+        f"""---
+library_name: {library}
+pipeline_tag: {pipeline}
+tags:
+- self-distillation
+- {results["method"]}
+---
+
+# {results["model"]} fine-tuned on {results["task"]} by {results["method"]}
+
+Starting weights: {cfg.model.name}. Data: {results["task"]}, {results["train_examples"]:,} training examples (fingerprint {results["fingerprints"]["data"][:12]}).
+{warning}
+| metric (validation) | value |
+|---|---|
+{scores}
+
+{results["examples_forwarded"]:,} examples forwarded in {results["steps"]:,} steps; best epoch {results["best_epoch"]:g}; seed {results["seed"]}; run {results["key"]}.
+
+## Method
+
+```yaml
+{OmegaConf.to_yaml(cfg.method, resolve=True).strip()}
+```
+
+## Schedule
+
+```yaml
+{OmegaConf.to_yaml(cfg.schedule, resolve=True).strip()}
+```
+
+## Versions
+
+selfdistill_cli {versions["selfdistill_cli"]}, Python {versions["python"]}, {packages}.
+""",
+        encoding="utf-8",
+    )

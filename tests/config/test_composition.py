@@ -1,0 +1,145 @@
+"""conf/ holds together: every option composes and passes the checks, every key is read, no name escapes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.config.checks import check
+from selfdistill_cli.config.schema import CONF_DIR
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.runs.directory import run_key
+from tests.conftest import composed
+
+PLAIN_GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking")
+OPTIONS = [(group, path.stem) for group in PLAIN_GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]
+ADDED = [(group, path.stem) for group in ("sweep", "experiment") for path in sorted((CONF_DIR / group).glob("*.yaml"))]
+LAUNCHERS = sorted(path.stem for path in (CONF_DIR / "hydra" / "launcher").glob("*.yaml"))
+CUSTOM = ["task.path=x.csv", "task.text=body"]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_passes_the_checks(group: str, option: str) -> None:
+    check(composed(f"{group}={option}", *(CUSTOM if option == "custom" else [])))
+
+
+@pytest.mark.parametrize(("group", "option"), ADDED)
+def test_every_sweep_and_experiment_composes(group: str, option: str) -> None:
+    cfg = composed(f"+{group}={option}", hydra=True)
+    assert cfg.hydra.sweeper.params
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_composes(launcher: str) -> None:
+    assert "submitit" in composed(f"hydra/launcher={launcher}", hydra=True).hydra.launcher._target_
+
+
+@pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF_DIR)))
+def test_every_file_says_what_it_is_and_every_key_of_method_schedule_and_runtime_too(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    comments = [line for line in lines[:3] if line.startswith("#") and "@package" not in line]
+    assert comments, "the file opens without a comment"
+    if path.parent.name in ("method", "runtime") or path.stem == "default":
+        keys = [line for line in lines if re.match(r"\s*[a-z_]+: [^\s{]", line) and not line.startswith("name:")]
+        assert all("#" in key for key in keys), [key for key in keys if "#" not in key]
+
+
+def test_no_key_is_dead() -> None:
+    source = "".join(
+        path.read_text() for path in (CONF_DIR.parent / "selfdistill_cli").rglob("*.py") if path.name != "config.py"
+    )
+
+    def keys(node: DictConfig) -> set[str]:
+        found = set()
+        for key in map(str, node):
+            child = node._get_node(key)
+            found |= {key} if key not in ("_target_", "config") else set()
+            if isinstance(child, DictConfig) and not child._is_none() and key != "config":
+                found |= keys(child)
+        return found
+
+    every = set().union(*(keys(composed(f"method={m}")) for m in ("vanilla", "static_sd", "dynsdpb", "kd", "dcs")))
+    unread = {key for key in every if not re.search(rf"\b{re.escape(key)}\b", source)}
+    assert unread == set()
+
+
+SCIENCE = ["seed=1", "schedule.lr=1e-4", "method.tau=2", "task.max_length=64", "model.dropout=0", "model.lora.rank=8"]
+SPEED = [
+    "runtime.precision=bf16",
+    "runtime.gradient_checkpointing=true",
+    "runtime.token_budget=9",
+    "tracking=none",
+    "paths.data=/elsewhere",
+    "rerun=true",
+]
+
+
+@pytest.mark.parametrize("override", SCIENCE)
+def test_science_changes_the_key(override: str) -> None:
+    assert run_key(composed(override)) != run_key(composed())
+
+
+@pytest.mark.parametrize("override", SPEED)
+def test_speed_and_place_do_not_change_the_key(override: str) -> None:
+    assert run_key(composed(override)) == run_key(composed())
+
+
+REFUSED = {
+    "method.tau=0": "must be greater than 0",
+    "method.alpha=-1": "must be at least 0",
+    "method.tau=nan": "finite",
+    "schedule.batch_size=0": "must be at least 1",
+    "schedule.lr=0": "greater than 0",
+    "schedule.warmup_ratio=1.5": "at most 1",
+    "method.tau_rule=confidnce": "Did you mean 'confidence'?",
+    "method.overlap=none": "nothing to compare",
+    "task.name=../../x": "names a folder",
+    "task.train=../../x": "names a folder",
+    "task.metrics=[acuracy]": "Did you mean 'accuracy'?",
+    "task.metric=f1": "not among",
+    "task.train_examples=0": "at least 1",
+    "model.dropout=2": "at most 0.99",
+    "runtime.checkpoint_every=often": "2 minutes",
+    "schedule.evaluate_every=never": "'epoch'",
+    "seed=-1": "at least 0",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_values_out_of_bounds_are_refused_with_what_is_allowed(override: str) -> None:
+    with pytest.raises(UserError, match=re.escape(REFUSED[override])):
+        check(composed(override))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["method=dcs", "method.lambda_=0.5"], "at least 1"),
+        (["method=dcs", "method.alpha=1.1"], "at most 1"),
+        (["method=dcs", "method.max_weight=1"], "greater than 1"),
+        (["method.overlap=half", "schedule.batch_size=1"], "at least 2"),
+        (["task=stsb", "method.discrimination=margin"], "class probabilities"),
+        (["task=custom"], "task.path=reviews.csv"),
+        (["task=gsm8k", "method.overlap=none", "method.match=token"], "different lengths"),
+        (["task=rte", "method.match=token"], "answer tokens"),
+        (["task=gsm8k", "task.metrics=[rouge3]"], "Did you mean 'rouge"),
+        (["task=rte", "task.kind=generation"], "needs task.answer"),
+        (["task=rte", "task.kind=multiple_choice"], "needs task.choices"),
+        (["task=custom", "task.path=x.csv"], "task.text is required"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check(composed(*overrides))
+
+
+def test_exp_allows_lambda_from_zero() -> None:
+    check(composed("method=dcs", "method.factor=exp", "method.lambda_=0"))
+
+
+def test_the_key_is_the_same_in_every_process() -> None:
+    first = OmegaConf.to_container(composed("method=dcs"), resolve=True)
+    assert run_key(OmegaConf.create(first)) == run_key(composed("method=dcs"))  # type: ignore[arg-type]

@@ -1,0 +1,165 @@
+"""Reading answers off texts, templates, and text metrics against independent references."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+from omegaconf import OmegaConf
+from rouge_score.rouge_scorer import RougeScorer
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.evaluation.answer_rules import RULES
+from selfdistill_cli.evaluation.text_metrics import score_texts
+from selfdistill_cli.tasks.sources import RawSplit
+from selfdistill_cli.tasks.synthetic import synth_arithmetic
+from selfdistill_cli.tasks.templates import lists, render, template_columns
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "answer"),
+    [
+        ("after_hashes", "3 + 4 = 7\n#### 7", "7"),
+        ("after_hashes", "so #### 1,234,000 dollars", "1234000"),
+        ("after_hashes", "#### -5", "-5"),
+        ("after_hashes", "#### 7 and #### 8", "7"),  # as GSM8K's own search: the first
+        ("after_hashes", "the answer is 7", None),
+        ("after_hashes", "####7", None),
+        ("number", "2 * 3 = 6.0", "6"),
+        ("number", "about -1,200.50", "-1200.5"),
+        ("number", "none", None),
+        ("letter", "because 3 > 2\n#### C", "C"),
+        ("letter", "a boy has A) 3, so the answer is (d) indeed", "D"),
+        ("letter", "#### b", "B"),
+        ("letter", "a boy", None),
+        ("letter", "I think E", "E"),
+        ("normalized", "The  Eiffel-Tower!", "eiffeltower"),
+        ("normalized", "a an the", None),
+        ("text", "  Yes \n", "Yes"),
+        ("text", "  ", None),
+    ],
+)
+def test_answers_are_read_off_by_the_benchmarks_rule(rule: str, text: str, answer: str | None) -> None:
+    assert RULES[rule](text) == answer
+
+
+def test_the_number_after_the_hashes_is_what_gsm8ks_own_code_finds() -> None:
+    pattern = re.compile(r"#### (\-?[0-9\.\,]+)")  # grade_school_math/dataset.py
+    for answer in synth_arithmetic(200, seed=3)["answer"]:
+        match = pattern.search(answer)
+        assert match is not None
+        assert RULES["after_hashes"](answer) == match.group(1).strip().replace(",", "")
+
+
+def test_worked_answers_are_right() -> None:
+    problems = synth_arithmetic(400, seed=0)
+    assert problems == synth_arithmetic(400, seed=0)
+    assert problems != synth_arithmetic(400, seed=1)
+    assert len(set(problems["question"])) > 395
+    steps = []
+    for question, answer in zip(problems["question"], problems["answer"], strict=True):
+        *work, last = answer.splitlines()
+        for line in work:
+            left, right = line.split(" = ")
+            first, operation, second = left.split()
+            assert {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}[operation](int(first), int(second)) == int(
+                right
+            )
+        assert last == f"#### {work[-1].split(' = ')[1]}"
+        assert int(last[5:]) >= 0
+        steps.append(question.count(".") - 1)
+    assert set(steps) == {1, 2}
+
+
+def squad_f1(prediction: str, reference: str) -> float:
+    """From SQuAD's evaluate-v1.1.py."""
+
+    def words(text: str) -> list[str]:
+        text = "".join(c for c in text.lower() if c not in set(string.punctuation))
+        return re.sub(r"\b(a|an|the)\b", " ", text).split()
+
+    same = sum((Counter(words(prediction)) & Counter(words(reference))).values())
+    if same == 0:
+        return 0.0
+    precision, recall = same / len(words(prediction)), same / len(words(reference))
+    return 2 * precision * recall / (precision + recall)
+
+
+def test_the_best_reference_counts() -> None:
+    texts = ["The Eiffel Tower in Paris", "nothing", "forty two"]
+    references = [["Eiffel Tower", "the tower of Paris"], ["something", "anything"], ["forty-two", "Forty two."]]
+    scores = score_texts(["exact_match", "f1"], "normalized", texts, references)
+    assert scores["exact_match"] == pytest.approx(1 / 3)
+    expected = [max(squad_f1(t, r) for r in refs) for t, refs in zip(texts, references, strict=True)]
+    assert scores["f1"] == pytest.approx(sum(expected) / 3)
+
+
+def longest_common(a: list[str], b: list[str]) -> int:
+    """Length of the longest common subsequence."""
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+    return table[-1][-1]
+
+
+def test_rouge_is_the_overlap_of_words_and_of_the_longest_common_subsequence() -> None:
+    drawn = random.Random(0)
+    words = ["cat", "dog", "sun", "red", "hat"]  # which stemming leaves alone
+    texts, references = ([" ".join(drawn.choices(words, k=6)) for _ in range(20)] for _ in range(2))
+    scores = score_texts(["rouge1", "rougeL"], "text", texts, [[reference] for reference in references])
+    pairs = [(t.split(), r.split()) for t, r in zip(texts, references, strict=True)]
+    assert scores["rouge1"] == pytest.approx(sum(sum((Counter(t) & Counter(r)).values()) / 6 for t, r in pairs) / 20)
+    assert scores["rougeL"] == pytest.approx(sum(longest_common(t, r) / 6 for t, r in pairs) / 20)
+    assert "rouge2" in RougeScorer(["rouge2"]).score("a b", "a b")
+
+
+RAW = RawSplit(
+    "train",
+    pa.table(
+        {
+            "question": ["how {many}?", "why?"],
+            "options": [["A)1", "B)2"], ["A)3", "B)4"]],
+            "answers": [{"text": ["one", "1"], "answer_start": [0, 1]}, {"text": ["two"], "answer_start": [3]}],
+        }
+    ),
+    "here",
+)
+
+
+def test_templates_reach_into_columns() -> None:
+    template = "Q: {question} {options} – {answers[text][0]}"
+    assert template_columns(template) == ["question", "options", "answers"]
+    assert render(template, RAW) == ["Q: how {many}? A)1 B)2 – one", "Q: why? A)3 B)4 – two"]
+    assert lists("answers[text]", RAW) == [["one", "1"], ["two"]]
+    assert lists("{question}", RAW) == [["how {many}?"], ["why?"]]
+    with pytest.raises(UserError, match=r"row 1: there is no 'answers\[text\]\[1\]'"):
+        render("{answers[text][1]}", RAW)
+    with pytest.raises(UserError, match=r"no column 'quetsion'.*Did you mean 'question'"):
+        render("{quetsion}", RAW)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"answer": ""}, "row 0: the answer is empty"),
+        ({"kind": "multiple_choice", "choices": ["a", "b"], "label": 2}, "label 2 is no number of its 2 choices"),
+        ({"kind": "multiple_choice", "choices": ["a", " "], "label": 1}, "one of its choices is empty"),
+        ({"kind": "multiple_choice", "choices": [], "label": 0}, "empty list"),
+    ],
+)
+def test_rows_that_cannot_be_learned_from_are_named(change: dict[str, object], says: str) -> None:
+    from selfdistill_cli.tasks.data import _choice_split, _prompted_split
+
+    row = {"text": "how?", "answer": "so", "choices": ["a"], "label": 0} | change
+    raw = RawSplit("train", pa.Table.from_pylist([row, {**row, "answer": "x"}]), "here")
+    settings = OmegaConf.create(
+        {"text": "text", "answer": "answer", "references": None, "choices": "choices", "label": "label"}
+    )
+    make = _choice_split if row.get("kind") else _prompted_split
+    with pytest.raises(UserError, match=says):
+        make(settings, raw)

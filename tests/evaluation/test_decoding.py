@@ -1,0 +1,116 @@
+"""Written answers: they end at the end of sequence, whatever stands beside them in the batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
+from selfdistill_cli.engine.batching import Batching
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.evaluation.decoding import require_room, write_answers
+
+SIZE = 40
+PROMPTS = [" ".join(f"w{(7 * i + j) % SIZE}" for j in range(1 + i % 9)) for i in range(20)]
+
+
+def tokenizer() -> Any:
+    words = {"<pad>": 0, "</s>": 1} | {f"w{i}": i + 2 for i in range(SIZE)}
+    of_words = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    of_words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=of_words, pad_token="<pad>", eos_token="</s>")
+
+
+def make(kind: str) -> tuple[Any, AnswerExamples]:
+    torch.manual_seed(1)
+    if kind == "decoder":
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        model: Any = LlamaForCausalLM(
+            LlamaConfig(vocab_size=SIZE + 2, **sizes, pad_token_id=0, eos_token_id=1, initializer_range=0.5)
+        )
+    else:
+        sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "initializer_factor": 3.0}
+        model = T5ForConditionalGeneration(T5Config(vocab_size=SIZE + 2, **sizes, decoder_start_token_id=0))
+    form = Form(0, "right", None if kind == "decoder" else 0)
+    return model, encode_answers(tokenizer(), form, PROMPTS, ["w1"] * len(PROMPTS), 64, "error", "t")
+
+
+def written(model: Any, examples: AnswerExamples, budget: int = 4096, seed: int = 0, **decoding: Any) -> list[str]:
+    settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 0.0} | decoding)
+    return write_answers(model, tokenizer(), examples, settings, seed, Batching(budget), Accelerator(cpu=True))
+
+
+def by_hand(model: Any, examples: AnswerExamples, row: int) -> str:
+    """The likeliest token, one after the other, without cache, batch or library."""
+    prompt = torch.from_numpy(examples.prompts.row(row)).long()[None]
+    encoder_decoder = examples.form.decoder_start is not None
+    answer = torch.zeros(1, 1 if encoder_decoder else 0, dtype=torch.long)
+    new: list[int] = []
+    while len(new) < 12:
+        with torch.no_grad():
+            if encoder_decoder:
+                logits = model(input_ids=prompt, decoder_input_ids=answer).logits
+            else:
+                logits = model(input_ids=torch.cat([prompt, answer], 1)).logits
+        token = int(logits[0, -1].argmax())
+        if token == 1:
+            break
+        new.append(token)
+        answer = torch.cat([answer, torch.tensor([[token]])], 1)
+    return tokenizer().decode(new, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
+def test_texts_are_the_likeliest_tokens_up_to_the_end_whatever_the_batch(kind: str) -> None:
+    model, examples = make(kind)
+    model.eval()
+    expected = [by_hand(model, examples, row) for row in range(len(examples))]
+    assert len(set(expected)) > 5
+    for budget in (4096, 30, 1):
+        assert written(model, examples, budget) == expected
+
+
+def test_writing_stops_at_the_end_of_sequence() -> None:
+    model, examples = make("decoder")
+
+    def always(token: int) -> None:
+        bias = torch.nn.functional.one_hot(torch.tensor(token), SIZE + 2).float()
+        model.lm_head.weight.data.zero_()
+        model.lm_head.bias = torch.nn.Parameter(bias)
+
+    always(4)
+    assert written(model, examples, max_new_tokens=3) == ["w2 w2 w2"] * len(examples)
+    always(1)
+    assert written(model, examples, max_new_tokens=3) == [""] * len(examples)
+
+
+def test_drawn_texts_follow_the_seed_and_leave_the_generator_alone() -> None:
+    model, examples = make("decoder")
+    before = torch.get_rng_state()
+    first, again = (written(model, examples, temperature=1.0) for _ in range(2))
+    assert first == again
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first != written(model, examples, temperature=1.0, seed=1)
+    assert first != written(model, examples)
+
+
+def test_training_mode_is_restored() -> None:
+    model, examples = make("decoder")
+    model.train()
+    written(model, examples)
+    assert model.training
+
+
+def test_a_context_without_room_for_an_answer_is_refused() -> None:
+    model, examples = make("decoder")
+    decoding = OmegaConf.create({"max_new_tokens": 60})
+    require_room(examples, model.config, decoding, "t")
+    model.config.max_position_embeddings = 64
+    with pytest.raises(UserError, match=r"longest prompt has 9 tokens.*max_new_tokens=60 .* context of 64"):
+        require_room(examples, model.config, decoding, "t")

@@ -1,0 +1,106 @@
+"""A claim: held by one, kept by its heartbeat, taken over from the dead, its loss noticed."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.system import lease
+from selfdistill_cli.system.lease import claimed, in_use, require
+
+ELSEWHERE = (
+    "filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=0123456789abcdef0123456789abcdef\nduration={}\nstart=5\n"
+)
+"""A claim as another machine's process leaves it."""
+
+
+def test_a_claim_is_in_use_while_it_is_held(tmp_path: Path) -> None:
+    assert not in_use(tmp_path / "lock")
+    with claimed(tmp_path / "lock"):
+        assert in_use(tmp_path / "lock")
+    assert not in_use(tmp_path / "lock")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_one_waits_until_it_is_given_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order = []
+
+    def second() -> None:
+        with claimed(tmp_path / "lock"):
+            order.append("second")
+
+    with claimed(tmp_path / "lock"):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(1.0)
+        order.append("first")
+    waiting.join(timeout=10)
+    assert order == ["first", "second"]
+    assert "waiting for it" in capsys.readouterr().out
+
+
+def test_a_dead_process_of_this_machine_loses_its_claim_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from selfdistill_cli.system.lease import claimed\n"
+        "with claimed(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "lock")], check=False)
+    assert in_use(tmp_path / "lock")
+    began = time.monotonic()
+    with claimed(tmp_path / "lock"):
+        assert time.monotonic() - began < 5
+    assert "was left behind by process" in caplog.text
+
+
+def test_a_silent_process_of_another_machine_loses_its_claim_after_the_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
+    (tmp_path / "lock").write_text(ELSEWHERE.format(2.0))
+    began = time.monotonic()
+    with caplog.at_level(logging.WARNING), claimed(tmp_path / "lock"):
+        assert time.monotonic() - began >= 2.0
+    assert "was left behind by process 7 on elsewhere" in caplog.text
+
+
+def test_a_process_of_another_machine_that_gives_heartbeats_keeps_its_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.5)
+    (tmp_path / "lock").write_text(ELSEWHERE.format(1.5))
+    taken = threading.Event()
+
+    def other() -> None:
+        with claimed(tmp_path / "lock"):
+            taken.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    for _ in range(8):  # four seconds of heartbeats
+        (tmp_path / "lock").touch()
+        assert not taken.wait(0.5)
+    assert taken.wait(10)  # and none any more
+    thread.join()
+
+
+def test_a_lost_claim_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.6)
+    with claimed(tmp_path / "lock") as mine:
+        require(mine)
+        (tmp_path / "lock").unlink()
+        (tmp_path / "lock").write_text(ELSEWHERE.format(0.6))
+        deadline = time.monotonic() + 10
+        while mine.compromise is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with pytest.raises(UserError, match="was taken over by another process"):
+            require(mine)
