@@ -30,6 +30,7 @@ from selfdistill_cli.models.cpu.tuning import tune
 from selfdistill_cli.other_tasks import evaluate_elsewhere
 from selfdistill_cli.problem import encode_split, make_evaluator, make_terms, require_suitable
 from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.runs.keys import effective_schedule
 from selfdistill_cli.runs.results import cost_of, save_examples, save_model, save_predictions, summarize
 from selfdistill_cli.tasks import Split, TaskData, load_task
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
@@ -38,6 +39,8 @@ from selfdistill_cli.tracking.terminal import make_console, print_results, say
 
 log = logging.getLogger(__name__)
 
+READ_BY_THE_RUNNER = ("name", "teacher", "passes")
+"""Settings of a method that are not given to its constructor."""
 RANK_STRIDE = 1_000_003
 """Between the seeds of dropout in the processes of one run."""
 
@@ -123,7 +126,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
             keep_predictions=terms.choices,
             evaluate=evaluator.scores,
             main_metric=task.metric,
-            schedule=cfg.schedule,
+            schedule=effective_schedule(cfg),
             runtime=cfg.runtime,
             batching=batching,
             seed=cfg.seed,
@@ -244,7 +247,7 @@ def _make_method(
     logits = teacher_logits(cfg, task, loaded.tokenizer, teacher, batching, accelerator) if teacher else None
     settings = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(settings, dict)
-    of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}
+    of_the_object = {name: value for name, value in settings.items() if name not in READ_BY_THE_RUNNER}
     context = TrainingContext(terms, torch.from_numpy(train.labels), cfg.schedule.batch_size, logits)
     # In two steps, since Hydra would make a configuration of the context, and another error of a plugin's UserError.
     make_method = hydra.utils.instantiate(of_the_object, _partial_=True)

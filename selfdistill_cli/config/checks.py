@@ -98,6 +98,9 @@ def _check_task(task: DictConfig) -> None:
 
 def _check_method(cfg: DictConfig) -> None:
     method, regression = cfg.method, cfg.task.kind == "regression"
+    passes = method.get("passes", 1)  # a plugin's own need not have a schema, which would have held it to its bounds
+    if isinstance(passes, bool) or not isinstance(passes, int | float) or not 0 < passes < math.inf:
+        raise UserError(f"method.passes={passes}: must be a number greater than 0.")
     _check_match(method, language=cfg.task.kind in ("generation", "multiple_choice"))
     if method.get("overlap") == "half" and cfg.schedule.batch_size < 2:
         raise UserError("method.overlap=half needs schedule.batch_size of at least 2: the batch holds both halves.")

@@ -22,8 +22,6 @@ from selfdistill_cli.engine.profiling import Phases
 class TrainingMethod(Protocol):
     """What the loop asks of a method; `selfdistill_cli.methods.Method` describes each part."""
 
-    forwards_per_example: int
-
     @property
     def needs_whole_step(self) -> bool: ...
     @property
