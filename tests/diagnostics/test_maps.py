@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from selfdistill_cli.diagnostics.maps import examples_within_memory, retention
+from selfdistill_cli.diagnostics.maps import compare_maps, examples_within_memory
 from selfdistill_cli.engine.predictions import TokenRows
 
 
@@ -24,7 +24,7 @@ def drawn(seed: int, lengths: list[int], sharpness: float = 1.0) -> list[np.ndar
 
 def test_divergences_are_scipys() -> None:
     then, now = drawn(0, [3, 5, 2]), drawn(1, [3, 5, 2])
-    found = retention(rows(*then), rows(*now))
+    found = compare_maps(rows(*then), rows(*now))
     maps = np.mean([entropy(p.mean(0), q.mean(0)) for p, q in zip(then, now, strict=True)])
     tokens = np.mean([np.mean(entropy(p, q, axis=1)) for p, q in zip(then, now, strict=True)])
     assert found["map_kl"] == pytest.approx(maps, rel=1e-4)
@@ -35,7 +35,7 @@ def test_divergences_are_scipys() -> None:
 
 def test_the_same_predictions_find_themselves() -> None:
     then = drawn(2, [4, 1, 6, 3], sharpness=3)
-    found = retention(rows(*then), rows(*then))
+    found = compare_maps(rows(*then), rows(*then))
     assert found["map_kl"] == pytest.approx(0, abs=1e-6)
     assert found["retrieval/map"] == found["retrieval/token"] == 1
 
@@ -43,7 +43,7 @@ def test_the_same_predictions_find_themselves() -> None:
 def test_a_map_forgets_the_order_that_tokens_know() -> None:
     one = np.array([[0.9, 0.1], [0.1, 0.9]])
     other = one[::-1].copy()
-    found = retention(rows(one, other), rows(one, other))
+    found = compare_maps(rows(one, other), rows(one, other))
     assert found["retrieval/token"] == 1
     assert found["retrieval/map"] == 0.5  # both maps are (0.5, 0.5): the first of equals is taken
 

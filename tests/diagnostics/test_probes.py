@@ -1,4 +1,4 @@
-"""Looks into training: what they see, and that they change nothing."""
+"""Diagnostics of training: what they record, and that they change nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from selfdistill_cli.engine.probes import LOOKS, layer_norms, layer_of, steps_between_looks
+from selfdistill_cli.diagnostics.gradients import layer_norms, layer_of
+from selfdistill_cli.engine.probes import RECORDED_STEPS, recording_interval
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,8 @@ def test_norms_are_those_of_all_gradients_of_a_layer_together() -> None:
     assert found["layer 0"] == pytest.approx(float(expected))
 
 
-@pytest.mark.parametrize("steps", [1, LOOKS, LOOKS + 1, 12_345])
-def test_a_run_is_looked_at_so_often_at_most(steps: int) -> None:
-    every = steps_between_looks(steps)
-    assert len(range(0, steps, every)) <= LOOKS
-    assert len(range(0, steps, every)) > min(steps, LOOKS) / 2 - 1
+@pytest.mark.parametrize("steps", [1, RECORDED_STEPS, RECORDED_STEPS + 1, 12_345])
+def test_a_run_is_recorded_so_often_at_most(steps: int) -> None:
+    every = recording_interval(steps)
+    assert len(range(0, steps, every)) <= RECORDED_STEPS
+    assert len(range(0, steps, every)) > min(steps, RECORDED_STEPS) / 2 - 1

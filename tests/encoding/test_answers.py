@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -23,27 +24,35 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=of_words, pad_token="<pad>", eos_token="</s>")
 
 
-DECODER, ENCODER_DECODER = Form(0, "right", None), Form(0, "right", 0)
+DECODER, ENCODER_DECODER = Form(0, None), Form(0, 0)
 PROMPTS, ANSWERS = ["how many apples", "how many"], ["two", "one two three"]
 
 
 def encoded(form: Form, max_length: int = 32, long_prompts: str = "error") -> AnswerExamples:
-    return encode_answers(tokenizer(), form, PROMPTS, ANSWERS, max_length, long_prompts, "t, train")
+    return encode(tokenizer(), form, PROMPTS, ANSWERS, max_length, long_prompts)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_only_answer_tokens_are_predicted(side: str) -> None:
-    examples = encoded(Form(0, side, None))
+def encode(
+    with_tokenizer: Any,
+    form: Form,
+    prompts: list[str],
+    answers: list[str],
+    max_length: int,
+    long_prompts: str = "error",
+) -> AnswerExamples:
+    settings = OmegaConf.create({"max_length": max_length, "long_prompts": long_prompts})
+    return encode_answers(with_tokenizer, form, (prompts, answers), settings, "t, train")
+
+
+def test_only_answer_tokens_are_predicted() -> None:
+    examples = encoded(DECODER)
     inputs, predicts, labels, _ = examples.collate(np.array([0, 1]))
     # Rows lack their last token, the end of sequence: nothing is predicted from it.
     first, second = [2, 3, 4, 6], [2, 3, 5, 6, 7]
-    assert inputs["input_ids"].tolist() == ([[*first, 0], second] if side == "right" else [[0, *first], second])
+    assert inputs["input_ids"].tolist() == [[*first, 0], second]
     assert inputs["attention_mask"].sum(1).tolist() == [4, 5]
     assert labels.tolist() == [6, 1, 5, 6, 7, 1]
-    places = [[2, 3], [1, 2, 3, 4]] if side == "right" else [[3, 4], [1, 2, 3, 4]]
-    assert [row.nonzero()[:, 0].tolist() for row in predicts] == places
-    if side == "left":
-        assert inputs["position_ids"].tolist() == [[0, 0, 1, 2, 3], [0, 1, 2, 3, 4]]
+    assert [row.nonzero()[:, 0].tolist() for row in predicts] == [[2, 3], [1, 2, 3, 4]]
 
 
 def test_an_encoder_decoder_reads_the_prompt_and_predicts_the_answer() -> None:
@@ -63,12 +72,12 @@ def test_a_closing_token_of_the_tokenizer_does_not_stand_before_the_answer() -> 
 
     closing = tokenizer()
     closing.backend_tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    assert encode_answers(closing, DECODER, PROMPTS, ANSWERS, 32, "error", "t").prompts.row(0).tolist() == [2, 3, 4]
-    assert encode_answers(closing, ENCODER_DECODER, PROMPTS, ANSWERS, 32, "error", "t").prompts.row(0).tolist()[-1] == 1
+    assert encode(closing, DECODER, PROMPTS, ANSWERS, 32).prompts.row(0).tolist() == [2, 3, 4]
+    assert encode(closing, ENCODER_DECODER, PROMPTS, ANSWERS, 32).prompts.row(0).tolist()[-1] == 1
 
 
 def test_padding_may_be_the_end_of_sequence() -> None:
-    examples = encoded(Form(1, "right", None))
+    examples = encoded(Form(1, None))
     inputs, predicts, labels, _ = examples.collate(np.array([0, 1]))
     assert inputs["attention_mask"].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
     assert labels.tolist() == [6, 1, 5, 6, 7, 1]  # the true end carries loss, the padding none
@@ -79,7 +88,7 @@ def test_a_prompt_that_leaves_no_room_is_an_error_or_loses_its_beginning() -> No
     with pytest.raises(UserError, match=r"1 of 2 prompts leave no room .* row 0: 3 tokens"):
         encoded(DECODER, max_length=3)
     many = (["how many apples"] * 2, ["one", "two"])
-    cut = encode_answers(tokenizer(), ENCODER_DECODER, *many, 2, "cut", "t, train")
+    cut = encode(tokenizer(), ENCODER_DECODER, *many, 2, "cut")
     assert cut.prompts.row(0).tolist() == [3, 4]
     assert cut.truncated == 2
 
@@ -87,23 +96,23 @@ def test_a_prompt_that_leaves_no_room_is_an_error_or_loses_its_beginning() -> No
 def test_cut_answers_are_counted_and_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     prompts, answers = ["how many"] * 40, ["one"] * 38 + ["one two three"] * 2
     with caplog.at_level(logging.WARNING):
-        examples = encode_answers(tokenizer(), DECODER, prompts, answers, 5, "error", "t, train")
+        examples = encode(tokenizer(), DECODER, prompts, answers, 5)
     assert "2 of 40 answers are cut off" in caplog.text
     assert examples.truncated == 2
     assert examples.answers.row(39).tolist() == [5, 6, 7]  # no end of sequence
     assert examples.answers.row(0).tolist() == [5, 1]
     with pytest.raises(UserError, match="3 of 40 answers do not fit"):
-        encode_answers(tokenizer(), DECODER, prompts, answers[1:] + answers[-1:], 5, "error", "t, train")
+        encode(tokenizer(), DECODER, prompts, answers[1:] + answers[-1:], 5)
 
 
 @pytest.mark.parametrize(("prompt", "answer", "what"), [("how", " ", "the answer"), ("", "one", "the prompt")])
 def test_nothing_to_learn_or_to_answer_is_an_error(prompt: str, answer: str, what: str) -> None:
     with pytest.raises(UserError, match=f"row 1: {what} has no tokens"):
-        encode_answers(tokenizer(), DECODER, ["how", prompt], ["one", answer], 32, "error", "t, train")
+        encode(tokenizer(), DECODER, ["how", prompt], ["one", answer], 32)
 
 
 def test_the_digest_knows_where_prompts_end() -> None:
-    one = encode_answers(tokenizer(), DECODER, ["how many"], ["one two"], 32, "error", "t")
-    other = encode_answers(tokenizer(), DECODER, ["how many one"], ["two"], 32, "error", "t")
+    one = encode(tokenizer(), DECODER, ["how many"], ["one two"], 32)
+    other = encode(tokenizer(), DECODER, ["how many one"], ["two"], 32)
     assert torch.equal(one.collate(np.array([0]))[0]["input_ids"], other.collate(np.array([0]))[0]["input_ids"])
     assert one.digest() != other.digest()

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -20,14 +19,13 @@ from transformers import (
 from selfdistill_cli.encoding.answers import AnswerExamples, Flat, Form
 from selfdistill_cli.encoding.labelled import Examples, Padding
 from selfdistill_cli.engine.batching import Batching
-from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.engine.predictions import TokenRows
-from selfdistill_cli.engine.profiling import Phases
 from selfdistill_cli.engine.step import backward_step
-from selfdistill_cli.losses.answers import TokenTerms
-from selfdistill_cli.losses.labelled import ClassificationTerms, RegressionTerms
+from selfdistill_cli.losses.answers import AnswerLosses
+from selfdistill_cli.losses.labelled import ClassificationLosses, RegressionLosses
 from selfdistill_cli.methods import DCS, KD, DynSDPB, Method, StaticSD, TrainingContext, Vanilla
 from selfdistill_cli.models.output_layer import output_layer
+from tests.helpers.runtimes import cpu_runtime
 
 SIZE = 30
 KINDS = ["classification", "regression", "decoder", "encoder_decoder"]
@@ -37,14 +35,14 @@ def is_language(kind: str) -> bool:
     return kind in ("decoder", "encoder_decoder")
 
 
-def make_examples(kind: str, padding_side: str = "right") -> Any:
+def make_examples(kind: str) -> Any:
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 40, SIZE)
     tokens = rng.integers(5, 100, lengths.sum()).astype(np.int32)
     if is_language(kind):
         answer_lengths = rng.integers(1, 12, SIZE)
         answers = rng.integers(5, 100, answer_lengths.sum()).astype(np.int32)
-        form = Form(0, padding_side, decoder_start=None if kind == "decoder" else 0)
+        form = Form(0, decoder_start=None if kind == "decoder" else 0)
         return AnswerExamples(
             Flat(tokens, offsets_of(lengths)), Flat(answers, offsets_of(answer_lengths)), form, truncated=0
         )
@@ -82,13 +80,14 @@ def make_model(kind: str) -> Any:
 
 def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
     torch.manual_seed(1)
-    terms: Any = RegressionTerms(5.0) if kind == "regression" else ClassificationTerms()
+    losses: Any = RegressionLosses(5.0) if kind == "regression" else ClassificationLosses()
     teacher: Any = torch.randn(SIZE) if kind == "regression" else torch.randn(SIZE, 3)
     if is_language(kind):
-        terms = TokenTerms(lambda: output_layer(model))
-        log_p, entries = torch.randn(int(examples.labels.sum()), 100).log_softmax(-1).topk(10)
-        teacher = TokenRows(torch.from_numpy(examples.labels), {"log_p": log_p, "entries": entries.int()})
-    context = TrainingContext(terms, torch.from_numpy(examples.labels), 10, teacher)
+        losses = AnswerLosses(lambda: output_layer(model))
+        lengths = examples.answers.lengths
+        log_p, entries = torch.randn(int(lengths.sum()), 100).log_softmax(-1).topk(10)
+        teacher = TokenRows(torch.from_numpy(lengths), {"log_p": log_p, "entries": entries.int()})
+    context = TrainingContext.of(losses, examples, 10, teacher)
     static: dict[str, Any] = {"tau": 3.0, "alpha": 1.0, "overlap": "append", "match": "vmm", "start_epoch": 0.0}
     rules = {"tau_rule": "uncertainty", "alpha_rule": "discrimination", "discrimination": "gold"}
     own = {"signal": "previous", "granularity": "example"}
@@ -127,16 +126,14 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
 CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_examples(kind), None)]
 
 
-def gradients_of_second_step(
-    kind: str, name: str, batching: Batching, padding_side: str = "right"
-) -> tuple[torch.Tensor, float]:
+def gradients_of_second_step(kind: str, name: str, batching: Batching) -> tuple[torch.Tensor, float]:
     """All gradients of a method's second step, after an update of the weights, flattened, and its loss."""
-    examples, model, accelerator = make_examples(kind, padding_side), make_model(kind), Accelerator(cpu=True)
+    examples, model, runtime = make_examples(kind), make_model(kind), cpu_runtime(batching)
     method = make_methods(kind, examples, model)[name]
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()
         plan = method.plan(fresh, 1.0)
-        result = backward_step(model, method, examples, plan, batching, accelerator, Phases(False, torch.device("cpu")))
+        result = backward_step(model, method, examples, plan, runtime)
         method.after_backward(plan, result.logits)
         flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         with torch.no_grad():
@@ -149,15 +146,7 @@ def gradients_of_single_example() -> torch.Tensor:
     """All gradients of a step of one example, flattened."""
     examples, model = make_examples("classification"), make_model("classification")
     method = make_methods("classification", examples, model)["vanilla"]
-    backward_step(
-        model,
-        method,
-        examples,
-        method.plan([3], 0.0),
-        Batching(4096),
-        Accelerator(cpu=True),
-        Phases(False, torch.device("cpu")),
-    )
+    backward_step(model, method, examples, method.plan([3], 0.0), cpu_runtime(4096))
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
@@ -170,20 +159,11 @@ def test_one_and_many_micro_batches_give_the_same_gradient(kind: str, name: str)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in CASES if name in ("vanilla", "dynsdpb")])
-@pytest.mark.parametrize("side", ["right", "left"])
-def test_few_shapes_give_the_same_gradient(kind: str, name: str, side: str) -> None:
+def test_few_shapes_give_the_same_gradient(kind: str, name: str) -> None:
     one, loss_of_one = gradients_of_second_step(kind, name, batching=Batching(10**9))
-    few, loss_of_few = gradients_of_second_step(kind, name, batching=Batching.of_few_shapes(200), padding_side=side)
+    few, loss_of_few = gradients_of_second_step(kind, name, batching=Batching.of_few_shapes(200))
     assert float((one - few).norm() / one.norm()) < 1e-5
     assert loss_of_few == pytest.approx(loss_of_one, rel=1e-5)
-
-
-@pytest.mark.parametrize(("kind", "name"), [case for case in CASES if is_language(case[0])])
-def test_padding_on_the_left_gives_the_same_gradient(kind: str, name: str) -> None:
-    right, loss_of_right = gradients_of_second_step(kind, name, batching=Batching(10**9))
-    left, loss_of_left = gradients_of_second_step(kind, name, batching=Batching(10**9), padding_side="left")
-    assert loss_of_left == pytest.approx(loss_of_right, rel=1e-5)
-    assert float((left - right).norm() / right.norm()) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
@@ -191,15 +171,7 @@ def test_a_language_model_gets_the_loss_of_hugging_face(kind: str) -> None:
     examples, model, reference = make_examples(kind), make_model(kind), make_model(kind)
     method = make_methods(kind, examples, model)["vanilla"]
     rows = list(range(12))
-    result = backward_step(
-        model,
-        method,
-        examples,
-        method.plan(rows, 0.0),
-        Batching(10**9),
-        Accelerator(cpu=True),
-        Phases(False, torch.device("cpu")),
-    )
+    result = backward_step(model, method, examples, method.plan(rows, 0.0), cpu_runtime(10**9))
     losses = []
     for row in rows:  # one at a time: their own mean over tokens, then the mean over examples
         prompt, answer = (
@@ -219,13 +191,11 @@ def test_a_language_model_gets_the_loss_of_hugging_face(kind: str) -> None:
 
 
 def test_a_step_gives_the_gradient_of_one_padded_batch() -> None:
-    examples, accelerator = make_examples("classification"), Accelerator(cpu=True)
+    examples = make_examples("classification")
     rows = list(range(12))
     model, reference = make_model("classification"), make_model("classification")
     method = make_methods("classification", examples, model)["vanilla"]
-    result = backward_step(
-        model, method, examples, method.plan(rows, 0.0), Batching(4096), accelerator, Phases(False, torch.device("cpu"))
-    )
+    result = backward_step(model, method, examples, method.plan(rows, 0.0), cpu_runtime())
     inputs = examples.collate(np.asarray(rows))
     loss = reference(**inputs, labels=torch.from_numpy(examples.labels[rows])).loss  # Hugging Face's own cross-entropy
     loss.backward()
@@ -240,22 +210,14 @@ def test_kept_logits_stand_in_the_order_of_the_plan() -> None:
     examples, model = make_examples("classification"), make_model("classification")
     method = make_methods("classification", examples, model)["vanilla"]
     rows = [7, 3, 25, 11, 0]
-    result = backward_step(
-        model,
-        method,
-        examples,
-        method.plan(rows, 0.0),
-        Batching(60),
-        Accelerator(cpu=True),
-        Phases(False, torch.device("cpu")),
-    )
-    expected = predict(model, examples, Batching(4096), Accelerator(cpu=True))[rows]
+    result = backward_step(model, method, examples, method.plan(rows, 0.0), cpu_runtime(60))
+    expected = cpu_runtime().predict(model, examples)[rows]
     assert torch.allclose(result.logits, expected, atol=1e-6)
 
 
 def test_prediction_does_not_depend_on_neighbours_or_padding() -> None:
     examples, model = make_examples("classification"), make_model("classification").eval()
-    together = predict(model, examples, Batching(4096), Accelerator(cpu=True))
+    together = cpu_runtime().predict(model, examples)
     with torch.no_grad():
         alone = torch.cat(
             [examples.forward(model, examples.collate(np.array([i])), torch.device("cpu")) for i in range(SIZE)]
@@ -266,7 +228,7 @@ def test_prediction_does_not_depend_on_neighbours_or_padding() -> None:
 def test_prediction_leaves_training_mode_and_random_state_alone() -> None:
     examples, model = make_examples("classification"), make_model("classification").train()
     before = torch.get_rng_state()
-    predict(model, examples, Batching(4096), Accelerator(cpu=True))
+    cpu_runtime().predict(model, examples)
     assert model.training
     assert torch.equal(before, torch.get_rng_state())
 

@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, BertForSequenceClassification
 
-from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.profiling import PHASES, WARM_UP_STEPS, Phases, traced
 from selfdistill_cli.engine.progress import Progress
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.engine.utilization import matmul_ceiling, utilization
 from tests.engine.test_step import make_examples, make_methods, make_model
+from tests.helpers.runtimes import cpu_runtime
 
 CPU = torch.device("cpu")
 
@@ -60,30 +57,12 @@ def test_without_a_number_of_steps_nothing_is_traced(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_operations_are_those_of_the_formula() -> None:
-    """6 a weight of a matrix and token, forward and backward, and 12 · length · width a token and layer in attention."""
-    width, layers, tokens = 64, 3, (4, 16)
-    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 256}
-    model = BertForSequenceClassification(BertConfig(vocab_size=50, attn_implementation="eager", **sizes))
-    with FlopCounterMode(display=False) as counter:
-        model(input_ids=torch.ones(tokens, dtype=torch.long)).logits.sum().backward()
-    weights = layers * (4 * width**2 + 2 * width * 256)
-    pooled = 6 * tokens[0] * (width**2 + width * 2)
-    attention = 12 * tokens[1] * width * layers
-    expected = tokens[0] * tokens[1] * (6 * weights + attention) + pooled
-    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
-
-
 def test_a_step_tells_its_tokens_with_padding() -> None:
     examples, model = make_examples("classification"), make_model("classification")
     method = make_methods("classification", examples, model)["vanilla"]
     rows = list(range(10))
-    one = backward_step(
-        model, method, examples, method.plan(rows, 0.0), Batching(10**9), Accelerator(cpu=True), Phases(False, CPU)
-    )
-    each = backward_step(
-        model, method, examples, method.plan(rows, 0.0), Batching(1), Accelerator(cpu=True), Phases(False, CPU)
-    )
+    one = backward_step(model, method, examples, method.plan(rows, 0.0), cpu_runtime(10**9))
+    each = backward_step(model, method, examples, method.plan(rows, 0.0), cpu_runtime(1))
     assert one.tokens == each.tokens == each.padded_tokens == examples.lengths[rows].sum()
     assert one.padded_tokens >= one.tokens
 
@@ -96,6 +75,15 @@ def test_the_share_of_the_ceiling() -> None:
     assert found["matmul_gflops_per_s"] == pytest.approx(2 * matmul_ceiling("fp32", CPU), abs=0.1)
     assert found["mfu"] == pytest.approx(10 / (2 * matmul_ceiling("fp32", CPU)), abs=1e-4)
     assert utilization(Progress(), "fp32", CPU, 1)["mfu"] is None
+
+
+def test_a_ceiling_that_cannot_be_measured_costs_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object) -> float:
+        raise torch.OutOfMemoryError("no memory is left")
+
+    monkeypatch.setattr("selfdistill_cli.engine.utilization.matmul_ceiling", out_of_memory)
+    found = utilization(Progress(tokens=5000, step_seconds=2.0, flops_per_token=4e6), "fp32", CPU, processes=1)
+    assert found == {"tokens_per_s": 2500, "gflops_per_s": 10, "matmul_gflops_per_s": None, "mfu": None}
 
 
 def test_the_ceiling_is_at_least_a_product_timed_by_hand() -> None:

@@ -153,13 +153,13 @@ def test_templates_reach_into_columns() -> None:
     ],
 )
 def test_rows_that_cannot_be_learned_from_are_named(change: dict[str, object], says: str) -> None:
-    from selfdistill_cli.tasks.data import _choice_split, _prompted_split
+    from selfdistill_cli.tasks.rows import choice_split, prompted_split
 
     row = {"text": "how?", "answer": "so", "choices": ["a"], "label": 0} | change
     raw = RawSplit("train", pa.Table.from_pylist([row, {**row, "answer": "x"}]), "here")
     settings = OmegaConf.create(
         {"text": "text", "answer": "answer", "references": None, "choices": "choices", "label": "label"}
     )
-    make = _choice_split if row.get("kind") else _prompted_split
+    make = choice_split if row.get("kind") else prompted_split
     with pytest.raises(UserError, match=says):
         make(settings, raw)

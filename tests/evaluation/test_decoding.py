@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
-from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.decoding import require_room, write_answers
+from tests.helpers.runtimes import cpu_runtime
 
 SIZE = 40
 PROMPTS = [" ".join(f"w{(7 * i + j) % SIZE}" for j in range(1 + i % 9)) for i in range(20)]
@@ -37,13 +36,19 @@ def make(kind: str) -> tuple[Any, AnswerExamples]:
     else:
         sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "initializer_factor": 3.0}
         model = T5ForConditionalGeneration(T5Config(vocab_size=SIZE + 2, **sizes, decoder_start_token_id=0))
-    form = Form(0, "right", None if kind == "decoder" else 0)
-    return model, encode_answers(tokenizer(), form, PROMPTS, ["w1"] * len(PROMPTS), 64, "error", "t")
+    form = Form(0, None if kind == "decoder" else 0)
+    return model, encode_answers(
+        tokenizer(),
+        form,
+        (PROMPTS, ["w1"] * len(PROMPTS)),
+        OmegaConf.create({"max_length": 64, "long_prompts": "error"}),
+        "t",
+    )
 
 
 def written(model: Any, examples: AnswerExamples, budget: int = 4096, seed: int = 0, **decoding: Any) -> list[str]:
     settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 0.0} | decoding)
-    return write_answers(model, tokenizer(), examples, settings, seed, Batching(budget), Accelerator(cpu=True))
+    return write_answers(model, tokenizer(), examples, settings, cpu_runtime(budget), seed)
 
 
 def by_hand(model: Any, examples: AnswerExamples, row: int) -> str:

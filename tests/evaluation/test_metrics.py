@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from selfdistill_cli.config.schema import LABEL_METRICS as CONFIGURABLE
 from selfdistill_cli.evaluation import metrics
+from selfdistill_cli.kinds.labelled import LabelledKind
+from selfdistill_cli.kinds.multiple_choice import MultipleChoice
 
 rng = np.random.default_rng(0)
 REFERENCES = rng.integers(0, 2, 60)
@@ -20,7 +21,8 @@ def compute(name: str, predictions: object, references: object, **more: object) 
 
 
 def test_every_configurable_metric_exists() -> None:
-    assert set(metrics.METRICS) == set(CONFIGURABLE)
+    assert set(metrics.METRICS) == set(LabelledKind.metrics)
+    assert set(MultipleChoice.metrics) < set(metrics.METRICS)
 
 
 def counts(positive: int = 1) -> tuple[int, int, int, int]:

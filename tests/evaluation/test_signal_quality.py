@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from selfdistill_cli.evaluation.signal_quality import signal_quality
-from selfdistill_cli.losses.labelled import ClassificationTerms
+from selfdistill_cli.losses.labelled import ClassificationLosses
 
 
 def test_auroc_counts_pairs() -> None:
@@ -21,11 +21,11 @@ def test_auroc_counts_pairs() -> None:
 def test_with_two_classes_gold_discrimination_is_perfect_by_construction_and_the_margin_is_not() -> None:
     rng = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(300, 2, generator=rng), torch.randint(0, 2, (300,), generator=rng)
-    terms = ClassificationTerms()
+    losses = ClassificationLosses()
     correct = (logits.argmax(-1) == labels).numpy()
     signals = {
-        "discrimination": terms.signals(logits, labels, "gold")[1],
-        "margin": terms.signals(logits, labels, "margin")[1],
+        "discrimination": losses.signals(logits, labels, "gold")[1],
+        "margin": losses.signals(logits, labels, "margin")[1],
     }
     found = signal_quality(correct, signals)
     assert found["discrimination/auroc"] == 1

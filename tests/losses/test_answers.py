@@ -1,4 +1,4 @@
-"""Every term of language models against dense references, in chunks that cut through answers."""
+"""Every loss of language models against dense references, in chunks that cut through answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
 from selfdistill_cli.losses import chunked
-from selfdistill_cli.losses.answers import TokenTerms
+from selfdistill_cli.losses.answers import AnswerLosses
 from tests.losses import dense
 
 V, H, R = 17, 6, 2
@@ -20,6 +20,7 @@ LENGTHS = np.array([3, 1, 5, 2])
 T = int(LENGTHS.sum())
 TAU = np.array([1.0, 2.5, 0.7, 4.0])
 rng = np.random.default_rng(3)
+BATCH: Any = None  # gold labels stand beside the predictions
 LABELS = rng.integers(0, V, T)
 
 
@@ -55,40 +56,40 @@ FORMS = ["plain", "biased", "lora"]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_hard_is_the_mean_over_answer_tokens(form: str) -> None:
+def test_supervised_is_the_mean_over_answer_tokens(form: str) -> None:
     of = layer(form)
     student = rows(of)
-    found = TokenTerms(lambda: of).hard(student, student.lengths)
+    found = AnswerLosses(lambda: of).nll(student)
     expected = dense.nll(dense_logits(of, student).detach().numpy(), LABELS, LENGTHS)
     assert found.detach().numpy() == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("match", "reference"), [("vmm", dense.vmm), ("token", dense.token_kl)])
-def test_soft_is_the_written_term(form: str, match: str, reference: Any) -> None:
+def test_distillation_is_what_is_written(form: str, match: str, reference: Any) -> None:
     then, now = layer(form), layer(form)
-    teacher = TokenTerms(lambda: then).remembered(rows(then))
-    student, terms = rows(now), TokenTerms(lambda: now)
+    teacher = AnswerLosses(lambda: then).snapshot(rows(then))
+    student, losses = rows(now), AnswerLosses(lambda: now)
     again = torch.tensor([True, False, True, True])
     tau = torch.from_numpy(TAU)[again]
-    hard, soft = terms.hard_and_soft(student, student.lengths, again, teacher[again], tau, match)
+    supervised, divergence = losses.from_previous(student, BATCH, again, teacher[again], tau, match)
     z_then, z_now = (dense_logits(of, p).detach().numpy() for of, p in ((then, teacher), (now, student)))
-    assert hard.detach().numpy() == pytest.approx(dense.nll(z_now, LABELS, LENGTHS), rel=1e-6)
+    assert supervised.detach().numpy() == pytest.approx(dense.nll(z_now, LABELS, LENGTHS), rel=1e-6)
     expected = reference(z_then, z_now, LENGTHS, TAU)[again.numpy()]
-    assert soft.detach().numpy() == pytest.approx(expected, rel=1e-5)
+    assert divergence.detach().numpy() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("match", ["vmm", "token"])
 def test_gradients_are_those_of_dense_logits(form: str, match: str) -> None:
     then, now = layer(form), layer(form)
-    teacher = TokenTerms(lambda: then).remembered(rows(then))
-    student, terms = rows(now), TokenTerms(lambda: now)
+    teacher = AnswerLosses(lambda: then).snapshot(rows(then))
+    student, losses = rows(now), AnswerLosses(lambda: now)
     everybody, tau = torch.ones(4, dtype=torch.bool), torch.from_numpy(TAU)
     leaves = [w for w in now.weights if w is not None] + [v for n, v in student.columns.items() if n != "labels"]
     coefficients = torch.tensor([0.3, 1.0, 0.1, 2.0], dtype=torch.double)
-    hard, soft = terms.hard_and_soft(student, student.lengths, everybody, teacher, tau, match)
-    ours = torch.autograd.grad((coefficients * (hard + soft)).sum(), leaves)
+    supervised, divergence = losses.from_previous(student, BATCH, everybody, teacher, tau, match)
+    ours = torch.autograd.grad((coefficients * (supervised + divergence)).sum(), leaves)
 
     z, z_then = dense_logits(now, student), dense_logits(then, teacher).detach()
     total = torch.zeros((), dtype=torch.double)
@@ -111,20 +112,20 @@ def test_gradients_are_those_of_dense_logits(form: str, match: str) -> None:
 
 def test_equal_predictions_teach_nothing() -> None:
     of = layer("plain")
-    student, terms = rows(of), TokenTerms(lambda: of)
+    student, losses = rows(of), AnswerLosses(lambda: of)
     everybody, tau = torch.ones(4, dtype=torch.bool), torch.from_numpy(TAU)
-    _, soft = terms.hard_and_soft(student, student.lengths, everybody, terms.remembered(student), tau, "vmm")
-    slope = torch.autograd.grad(soft.sum(), student.columns["input0"])[0]
-    assert soft.abs().max().item() < 1e-6
+    _, divergence = losses.from_previous(student, BATCH, everybody, losses.snapshot(student), tau, "vmm")
+    slope = torch.autograd.grad(divergence.sum(), student.columns["input0"])[0]
+    assert divergence.abs().max().item() < 1e-6
     assert float(slope.abs().max()) < 1e-5
 
 
 def test_batches_without_common_examples_compare_their_mean_maps() -> None:
     then, now = layer("plain"), layer("plain")
-    teacher = TokenTerms(lambda: then).remembered(rows(then)[[0, 2]])  # another number of examples, of other lengths
-    student, terms = rows(now), TokenTerms(lambda: now)
+    teacher = AnswerLosses(lambda: then).snapshot(rows(then)[[0, 2]])  # another number of examples, of other lengths
+    student, losses = rows(now), AnswerLosses(lambda: now)
     tau = torch.tensor(2.0, dtype=torch.double)
-    _, shares = terms.hard_and_batch_soft(student, student.lengths, teacher, tau)
+    _, shares = losses.between_batches(student, BATCH, teacher, tau)
     z_then = dense_logits(then, teacher).detach().numpy()
     z = dense_logits(now, student)
     target = dense.maps(z_then, LENGTHS[[0, 2]], np.full(2, 2.0)).mean(0)
@@ -142,28 +143,28 @@ def test_batches_without_common_examples_compare_their_mean_maps() -> None:
 def test_a_truncated_teacher_is_its_top_entries_and_a_bucket(k: int) -> None:
     theirs, now = layer("plain"), layer("plain")
     source = rows(theirs)
-    teacher = TokenTerms(lambda: theirs).top_entries(source, k)
-    student, terms = rows(now), TokenTerms(lambda: now)
-    _, soft = terms.hard_and_teach(student, student.lengths, teacher, 2.0)
+    teacher = AnswerLosses(lambda: theirs).top_entries(source, k)
+    student, losses = rows(now), AnswerLosses(lambda: now)
+    _, divergence = losses.from_teacher(student, BATCH, teacher, 2.0)
     z_teacher, z = (dense_logits(of, p).detach().numpy() for of, p in ((theirs, source), (now, student)))
     of_tokens = dense.bucket_kl(z_teacher, z, k, 2.0)
     if k == V:  # nothing is left out: the whole divergence
         of_tokens = dense.token_kl(z_teacher, z, np.ones(T, dtype=int), np.full(T, 2.0))
     expected = np.array([part.mean() for part in dense.split(of_tokens, LENGTHS)])
-    assert soft.detach().numpy() == pytest.approx(expected, rel=1e-4)
+    assert divergence.detach().numpy() == pytest.approx(expected, rel=1e-4)
     assert teacher.columns["entries"].dtype == torch.int32
     assert teacher.columns["entries"][:, 0].tolist() == z_teacher.argmax(1).tolist()
 
 
 def test_signals_are_read_off_maps_and_likelihoods() -> None:
     of = layer("biased")
-    predictions, terms = rows(of), TokenTerms(lambda: of)
-    u, d = terms.signals(predictions, predictions.lengths, "gold")
+    predictions, losses = rows(of), AnswerLosses(lambda: of)
+    u, d = losses.signals(predictions, None, "gold")
     z = dense_logits(of, predictions).detach().numpy()
     expected_u, expected_d = dense.signals(z, LABELS, LENGTHS)
     assert u.numpy() == pytest.approx(expected_u, rel=1e-6)
     assert d.numpy() == pytest.approx(expected_d, rel=1e-6)
-    _, margin = terms.signals(predictions, predictions.lengths, "margin")
+    _, margin = losses.signals(predictions, None, "margin")
     top = np.sort(np.exp(z) / np.exp(z).sum(1, keepdims=True), axis=1)
     expected = [part.mean() for part in dense.split(top[:, -1] - top[:, -2], LENGTHS)]
     assert margin.numpy() == pytest.approx(expected, rel=1e-6)
@@ -171,27 +172,27 @@ def test_signals_are_read_off_maps_and_likelihoods() -> None:
 
 def test_a_remembered_prediction_does_not_follow_the_weights() -> None:
     of = layer("plain")
-    predictions, terms = rows(of), TokenTerms(lambda: of)
-    remembered, tau = terms.remembered(predictions), torch.from_numpy(TAU)
-    before = terms.maps(remembered, tau)
+    predictions, losses = rows(of), AnswerLosses(lambda: of)
+    kept, tau = losses.snapshot(predictions), torch.from_numpy(TAU)
+    before = losses.maps(kept, tau)
     with torch.no_grad():
         of.weights[0].mul_(-1)  # type: ignore[union-attr]
-    assert torch.equal(terms.maps(remembered, tau), before)
-    assert not torch.allclose(terms.maps(predictions, tau), before)
+    assert torch.equal(losses.maps(kept, tau), before)
+    assert not torch.allclose(losses.maps(predictions, tau), before)
 
 
 def test_weights_that_are_not_trained_are_not_copied() -> None:
     of = layer("lora")
     of.weights[0].requires_grad_(False)  # type: ignore[union-attr]
-    terms = TokenTerms(lambda: of)
+    losses = AnswerLosses(lambda: of)
     predictions = rows(of)
-    remembered = terms.remembered(predictions)
-    assert remembered.output is not None
-    assert remembered.output.weights[0] is None
+    kept = losses.snapshot(predictions)
+    assert kept.output is not None
+    assert kept.output.weights[0] is None
     tau = torch.from_numpy(TAU)
-    again = terms.from_state(terms.to_state(remembered))
-    assert again is not None
-    assert torch.equal(terms.maps(again, tau), terms.maps(predictions, tau))
+    restored = losses.from_state(losses.to_state(kept))
+    assert restored is not None
+    assert torch.equal(losses.maps(restored, tau), losses.maps(predictions, tau))
 
 
 def test_discordant_are_answers_that_differ_in_any_token() -> None:
@@ -202,10 +203,10 @@ def test_discordant_are_answers_that_differ_in_any_token() -> None:
     teacher = TokenRows(
         torch.from_numpy(LENGTHS), {"entries": torch.stack([other, other], 1), "log_p": torch.zeros(T, 2)}
     )
-    terms = TokenTerms(lambda: layer("plain"))
-    assert terms.discordant(teacher, student, 0.8).tolist() == [True, False, True, False]
-    assert terms.right(student, teacher, student.lengths).all()
-    assert terms.right(teacher, student, student.lengths).tolist() == [False, True, False, True]
+    losses = AnswerLosses(lambda: layer("plain"))
+    assert losses.discordant(teacher, student, 0.8).tolist() == [True, False, True, False]
+    assert losses.correct(student, teacher, None).all()
+    assert losses.correct(teacher, student, None).tolist() == [False, True, False, True]
 
 
 def test_rows_are_taken_and_joined_example_by_example() -> None:

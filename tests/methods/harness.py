@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfdistill_cli.losses.labelled import ClassificationTerms, RegressionTerms
+from selfdistill_cli.losses.labelled import ClassificationLosses, RegressionLosses
 from selfdistill_cli.methods import Method, MicroBatch, PerExampleLoss, StepPlan, TrainingContext
 
 CLASSES = 3
@@ -22,12 +22,16 @@ REGRESSION_TEACHER = (TARGETS + generator.normal(size=SIZE)).astype(np.float32)
 
 def classification(batch_size: int = 8) -> TrainingContext:
     """A context with integer labels and a teacher."""
-    return TrainingContext(ClassificationTerms(), torch.from_numpy(LABELS), batch_size, torch.from_numpy(TEACHER))
+    return TrainingContext(
+        ClassificationLosses(), SIZE, torch.from_numpy(LABELS), batch_size, torch.from_numpy(TEACHER)
+    )
 
 
 def regression() -> TrainingContext:
     """A context with float targets between 0 and 5 and a teacher."""
-    return TrainingContext(RegressionTerms(5.0), torch.from_numpy(TARGETS), 8, torch.from_numpy(REGRESSION_TEACHER))
+    return TrainingContext(
+        RegressionLosses(5.0), SIZE, torch.from_numpy(TARGETS), 8, torch.from_numpy(REGRESSION_TEACHER)
+    )
 
 
 def loss_of(
@@ -38,7 +42,7 @@ def loss_of(
     losses = []
     for positions in cuts or [range(len(rows))]:
         where = torch.tensor(list(positions))
-        batch = MicroBatch(plan, where, rows[where], method.context.labels[rows[where]])
+        batch = MicroBatch(plan, where, rows[where], method.context.labels_of(rows[where]))
         losses.append(method.loss(logits[where], batch))
     return losses
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.losses.answers import TokenTerms
 from selfdistill_cli.methods import DCS, KD, TrainingContext
+from selfdistill_cli.teacher import require_same_cuts
 from tests.methods import reference
 from tests.methods.harness import (
     LABELS,
@@ -69,7 +68,7 @@ def test_kd_is_the_written_loss() -> None:
 
 
 def test_kd_without_a_teacher_is_an_error() -> None:
-    context = TrainingContext(classification().terms, classification().labels, batch_size=8)
+    context = TrainingContext(classification().losses, SIZE, classification().labels, batch_size=8)
     with pytest.raises(ValueError, match="teacher"):
         KD(context, tau=2.0, alpha=0.3)
 
@@ -190,9 +189,6 @@ def test_a_restored_method_goes_on_as_the_original() -> None:
 
 
 def test_a_teacher_that_cut_the_answers_elsewhere_is_refused() -> None:
-    top = {"log_p": torch.zeros(5, 2), "entries": torch.zeros(5, 2, dtype=torch.int)}
-    teacher = TokenRows(torch.tensor([2, 3]), top)
-    terms = TokenTerms(lambda: OutputLayer((torch.zeros(4, 2),), None))
-    KD(TrainingContext(terms, torch.tensor([2, 3]), 2, teacher), tau=2.0, alpha=0.5)
+    require_same_cuts(torch.tensor([2, 3]), np.array([2, 3]))
     with pytest.raises(UserError, match=r"different places.*task\.max_length"):
-        KD(TrainingContext(terms, torch.tensor([2, 2]), 2, teacher), tau=2.0, alpha=0.5)
+        require_same_cuts(torch.tensor([2, 3]), np.array([2, 2]))

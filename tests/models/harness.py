@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
 
+from selfdistill_cli.kinds import KINDS
 from selfdistill_cli.tasks import Split, TaskData
 
 SIZES: dict[str, Any] = {
@@ -21,11 +23,25 @@ SIZES: dict[str, Any] = {
 def task(kind: str = "classification") -> TaskData:
     texts = [f"sentence number {i} about cats and dogs" for i in range(20)]
     labels = np.arange(20) % 3 if kind == "classification" else np.linspace(0, 5, 20, dtype=np.float32)
-    split = Split("train", texts, None, labels, np.arange(20))
+    split = Split("train", "train", texts, None, labels, np.arange(20))
     names = ["a", "b", "c"] if kind == "classification" else []
-    return TaskData("t", kind, names, split, [split], ["accuracy"], "accuracy", "here", "f", synthetic=False)
+    return task_data(kind, names, split, "accuracy")
+
+
+def task_data(kind: str, names: list[str], split: Split, metric: str) -> TaskData:
+    validation = replace(split, name="validation", role="selection")
+    settings = OmegaConf.create({"name": "t", "max_length": 32})
+    return TaskData(
+        settings, KINDS[kind], names, split, [validation], [metric], metric, "here", fingerprint="f", synthetic=False
+    )
 
 
 def settings(name: str, **changes: Any) -> Any:
     plain = {"dropout": None, "dtype": "float32", "lora": {"rank": None}, "trust_remote_code": False, "config": {}}
     return OmegaConf.create({"name": name} | plain | changes)
+
+
+def split_of(texts: list[str], pairs: list[str] | None = None) -> Split:
+    """Texts, all of class 0."""
+    rows = np.arange(len(texts))
+    return Split("train", "train", texts, pairs, labels=np.zeros(len(texts), np.int64), rows=rows)

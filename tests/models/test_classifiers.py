@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -16,7 +15,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import loading, sources
 from selfdistill_cli.models.adaptation import set_dropout
 from selfdistill_cli.models.lora import save_with_lora
-from tests.models.harness import SIZES, settings, task
+from tests.models.harness import SIZES, settings, split_of, task
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "bert": SIZES,
@@ -111,21 +110,19 @@ def test_every_dropout_of_a_model_is_set(architecture: str) -> None:
 def test_more_tokens_than_the_model_takes_are_refused(hub_folder: Path) -> None:
     loaded = models.load_model(settings(str(hub_folder)), task(), 0)
     with pytest.raises(UserError, match="at most 512 tokens"):
-        encode(loaded.tokenizer, ["a"], None, np.zeros(1), max_length=513)
+        encode(loaded.tokenizer, split_of(["a"]), max_length=513)
 
 
 def test_a_tokenizer_without_padding_is_refused(hub_folder: Path) -> None:
     tokenizer = models.load_model(settings(str(hub_folder)), task(), 0).tokenizer
     tokenizer.pad_token = None
     with pytest.raises(UserError, match="no padding token"):
-        encode(tokenizer, ["a"], None, np.zeros(1), max_length=12)
+        encode(tokenizer, split_of(["a"]), max_length=12)
 
 
 def test_cut_examples_are_counted(hub_folder: Path) -> None:
     tokenizer = models.load_model(settings(str(hub_folder)), task(), 0).tokenizer
-    examples = encode(
-        tokenizer, ["cats", "cats and dogs and cats and dogs"], ["dogs", "dogs"], np.zeros(2), max_length=6
-    )
+    examples = encode(tokenizer, split_of(["cats", "cats and dogs and cats and dogs"], ["dogs", "dogs"]), max_length=6)
     assert examples.truncated == 1
     assert examples.lengths.tolist() == [5, 6]
 
@@ -168,6 +165,6 @@ def test_an_adapter_names_its_base_as_others_find_it(tmp_path: Path) -> None:
     save_with_lora(loaded.model, cfg, tmp_path)
     loaded.tokenizer.save_pretrained(tmp_path)
     assert "sentence-transformers/all-MiniLM-L6-v2" in (tmp_path / "adapter_config.json").read_text()
-    again, _ = models.load_finished(tmp_path, task())
+    again = models.load_finished(tmp_path, task()).model
     tokens = torch.arange(5, 12)[None]
     assert torch.allclose(again.eval()(tokens).logits, loaded.model.eval()(tokens).logits, atol=1e-6)

@@ -14,20 +14,20 @@ import transformers
 
 from selfdistill_cli import models
 from selfdistill_cli.encoding.labelled import encode
-from selfdistill_cli.engine.weights import load_trained_weights, trained_weights
+from selfdistill_cli.engine.checkpoint import load_trained_weights, trained_weights
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import embedded
 from selfdistill_cli.models.lora import save_with_lora
 from selfdistill_cli.tasks import Split, TaskData
 from tests.conftest import REPOSITORY
-from tests.models.harness import SIZES, settings, task
+from tests.models.harness import SIZES, settings, split_of, task, task_data
 
 
 def language_task() -> TaskData:
     texts = [f"Question: how many cats are {i} cats and 12 dogs?" for i in range(20)]
     answers = [f" {i} + 12 = {i + 12}\n#### {i}" for i in range(20)]
-    split = Split("train", texts, None, np.zeros(20, np.int64), np.arange(20), answers=answers)
-    return TaskData("t", "generation", [], split, [split], ["exact_match"], "exact_match", "here", "f", synthetic=False)
+    split = Split("train", "train", texts, None, np.zeros(20, np.int64), np.arange(20), answers=answers)
+    return task_data("generation", [], split, "exact_match")
 
 
 LLAMA: dict[str, Any] = SIZES | {"vocab_size": 300, "max_position_embeddings": 64, "tie_word_embeddings": True}
@@ -92,7 +92,7 @@ def test_a_decoder_classifies_at_its_last_real_token(
     loaded = models.load_model(settings(str(folder), dropout=0.0), task(), 0)
     loaded.tokenizer.padding_side = side
     texts = ["cats", "cats and dogs and many more of them"]
-    examples = encode(loaded.tokenizer, texts, None, np.zeros(2, np.int64), max_length=32)
+    examples = encode(loaded.tokenizer, split_of(texts), max_length=32)
     loaded.model.eval()
     with torch.no_grad():
         together = examples.forward(loaded.model, examples.collate(np.array([0, 1])), torch.device("cpu"))
@@ -106,7 +106,7 @@ def test_a_pair_of_texts_is_kept_apart_where_the_tokenizer_does_not(tmp_path: Pa
     folder = hub_language_model(tmp_path / "llama", "llama", LLAMA)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.backend_tokenizer.post_processor = None
-    together = encode(tokenizer, ["cats"], ["dogs"], np.zeros(1), max_length=32)
+    together = encode(tokenizer, split_of(["cats"], ["dogs"]), max_length=32)
     assert tokenizer.decode(together.tokens) == "cats\ndogs"
 
 
@@ -163,7 +163,7 @@ def test_merged_lora_gives_the_outputs_of_the_adapter(tmp_path: Path) -> None:
     transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "merged True")
     transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "merged False")
     for merge in (True, False):
-        model, _ = models.load_finished(tmp_path / f"merged {merge}", language_task())
+        model = models.load_finished(tmp_path / f"merged {merge}", language_task()).model
         assert torch.allclose(model(tokens).logits, saved[merge], atol=1e-5)
 
 

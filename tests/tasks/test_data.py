@@ -12,7 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.tasks import TaskData, load_task
+from selfdistill_cli.kinds import load_task
+from selfdistill_cli.tasks import TaskData
 from tests.conftest import composed
 
 
@@ -46,7 +47,7 @@ CUSTOM = ("task=custom", "task.text=body", "task.label=stars")
 def test_an_own_file_in_every_format(ending: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"reviews.{ending}", REVIEWS)
     task = load(*CUSTOM, f"task.path={path}")
-    assert task.kind == "classification"
+    assert task.kind.name == "classification"
     assert task.label_names == ["1", "2", "3", "4"]
     assert len(task.train) == 32
     assert len(task.validation[0]) == 8
@@ -91,13 +92,13 @@ def test_labels_in_words_are_taken_in_sorted_order(tmp_path: Path) -> None:
 )
 def test_many_fractional_numbers_mean_regression(labels: list[float], kind: str, tmp_path: Path) -> None:
     path = write(tmp_path / "scores.csv", {"body": REVIEWS["body"], "stars": labels})
-    assert load(*CUSTOM, f"task.path={path}").kind == kind
+    assert load(*CUSTOM, f"task.path={path}").kind.name == kind
 
 
 def test_the_kind_can_be_said(tmp_path: Path) -> None:
     path = write(tmp_path / "reviews.csv", REVIEWS)
     task = load(*CUSTOM, f"task.path={path}", "task.kind=regression")
-    assert task.kind == "regression"
+    assert task.kind.name == "regression"
     assert task.metrics == ["pearson", "spearman"]
     assert task.label_range == 3.0
     assert task.train.labels.dtype == np.float32

@@ -11,9 +11,9 @@ import pytest
 
 from selfdistill_cli.encoding import labelled
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import load_task
 from selfdistill_cli.models import embedded
-from selfdistill_cli.problem import encode_split
-from selfdistill_cli.tasks import TaskData, data, load_task, sources
+from selfdistill_cli.tasks import TaskData, data, sources
 from tests.conftest import composed
 
 ROWS = 23
@@ -120,30 +120,27 @@ def test_a_bad_row_is_named_by_its_place_in_the_source_and_nothing_is_kept(
 
 def test_kept_tokens_are_those_in_memory_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows(tmp_path / "rows.jsonl")
-    cfg = composed("task=custom", f"task.path={tmp_path}/rows.jsonl", "task.max_length=7")
     memory, kept = (load(tmp_path, "classification", cache) for cache in (None, tmp_path / "cache"))
     tokenizer = embedded.trained_tokenizer("tiny_bert", kept, 200)
     assert tokenizer.get_vocab() == embedded.trained_tokenizer("tiny_bert", memory, 200).get_vocab()
-    expected = encode_split(cfg.task, memory, None, tokenizer, memory.train)
+    expected = labelled.encode(tokenizer, memory.train, max_length=7)
     assert 0 < expected.truncated < ROWS
 
     def same(found: Any) -> bool:
         arrays = all(np.array_equal(getattr(found, n), getattr(expected, n)) for n in ("tokens", "segments", "offsets"))
         return arrays and found.truncated == expected.truncated and found.digest() == expected.digest()
 
-    assert same(encode_split(cfg.task, kept, None, tokenizer, kept.train))
+    assert same(labelled.encode(tokenizer, kept.train, max_length=7))
     monkeypatch.setattr(labelled, "_tokenized", None)  # no longer callable
     monkeypatch.setattr(embedded, "_trained", None)
     kept = load(tmp_path, "classification", tmp_path / "cache")
     tokenizer = embedded.trained_tokenizer("tiny_bert", kept, 200)
-    found = encode_split(cfg.task, kept, None, tokenizer, kept.train)
+    found = labelled.encode(tokenizer, kept.train, max_length=7)
     assert same(found)
     assert isinstance(found.tokens, np.memmap)
     assert torch_equal(found.collate(np.array([1, 20])), expected.collate(np.array([1, 20])))
     with pytest.raises(TypeError):  # another length is another cutting
-        encode_split(
-            composed("task=custom", "task.path=x", "task.max_length=6").task, kept, None, tokenizer, kept.train
-        )
+        labelled.encode(tokenizer, kept.train, max_length=6)
 
 
 def torch_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:

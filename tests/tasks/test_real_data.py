@@ -10,7 +10,7 @@ import pytest
 
 from selfdistill_cli.evaluation.answer_rules import RULES
 from selfdistill_cli.evaluation.label_maps import common_labels
-from selfdistill_cli.tasks.data import load_validation
+from selfdistill_cli.kinds import load_validation
 from tests.conftest import REPOSITORY, composed
 from tests.tasks.test_data import load
 
@@ -90,7 +90,7 @@ def test_answers_are_found_by_the_benchmarks_rule(name: str) -> None:
     where, overrides, train, validation, first = ANSWERED[name]
     task = load(f"task={name}", *overrides, data=DATA / where)
     split = task.validation[0]
-    assert (task.kind, len(task.train), len(split)) == ("generation", train, validation)
+    assert (task.kind.name, len(task.train), len(split)) == ("generation", train, validation)
     assert split.answers is not None
     assert split.references is not None
     rule = RULES[composed(f"task={name}").task.answer_rule]
@@ -104,7 +104,7 @@ def test_answers_are_found_by_the_benchmarks_rule(name: str) -> None:
 
 def test_hellaswag_offers_four_endings() -> None:
     task = load("task=hellaswag", data=DATA / "devcut")
-    assert (task.kind, len(task.train), len(task.validation[0])) == ("multiple_choice", 8042, 2000)
+    assert (task.kind.name, len(task.train), len(task.validation[0])) == ("multiple_choice", 8042, 2000)
     assert task.train.choices is not None
     assert {len(choices) for choices in task.train.choices} == {4}
     assert set(np.unique(task.train.labels)) == {0, 1, 2, 3}
