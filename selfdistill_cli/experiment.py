@@ -10,28 +10,25 @@ from typing import Any
 
 import hydra.utils
 import torch
-from accelerate import Accelerator
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config.checks import diagnostics_of
 from selfdistill_cli.config.options import option
-from selfdistill_cli.diagnostics.choice import make_probes
-from selfdistill_cli.engine.batching import Batching
+from selfdistill_cli.diagnostics.probes import make_probes
 from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
-from selfdistill_cli.engine.runtime import make_accelerator, make_batching, precision_of
+from selfdistill_cli.engine.runtime import Runtime, make_runtime
 from selfdistill_cli.engine.utilization import utilization
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.losses.labelled import Terms
+from selfdistill_cli.kinds import load_task
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.models import LoadedModel, load_model
 from selfdistill_cli.models.cpu.tuning import tune
-from selfdistill_cli.other_tasks import evaluate_elsewhere
-from selfdistill_cli.problem import encode_split, make_evaluator, make_terms, require_suitable
+from selfdistill_cli.other_tasks import score_on_other_tasks
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.results import cost_of, save_examples, save_model, save_predictions, summarize
-from selfdistill_cli.tasks import Split, TaskData, load_task
+from selfdistill_cli.tasks import Split, TaskData
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
 from selfdistill_cli.tracking.terminal import make_console, print_results, say
@@ -46,21 +43,21 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Do the run that `cfg` describes, go on with it, or return its results if it has finished.
 
     `group` names the sweep that the run belongs to. Returns what results.json holds. Several processes
-    may do it together: the main one claims the run, writes and speaks.
+    may do it together: the main one holds the run's lock, writes and speaks.
     """
     directory = RunDirectory(cfg)
-    elsewhere = [option("task", name) for name in cfg.eval_tasks]  # a wrong name is refused before anything is trained
-    accelerator = make_accelerator(cfg.runtime)
-    with contextlib.ExitStack() as claim:
-        finished = on_main(accelerator, lambda: _open(cfg, directory, claim))
+    others = [option("task", name) for name in cfg.eval_tasks]  # a wrong name is refused before anything is trained
+    runtime = make_runtime(cfg.runtime, cfg.model.dtype, directory.path / "trace.json.gz")
+    with contextlib.ExitStack() as lock:
+        finished = on_main(runtime.accelerator, lambda: _open(cfg, directory, lock))
         if finished is None:
-            with directory.logging() if accelerator.is_main_process else contextlib.nullcontext():
-                results = _train(cfg, directory, group, accelerator)
+            with directory.logging() if runtime.is_main else contextlib.nullcontext():
+                results = _train(cfg, directory, group, runtime)
     if finished is not None:
-        on_main(accelerator, lambda: _require_same_data(cfg, finished))
+        on_main(runtime.accelerator, lambda: _require_same_data(cfg, finished))
         results = {**finished, "status": "skipped"}
-    evaluations = evaluate_elsewhere(cfg, directory.path, elsewhere, accelerator)
-    if accelerator.is_main_process:
+    evaluations = score_on_other_tasks(cfg, directory.path, others, runtime)
+    if runtime.is_main:
         print_results(make_console(), results, directory.path, evaluations)
         absent = _diagnostics_absent(cfg, directory)
         if absent:
@@ -69,50 +66,47 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     return {**results, "directory": str(directory.path)}
 
 
-def _open(cfg: DictConfig, directory: RunDirectory, claim: contextlib.ExitStack) -> dict[str, Any] | None:
-    """The results of a finished run; else None, and the run is claimed until `claim` closes."""
+def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) -> dict[str, Any] | None:
+    """The results of a finished run; else None, and the run is locked until `lock` closes."""
     afresh = cfg.rerun and not directory.begun_by_this_job()
     finished = None if afresh else directory.results()
     if finished is not None and not directory.checkpoints.exists():
         return finished
-    claim.enter_context(directory.claimed())
+    lock.enter_context(directory.claimed())
     if afresh:
         directory.clear()
     finished = directory.results()  # another process may have finished it in the meantime
     if finished is not None:
         Checkpoints(directory.checkpoints).clear()  # a run killed as it finished still had them
-        claim.close()
+        lock.close()
     return finished
 
 
-def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelerator: Accelerator) -> dict[str, Any]:
+def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, runtime: Runtime) -> dict[str, Any]:
     task = _task(cfg)
+    task.kind.check(cfg)  # of a file of the user's own, the kind is known only now
     teacher = None
     if "teacher" in cfg.method:
-        teacher = teacher_folder(cfg, accelerator, train=lambda settings: run(settings, group))
+        teacher = teacher_folder(cfg, runtime, train=lambda settings: run(settings, group))
     loaded = load_model(cfg.model, task, cfg.seed)
     if cfg.runtime.gradient_checkpointing:
         loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if accelerator.device.type == "cpu":
+    if runtime.device.type == "cpu":
         tune(loaded.model)
-    batching = make_batching(cfg.runtime.token_budget, accelerator, cfg.model.dtype)
     fingerprints = {"data": task.fingerprint, "weights": loaded.fingerprint}
-    identity = on_main(accelerator, lambda: directory.begin(cfg, fingerprints))
-    train = _encode(cfg, task, loaded, task.train)
-    validation = [_encode(cfg, task, loaded, split) for split in task.validation]
-    require_suitable(task, loaded.model, train)
+    identity = on_main(runtime.accelerator, lambda: directory.begin(cfg, fingerprints))
+    train = _encoded(task, loaded, task.train)
+    validation = [_encoded(task, loaded, split) for split in task.validation]
+    task.kind.require_suitable(loaded.model, train)
 
-    terms = make_terms(task, loaded.model)
-    evaluator = make_evaluator(cfg, task, loaded, validation, terms, batching, accelerator)
-    method = _make_method(cfg, task, train, loaded, terms, teacher, batching, accelerator)
+    losses = task.kind.losses(task, loaded.model)
+    evaluator = task.kind.evaluator(task, loaded, validation, losses, runtime, cfg.seed)
+    taught = None if teacher is None else teacher_logits(cfg, task, loaded, train, teacher, runtime)
+    method = _make_method(cfg, TrainingContext.of(losses, train, cfg.schedule.batch_size, taught))
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
-    torch.manual_seed(cfg.seed + RANK_STRIDE * accelerator.process_index)
+    torch.manual_seed(cfg.seed + RANK_STRIDE * runtime.accelerator.process_index)
 
-    recorder = (
-        _recorder(cfg, directory, task, identity["wandb_id"], group)
-        if accelerator.is_main_process
-        else SilentRecorder()
-    )
+    recorder = _recorder(cfg, directory, task, identity["wandb_id"], group) if runtime.is_main else SilentRecorder()
     log.info(_opening(cfg, task, train, directory))
     recorded = None
     try:
@@ -120,35 +114,29 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, accelera
             model=loaded.model,
             method=method,
             examples=train,
-            keep_predictions=terms.choices,
-            evaluate=evaluator.scores,
-            main_metric=task.metric,
+            evaluator=evaluator,
             schedule=cfg.schedule,
-            runtime=cfg.runtime,
-            batching=batching,
             seed=cfg.seed,
-            accelerator=accelerator,
+            runtime=runtime,
             recorder=recorder,
             checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_claim),
-            trace_to=directory.path / "trace.json.gz",
-            make_probes=make_probes(cfg, task, loaded, terms, batching, accelerator),
+            make_probes=make_probes(task, loaded, losses, runtime),
         )
         outcome = loop.run()
         results = summarize(cfg, directory, task, train, loaded, outcome) | cost_of(teacher)
-        precision, processes = precision_of(accelerator), accelerator.num_processes
-        results |= {"processes": processes, "precision": precision}
-        results |= utilization(outcome.progress, precision, accelerator.device, processes)
+        results |= {"processes": runtime.processes, "precision": runtime.precision}
+        results |= utilization(outcome.progress, runtime.precision, runtime.device, runtime.processes)
         predictions = evaluator.predictions(loop.model)
 
         def save() -> None:
             save_predictions(directory.path / "predictions.parquet", predictions)
             save_examples(directory.path / "examples.parquet", task, method.per_example())
-            save_model(directory.path / "model", accelerator.unwrap_model(loop.model), loaded, cfg, task, results)
+            save_model(directory.path / "model", runtime.unwrap(loop.model), loaded, cfg, task, results)
             recorder.flush()
             directory.finish(results)
             loop.checkpoints.clear()
 
-        on_main(accelerator, save)
+        on_main(runtime.accelerator, save)
         recorded = results
         log.debug("finished: %s %.4f in %.1f s", task.metric, results["score"], results["seconds"])
     finally:
@@ -200,18 +188,18 @@ def _task(cfg: DictConfig) -> TaskData:
     )
 
 
-_encoded: dict[tuple[str, int], tuple[Split, Any]] = {}
+@lru_cache(maxsize=16)
+def _kept(task_identity: tuple[Any, ...], fingerprint: str, split: tuple[str, str]) -> dict[str, Any]:
+    """A place for one split's tokens, shared by the runs of a sweep in this process."""
+    return {}
 
 
-def _encode(cfg: DictConfig, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
-    """The split in tokens, kept for the next run of a sweep; a task that was loaded anew is encoded anew."""
-    key = (loaded.fingerprint, id(split))
-    if key not in _encoded:
-        if len(_encoded) >= 16:
-            _encoded.clear()
-        examples = encode_split(cfg.task, task, loaded.model, loaded.tokenizer, split)
-        _encoded[key] = (split, examples)  # holding the split keeps its id its own
-    return _encoded[key][1]
+def _encoded(task: TaskData, loaded: LoadedModel, split: Split) -> Any:
+    """The split in tokens, made once for all runs of a sweep."""
+    place = _kept(task.identity, loaded.fingerprint, (split.role, split.name))
+    if "examples" not in place:
+        place["examples"] = task.kind.encode(task, loaded, split)
+    return place["examples"]
 
 
 def _require_same_data(cfg: DictConfig, finished: dict[str, Any]) -> None:
@@ -230,22 +218,10 @@ def _require_same_data(cfg: DictConfig, finished: dict[str, Any]) -> None:
 # --- method --------------------------------------------------------------------------------------
 
 
-def _make_method(
-    cfg: DictConfig,
-    task: TaskData,
-    train: Any,
-    loaded: LoadedModel,
-    terms: Terms,
-    teacher: Path | None,
-    batching: Batching,
-    accelerator: Accelerator,
-) -> Method:
-    """The method object, with its teacher's logits on the training set if it has a teacher."""
-    logits = teacher_logits(cfg, task, loaded.tokenizer, teacher, batching, accelerator) if teacher else None
+def _make_method(cfg: DictConfig, context: TrainingContext) -> Method:
     settings = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(settings, dict)
     of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}
-    context = TrainingContext(terms, torch.from_numpy(train.labels), cfg.schedule.batch_size, logits)
     # In two steps, since Hydra would make a configuration of the context, and another error of a plugin's UserError.
     make_method = hydra.utils.instantiate(of_the_object, _partial_=True)
     method: Method = make_method(context=context)

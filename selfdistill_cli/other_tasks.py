@@ -9,33 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
-from accelerate import Accelerator
-from omegaconf import DictConfig, OmegaConf, open_dict
-from torch import nn
+from omegaconf import DictConfig
 
-from selfdistill_cli.engine.prediction import predict
 from selfdistill_cli.engine.processes import on_main
-from selfdistill_cli.engine.runtime import make_batching
+from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.evaluation.label_maps import common_labels, regrouped
-from selfdistill_cli.evaluation.labelled import decide
-from selfdistill_cli.evaluation.predictions import label_table
-from selfdistill_cli.models import LoadedModel, load_finished
-from selfdistill_cli.problem import encode_split, make_evaluator, make_terms
+from selfdistill_cli.kinds import load_validation
+from selfdistill_cli.models import load_finished
 from selfdistill_cli.runs.results import save_predictions
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.tasks import TaskData
-from selfdistill_cli.tasks.data import load_validation
 
 log = logging.getLogger(__name__)
 
-Found = tuple[dict[str, float], list[pa.Table]]
-"""Metrics, and a table of predictions a split."""
 
-
-def evaluate_elsewhere(
-    cfg: DictConfig, run: Path, tasks: Sequence[DictConfig], accelerator: Accelerator
+def score_on_other_tasks(
+    cfg: DictConfig, run: Path, tasks: Sequence[DictConfig], runtime: Runtime
 ) -> dict[str, dict[str, Any]]:
     """Score the finished run in the folder `run`, of configuration `cfg`, on other tasks; those of before are kept.
 
@@ -46,13 +35,15 @@ def evaluate_elsewhere(
     if results is None:
         raise UserError(f"{run} has not finished: there is no model to evaluate.")
     found: dict[str, dict[str, Any]] = {}
-    for task_cfg in tasks:
+    for asked in tasks:
+        task_cfg = asked.copy()
+        task_cfg.max_length = cfg.task.max_length  # as the model was trained
         data = load_validation(task_cfg, str(cfg.paths.data), Path(cfg.paths.cache).absolute())
         place = run / "evaluations" / f"{data.name}.json"
         before = read_json(place)
         if before is None or before["fingerprint"] != data.fingerprint:
             log.info("evaluating %s of %s on %s", results["method"], results["task"], data.name)
-            metrics, tables = _evaluated(cfg, run, results, task_cfg, data, accelerator)
+            metrics, tables = _evaluated(cfg, run, results, data, runtime)
             record = {
                 "task": data.name,
                 "metric": data.metric,
@@ -68,54 +59,24 @@ def evaluate_elsewhere(
                 save_predictions(place.with_suffix(".parquet"), tables)
                 write_json(place, record)  # last: its presence means that the predictions are there
 
-            on_main(accelerator, save)
+            on_main(runtime.accelerator, save)
             before = record
         found[data.name] = before
     return found
 
 
 def _evaluated(
-    cfg: DictConfig, run: Path, results: dict[str, Any], task_cfg: DictConfig, data: TaskData, accelerator: Accelerator
-) -> Found:
-    if data.kind != results["kind"]:
+    cfg: DictConfig, run: Path, results: dict[str, Any], data: TaskData, runtime: Runtime
+) -> tuple[dict[str, float], list[pa.Table]]:
+    """Metrics over the labels that both tasks have in common, and a table of predictions a split."""
+    if data.kind.name != results["kind"]:
         raise UserError(
-            f"{run} is a run of {results['kind']}, {data.name} is {data.kind}: they have no score in common."
+            f"{run} is a run of {results['kind']}, {data.name} is {data.kind.name}: they have no score in common."
         )
-    here = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    assert isinstance(here, DictConfig)
-    with open_dict(here):
-        here.task = OmegaConf.create(OmegaConf.to_container(task_cfg, resolve=True))
-        here.task.max_length = cfg.task.max_length  # as the model was trained
-    as_trained = replace(data, label_names=results["labels"])
-    model, tokenizer = load_finished(run / "model", as_trained)
-    batching = make_batching(cfg.runtime.token_budget, accelerator, cfg.model.dtype)
-    examples = [encode_split(here.task, data, model, tokenizer, split) for split in data.validation]
-    terms = make_terms(data, model)
-    prepared: nn.Module = accelerator.prepare_model(model, evaluation_mode=True)
-    if not data.is_language_modeling:
-        predicted = [predict(prepared, encoded, batching, accelerator) for encoded in examples]
-        return _scored(cfg, task_cfg, as_trained, data, predicted)
-    loaded = LoadedModel(model, tokenizer, "")
-    evaluator = make_evaluator(here, data, loaded, examples, terms, batching, accelerator)
+    trained = replace(data, settings=cfg.task, label_names=results["labels"])
+    loaded = load_finished(run / "model", trained)
+    prepared = runtime.prepare(loaded.model)
+    examples = [data.kind.encode(data, loaded, split) for split in data.validation]
+    data, shown = data.kind.on_labels_of(data, examples, trained)
+    evaluator = data.kind.evaluator(data, loaded, shown, data.kind.losses(data, prepared), runtime, cfg.seed)
     return evaluator.scores(prepared).metrics, evaluator.predictions(prepared)
-
-
-def _scored(
-    cfg: DictConfig, task_cfg: DictConfig, as_trained: TaskData, data: TaskData, predicted: list[torch.Tensor]
-) -> Found:
-    """Metrics over the labels that both tasks have in common."""
-    from selfdistill_cli.evaluation.metrics import score  # seconds to import
-
-    metrics: dict[str, float] = {}
-    tables: list[pa.Table] = []
-    if data.kind == "classification":
-        gold, classes, names = common_labels(
-            data.label_names, task_cfg.label_map, as_trained.label_names, cfg.task.label_map
-        )
-        splits = [replace(split, labels=gold[split.labels]) for split in data.validation]
-        data = replace(data, label_names=names, validation=splits)
-        predicted = [regrouped(logits, classes, len(names)) for logits in predicted]
-    for split, logits in zip(data.validation, predicted, strict=True):
-        metrics |= data.named(split, score(data, split, decide(logits)))
-        tables.append(label_table(split, list(logits.reshape(len(split), -1).numpy()), decide(logits)))
-    return metrics, tables

@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.schema import LABEL_METRICS, TEXT_METRICS
 from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.kinds import KINDS
 
 
 def check(cfg: DictConfig) -> None:
@@ -30,6 +30,9 @@ def check(cfg: DictConfig) -> None:
     _check_name("method.name", cfg.method.name)
     _check_task(cfg.task)
     _check_method(cfg)
+    # Where the kind is read off the labels it is one of those that a head labels; which one is known, and checked
+    # again, when the data is.
+    KINDS[cfg.task.kind or "classification"].check(cfg)
     evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
     checkpoint_interval(cfg.runtime.checkpoint_every)
     diagnostics_of(cfg.runtime.diagnostics)
@@ -78,54 +81,26 @@ def _check_name(path: str, name: str) -> None:
 
 
 def _check_task(task: DictConfig) -> None:
-    for kind, needed in (("generation", "answer"), ("multiple_choice", "choices")):
-        if task.kind == kind and task[needed] is None:
-            raise UserError(f"task.kind={kind} needs task.{needed}: a column, or a template over columns.")
-    known = TEXT_METRICS if task.kind == "generation" else LABEL_METRICS
-    for metric in [*(task.metrics or []), *([task.metric] if task.metric else [])]:
-        if metric not in known:
-            raise UserError(
-                f"task.metrics: there is no metric '{metric}'.{did_you_mean(metric, known)} "
-                f"Allowed are {', '.join(known)}."
-            )
     if task.metric and task.metrics and task.metric not in task.metrics:
         raise UserError(f"task.metric={task.metric} is not among task.metrics={list(task.metrics)}.")
-    if task.label_noise and task.kind not in (None, "classification"):
-        raise UserError(f"task.label_noise={task.label_noise}: only classes can be replaced by others.")
     if not task.validation:
         raise UserError("task.validation names no split: a run needs at least one to be scored on.")
 
 
 def _check_method(cfg: DictConfig) -> None:
-    method, regression = cfg.method, cfg.task.kind == "regression"
-    _check_match(method, language=cfg.task.kind in ("generation", "multiple_choice"))
-    if method.get("overlap") == "half" and cfg.schedule.batch_size < 2:
-        raise UserError("method.overlap=half needs schedule.batch_size of at least 2: the batch holds both halves.")
-    if regression and method.get("discrimination") == "margin":
-        raise UserError(
-            "method.discrimination=margin reads class probabilities, and a regression task has none. Allowed is gold."
-        )
-    if method.get("factor") == "lambda" and method.lambda_ < 1:
-        raise UserError(
-            f"method.lambda_={method.lambda_}: must be at least 1, the factor by which a discordant example gains "
-            "(with method.factor=exp the factor is e^λ and λ may start at 0)."
-        )
-
-
-def _check_match(method: DictConfig, language: bool) -> None:
-    """What previous-batch methods compare, and whether that is there to be compared."""
-    if not language and method.get("overlap") == "none":
-        raise UserError(
-            "method.overlap=none: with no example forwarded twice there is nothing to compare in "
-            "classification and regression. Allowed are append, half."
-        )
-    if not language and method.get("match") == "token":
-        raise UserError("method.match=token compares answer tokens, which only generation and multiple choice have.")
+    method = cfg.method
     if method.get("match") == "token" and method.get("overlap") == "none":
         raise UserError(
             "method.match=token with method.overlap=none: batches without a common example have answers of different "
             "lengths, so there are no pairs of tokens. Take method.match=vmm, whose maps have no length, or "
             "method.overlap=append or half."
+        )
+    if method.get("overlap") == "half" and cfg.schedule.batch_size < 2:
+        raise UserError("method.overlap=half needs schedule.batch_size of at least 2: the batch holds both halves.")
+    if method.get("factor") == "lambda" and method.lambda_ < 1:
+        raise UserError(
+            f"method.lambda_={method.lambda_}: must be at least 1, the factor by which a discordant example gains "
+            "(with method.factor=exp the factor is e^λ and λ may start at 0)."
         )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from selfdistill_cli.kinds import KINDS
+
 PACKAGE_DIR = Path(__file__).parent.parent
 CONF_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
 """conf/ inside an installed wheel, or at the top of the repository."""
@@ -49,10 +51,6 @@ class Model:
 
 # --- task ----------------------------------------------------------------------------------------
 
-KINDS = ("classification", "regression", "generation", "multiple_choice")
-LABEL_METRICS = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "exact_match")
-TEXT_METRICS = ("exact_match", "f1", "rouge1", "rouge2", "rougeL")
-
 
 @dataclass
 class Hub:
@@ -81,7 +79,7 @@ class Task:
     """What all tasks share; conf/base/task.yaml gives the values that a task leaves alone."""
 
     name: str = MISSING
-    kind: str | None = dataclasses.field(default=None, metadata={"choices": KINDS})
+    kind: str | None = dataclasses.field(default=None, metadata={"choices": tuple(KINDS)})
     text: str = MISSING
     text_pair: str | None = None
     label: str = MISSING

@@ -8,11 +8,16 @@ own example again: among all maps of now, the nearest to the map of then.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfdistill_cli.engine.predictions import TokenRows
+from selfdistill_cli.engine.probes import recording_interval
+from selfdistill_cli.engine.step import StepResult
 
 MOST_EXAMPLES = 32
 FEWEST_EXAMPLES = 4
@@ -26,7 +31,7 @@ def examples_within_memory(answer_tokens: np.ndarray, vocabulary: int) -> int:
     return min(max(within, FEWEST_EXAMPLES), MOST_EXAMPLES, len(answer_tokens))
 
 
-def retention(then: TokenRows, now: TokenRows) -> dict[str, float]:
+def compare_maps(then: TokenRows, now: TokenRows) -> dict[str, float]:
     """Of n examples with the column `log_p` [T, V] at both times; divergences in nats, means over examples.
 
     `map_kl`: KL(m_i ‖ m_i'). `token_kl`: the mean over answer tokens of KL(p_{i,s} ‖ p'_{i,s}).
@@ -62,3 +67,29 @@ def _mean_divergence(log_p: Tensor, log_q: Tensor) -> float:
     shared = min(len(log_p), len(log_q))
     p, q = log_p[:shared], log_q[:shared]
     return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+class MapProbe:
+    """The same few examples predicted again and again, each time compared with the time before."""
+
+    kind = "maps"
+
+    def __init__(self, total_steps: int, predict: Callable[[nn.Module], TokenRows]) -> None:
+        """`predict` gives the column `log_p` [T, V] of the watched examples' answer tokens, on the CPU."""
+        self.every = recording_interval(total_steps)
+        self.predict = predict
+        self._last: TokenRows | None = None
+
+    def observe(self, step: int, model: nn.Module, result: StepResult) -> dict[str, Any] | None:
+        if (step - 1) % self.every:
+            return None
+        now = self.predict(model)
+        row = None if self._last is None else {"steps_between": self.every, **compare_maps(self._last, now)}
+        self._last = now
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last": None if self._last is None else self._last.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._last = None if state["last"] is None else TokenRows.from_state(state["last"])

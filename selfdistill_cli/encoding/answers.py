@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from selfdistill_cli.encoding.labelled import flat_tokens, offsets_of, unchanged
@@ -28,10 +29,24 @@ class Form:
     """How a model takes prompt and answer."""
 
     padding_token: int
-    padding_side: str
-    """`left` or `right`; where decoders are concerned, predictions are the same."""
     decoder_start: int | None
     """The first token of an encoder–decoder's decoder; None: a decoder, which reads prompt and answer in one row."""
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any) -> Form:
+        """How this model does. Raises `UserError` if its tokenizer lacks what that takes."""
+        if tokenizer.eos_token_id is None:
+            raise UserError("This model's tokenizer has no end of sequence, so no answer would ever end.")
+        if tokenizer.pad_token_id is None:
+            raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
+        if not model.config.is_encoder_decoder:
+            return cls(tokenizer.pad_token_id, None)
+        start = getattr(model.config, "decoder_start_token_id", None)
+        if start is None:
+            start = model.generation_config.decoder_start_token_id
+        if start is None:
+            raise UserError("This encoder–decoder does not say what its decoder starts with (decoder_start_token_id).")
+        return cls(tokenizer.pad_token_id, start)
 
 
 @dataclass(frozen=True)
@@ -79,9 +94,9 @@ class AnswerExamples:
         return len(self.answers.lengths)
 
     @property
-    def labels(self) -> np.ndarray:
-        """Answer tokens of each example [N]: the labels themselves stand beside the predictions."""
-        return self.answers.lengths
+    def labels(self) -> None:
+        """None: gold labels are answer tokens, and stand beside the predictions."""
+        return None
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -112,21 +127,19 @@ class AnswerExamples:
         """
         decoder = self.form.decoder_start is None
         widest = self.longest if decoder else self.longest_prompt
-        side, answers = self.form.padding_side, [self.answers.row(i) for i in rows]
+        answers = [self.answers.row(i) for i in rows]
         labels = torch.from_numpy(np.concatenate(answers).astype(np.int64))
         if decoder:
             whole = [
                 np.concatenate([self.prompts.row(i), answer[:-1]]) for i, answer in zip(rows, answers, strict=True)
             ]
-            inputs, real = self._padded(whole, side, width_multiple, widest)
+            inputs, real = self._padded(whole, "right", width_multiple, widest)
             # Token t is predicted at the place of token t − 1; so a row lacks its last token, which predicts nothing.
             place = real.cumsum(1) - 1
             predicts = real.astype(bool) & (place >= (self.prompts.lengths[rows] - 1)[:, None])
             arguments = {"input_ids": inputs, "attention_mask": real}
-            if side == "left":
-                arguments["position_ids"] = np.maximum(place, 0)
         else:
-            inputs, real = self._padded([self.prompts.row(i) for i in rows], side, width_multiple, widest)
+            inputs, real = self._padded([self.prompts.row(i) for i in rows], "right", width_multiple, widest)
             start = np.array([self.form.decoder_start])
             decoder_inputs, answered = self._padded([np.concatenate([start, a[:-1]]) for a in answers], "right")
             predicts = answered.astype(bool)
@@ -166,15 +179,17 @@ class AnswerExamples:
 
 
 def encode_answers(
-    tokenizer: Any, form: Form, prompts: list[str], answers: list[str], max_length: int, long_prompts: str, what: str
+    tokenizer: Any, form: Form, rows: tuple[list[str], list[str]], settings: DictConfig, what: str
 ) -> AnswerExamples:
-    """Tokenize prompts and answers. `max_length`: tokens of a decoder's row, or of an encoder–decoder's two rows each.
+    """Tokenize prompts and answers (`rows`). `task.max_length` (`settings`: cfg.task) counts the tokens of a decoder's row, or
+    of an encoder–decoder's two rows each.
 
     A prompt that leaves no room for an answer is an error, or loses its beginning (`long_prompts=cut`). An answer
     that is too long loses its end, and with it the end of sequence. Raises `UserError` if that happens to more than
     5 % of the examples, or an answer has no tokens. `what` names the split in messages.
     """
     decoder = form.decoder_start is None
+    (prompts, answers), max_length = rows, settings.max_length
     with unchanged(tokenizer):
         prompt_ids = tokenizer(prompts, return_attention_mask=False)["input_ids"]
         answer_ids = tokenizer(answers, add_special_tokens=False, return_attention_mask=False)["input_ids"]
@@ -187,7 +202,7 @@ def encode_answers(
         if not prompt:
             raise UserError(f"{what}, row {row}: the prompt has no tokens, so there is nothing to answer.")
     longest_prompt = max_length - 1 if decoder else max_length
-    cut_prompts = _fit_prompts(prompt_ids, longest_prompt, max_length, long_prompts, what)
+    cut_prompts = _fit_prompts(prompt_ids, longest_prompt, settings, what)
     cut_answers = 0
     for row, answer in enumerate(answer_ids):
         room = max_length - len(prompt_ids[row]) if decoder else max_length
@@ -207,14 +222,14 @@ def encode_answers(
     return AnswerExamples(_flat(prompt_ids), _flat(answer_ids), form, cut_prompts + cut_answers)
 
 
-def _fit_prompts(prompts: list[list[int]], longest: int, max_length: int, long_prompts: str, what: str) -> int:
+def _fit_prompts(prompts: list[list[int]], longest: int, settings: DictConfig, what: str) -> int:
     """Cut prompts to `longest` tokens, in place, if that is allowed. Returns how many were cut."""
     too_long = [row for row, prompt in enumerate(prompts) if len(prompt) > longest]
-    if too_long and long_prompts == "error":
+    if too_long and settings.long_prompts == "error":
         row = too_long[0]
         raise UserError(
             f"{what}: {len(too_long):,} of {len(prompts):,} prompts leave no room for an answer in "
-            f"task.max_length={max_length} tokens (the first in row {row}: {len(prompts[row])} tokens; the longest: "
+            f"task.max_length={settings.max_length} tokens (the first in row {row}: {len(prompts[row])} tokens; the longest: "
             f"{max(map(len, prompts))}). Give a larger task.max_length, or task.long_prompts=cut to drop their beginning."
         )
     for row in too_long:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from selfdistill_cli.encoding.token_store import TokenPart, gathered_tokens, kept_tokens
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE
+from selfdistill_cli.tasks.split import Split
 
 
 @dataclass(frozen=True)
@@ -90,30 +91,24 @@ class Examples:
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
 
-def encode(
-    tokenizer: Any,
-    texts: Sequence[str],
-    pairs: Sequence[str] | None,
-    labels: np.ndarray,
-    max_length: int,
-    kept_in: Path | None = None,
-) -> Examples:
-    """Tokenize texts (and their second texts), cutting each example to `max_length` tokens.
+def encode(tokenizer: Any, split: Split, max_length: int) -> Examples:
+    """Tokenize a split's texts (and second texts), cutting each example to `max_length` tokens.
 
-    The tokens are kept below `kept_in` if that is given, and mapped into memory: made once, they are there the next
+    The tokens of a split that has a folder are kept there and mapped into memory: made once, they are there the next
     time. Raises `UserError` if the model takes fewer tokens, or its tokenizer has nothing to fill rows with.
     """
     if max_length > tokenizer.model_max_length:
         raise UserError(f"task.max_length={max_length}: this model takes at most {tokenizer.model_max_length} tokens.")
     if tokenizer.pad_token_id is None:
         raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
+    texts, pairs = split.texts, split.pairs
 
     def make() -> Iterator[TokenPart]:
         for begin in range(0, len(texts), ROWS_AT_ONCE):
             part = slice(begin, begin + ROWS_AT_ONCE)
             yield _tokenized(tokenizer, texts[part], None if pairs is None else pairs[part], max_length)
 
-    place = kept_in and _place_below(kept_in, tokenizer, max_length)
+    place = split.folder and _place_below(split.folder, tokenizer, max_length)
     tokens = kept_tokens(place, make) if place else gathered_tokens(make())
     # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
     side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
@@ -121,7 +116,7 @@ def encode(
         tokens=tokens.tokens,
         segments=tokens.segments,
         offsets=tokens.offsets,
-        labels=labels,
+        labels=split.labels,
         padding=Padding(side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
         truncated=tokens.truncated,
     )

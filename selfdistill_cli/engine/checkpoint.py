@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.files import new_folder, sha256
@@ -55,6 +55,22 @@ class Checkpoints:
 
     def _steps(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
+
+
+def trained_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters that are trained, each once (tied ones too), and buffers; not the fixed weights under LoRA."""
+    kept = set(model.state_dict())
+    trained: dict[str, Tensor] = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+    return trained | {name: buffer for name, buffer in model.named_buffers() if name in kept}
+
+
+def load_trained_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Take back what `trained_weights` gave. Raises `KeyError` if it was of another model."""
+    own = trained_weights(model)
+    if own.keys() != weights.keys():
+        raise KeyError(f"weights of another model: {sorted(own.keys() ^ weights.keys())[:3]} …")
+    for name, tensor in own.items():
+        tensor.copy_(weights[name])
 
 
 def tensor_bytes(state: Any) -> int:
@@ -148,6 +164,7 @@ def random_state() -> dict[str, Any]:
         "numpy": (kind, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
     }
 
 
@@ -162,3 +179,5 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
+    if state["mps"] is not None:
+        torch.mps.set_rng_state(state["mps"])

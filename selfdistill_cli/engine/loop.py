@@ -8,29 +8,32 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Protocol
 
-from accelerate import Accelerator
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from selfdistill_cli.config.checks import evaluation_steps
-from selfdistill_cli.engine.batching import Batching, EpochOrder
+from selfdistill_cli.engine.batching import EpochOrder
 from selfdistill_cli.engine.cadence import CheckpointCadence
-from selfdistill_cli.engine.checkpoint import Checkpoints, random_state, restore_random_state, tensor_bytes
-from selfdistill_cli.engine.method import StepPlan
+from selfdistill_cli.engine.checkpoint import (
+    Checkpoints,
+    load_trained_weights,
+    random_state,
+    restore_random_state,
+    tensor_bytes,
+    trained_weights,
+)
+from selfdistill_cli.engine.method import Examples, StepPlan, TrainingMethod
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
-from selfdistill_cli.engine.prediction import Examples, predict
-from selfdistill_cli.engine.probes import Probe, look
+from selfdistill_cli.engine.probes import Probe, rows_of
 from selfdistill_cli.engine.processes import gathered
-from selfdistill_cli.engine.profiling import Phases, traced
-from selfdistill_cli.engine.progress import Outcome, Progress, Scores, total_steps
-from selfdistill_cli.engine.runtime import precision_of
+from selfdistill_cli.engine.profiling import traced
+from selfdistill_cli.engine.progress import Evaluator, Outcome, Progress, total_steps
+from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.engine.selection import Selection
-from selfdistill_cli.engine.step import StepResult, TrainingMethod, backward_step
-from selfdistill_cli.engine.weights import load_trained_weights, trained_weights
+from selfdistill_cli.engine.step import StepResult, backward_step
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.signals import finishing_steps
@@ -57,46 +60,35 @@ class TrainingLoop:
         model: nn.Module,
         method: TrainingMethod,
         examples: Examples,
-        keep_predictions: Callable[[Any], Any],
-        evaluate: Callable[[nn.Module], Scores],
-        main_metric: str,
+        evaluator: Evaluator,
         schedule: DictConfig,
-        runtime: DictConfig,
-        batching: Batching,
         seed: int,
-        accelerator: Accelerator,
+        runtime: Runtime,
         recorder: Recorder,
         checkpoints: Checkpoints,
-        trace_to: Path,
         make_probes: Callable[[int], Sequence[Probe]],
     ) -> None:
         """`make_probes` is given the number of steps."""
-        # Not for evaluation only: it keeps torch's DistributedDataParallel away, whose averaging of gradients
-        # per backward pass does not go with micro-batches; `backward_step` adds them up itself.
-        self.model = accelerator.prepare_model(model, evaluation_mode=True)
+        self.model = runtime.prepare(model)
         self.method = method
         self.examples = examples
-        self.keep_predictions = keep_predictions
-        self.evaluate = evaluate
-        self.main_metric = main_metric
+        self.evaluator = evaluator
         self.schedule = schedule
         self.runtime = runtime
-        self.batching = batching
-        self.accelerator = accelerator
+        self.accelerator = runtime.accelerator
+        self.phases = runtime.phases
         self.recorder = recorder
         self.checkpoints = checkpoints
-        self.trace_to = trace_to
         self.order = EpochOrder(len(examples), method.fresh_per_step, seed)
         self.total_steps = total_steps(schedule, self.order.steps_per_epoch, method.forwards_per_example)
         self.evaluate_every = evaluation_steps(schedule.evaluate_every, self.order.steps_per_epoch)
-        self.optimizer = accelerator.prepare_optimizer(make_optimizer(model, schedule))
+        self.optimizer = self.accelerator.prepare_optimizer(make_optimizer(model, schedule))
         self.lr_scheduler = make_lr_scheduler(self.optimizer.optimizer, schedule, self.total_steps)
         self.progress = Progress()
         self.selection = Selection(schedule.keep, schedule.patience)
         self.probes = make_probes(self.total_steps)
-        self.phases = Phases(runtime.profile, accelerator.device)
         self.cadence = CheckpointCadence(
-            runtime.checkpoint_every, self.order.steps_per_epoch, 4 * tensor_bytes(trained_weights(model))
+            runtime.settings.checkpoint_every, self.order.steps_per_epoch, 4 * tensor_bytes(trained_weights(model))
         )
         self._began = time.monotonic()  # when the run would have begun if it had never been interrupted
 
@@ -112,7 +104,7 @@ class TrainingLoop:
         if self.total_steps == 0 and self.progress.last_metrics is None:
             self._evaluate()
         self.model.train()
-        with finishing_steps() as stop, traced(self._steps_to_trace, self.trace_to) as trace:
+        with finishing_steps() as stop, traced(self._steps_to_trace, self.runtime.trace_to) as trace:
             while self.progress.step < self.total_steps and not self.progress.stopped_early:
                 self._step()
                 if trace is not None:
@@ -127,7 +119,7 @@ class TrainingLoop:
                 elif asked is not None:
                     where = f"stopped after step {self.progress.step} of {self.total_steps}"
                     raise Interrupted(f"{where}, with a checkpoint: the same command goes on from there", asked)
-        final = self.selection.choose(self.progress, self.accelerator.unwrap_model(self.model))
+        final = self.selection.choose(self.progress, self.runtime.unwrap(self.model))
         self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
         return Outcome(self.progress, self.order.steps_per_epoch, final)
@@ -139,7 +131,7 @@ class TrainingLoop:
 
     @property
     def _steps_to_trace(self) -> int | None:
-        return self.runtime.trace_steps if self.accelerator.is_main_process else None
+        return self.runtime.settings.trace_steps if self.runtime.is_main else None
 
     def _seconds(self) -> float:
         """How long the run has taken, with what it took before it was interrupted."""
@@ -153,11 +145,11 @@ class TrainingLoop:
         passing("gradient")
         self._require_finite("loss", result.loss)
         with self.phases("diagnostics"):
-            looks = look(self.probes, self.progress.step + 1, self.epoch, self.model, result)
+            observed = rows_of(self.probes, self.progress.step + 1, self.epoch, self.model, result)
         limit = self.schedule.max_grad_norm or math.inf
         with self.phases("optimizer"):
             grad_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
-        if self.runtime.precision != "fp16":  # whose gradient scaler skips such steps by itself
+        if self.runtime.precision != "fp16":  # whose gradient scaler skips such a step
             self._require_finite("gradient norm", grad_norm)
         with self.phases("loss"):
             self.method.after_backward(plan, result.logits)
@@ -177,7 +169,7 @@ class TrainingLoop:
             finished_epoch = self.progress.step // self.order.steps_per_epoch - 1
             with self.phases("evaluation"):
                 row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
-        for each in (row, *looks):
+        for each in (row, *observed):
             self.recorder.row(each)
         passing("step")
         if self.progress.step % self.evaluate_every == 0 or self.progress.step == self.total_steps:
@@ -187,14 +179,14 @@ class TrainingLoop:
         """Gradients of the step; those of the first one also count what it computes."""
         counts = self.progress.flops_per_token is None
         with FlopCounterMode(display=False) if counts else contextlib.nullcontext() as counter:
-            result = backward_step(
-                self.model, self.method, self.examples, plan, self.batching, self.accelerator, self.phases
-            )
+            result = backward_step(self.model, self.method, self.examples, plan, self.runtime)
         if counter is not None and result.padded_tokens:
             self.progress.flops_per_token = counter.get_total_flops() / result.padded_tokens
         return result
 
     def _train_row(self, result: StepResult, lr: float, grad_norm: float, seconds: float) -> dict[str, Any]:
+        # fp16: a gradient that overflowed has no norm, and the scaler left the weights as they were.
+        gradient = {"grad_norm": grad_norm} if math.isfinite(grad_norm) else {"update_skipped": True}
         return {
             "kind": "train",
             "step": self.progress.step,
@@ -202,7 +194,7 @@ class TrainingLoop:
             "loss": result.loss,
             **result.parts,
             "lr": lr,
-            "grad_norm": grad_norm,
+            **gradient,
             **result.signals,
             "examples": result.examples,
             "examples_per_s": round(result.examples / seconds, 2),
@@ -211,32 +203,38 @@ class TrainingLoop:
 
     def _require_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
-            raise UserError(
-                f"The {what} is {value} at step {self.progress.step + 1} (epoch {self.epoch:.2f}): training diverged. "
-                f"Try a lower schedule.lr (now {self.schedule.lr:g}), a longer schedule.warmup_ratio, "
-                "schedule.max_grad_norm=1, or runtime.precision=fp32. Nothing was saved as finished."
-            )
+            raise self._diverged(f"The {what} is {value} at step {self.progress.step + 1}")
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"{what} (epoch {self.epoch:.2f}): training diverged. "
+            f"Try a lower schedule.lr (now {self.schedule.lr:g}), a longer schedule.warmup_ratio, "
+            "schedule.max_grad_norm=1, or runtime.precision=fp32. Nothing was saved as finished."
+        )
 
     def _predict_training_set(self) -> Any:
-        return predict(self.model, self.examples, self.batching, self.accelerator, keep=self.keep_predictions)
+        return self.runtime.predict(self.model, self.examples, keep=self.method.decisions)
 
     def _evaluate(self) -> None:
         with self.phases("evaluation"):
-            found = self.evaluate(self.model)
-        self.selection.see(self.progress, found.metrics, found.metrics[self.main_metric], self._weights)
+            try:
+                found = self.evaluator.scores(self.model)
+            except FloatingPointError as error:  # the last update did it: no step came after it to notice
+                raise self._diverged(f"{error} after step {self.progress.step}") from error
+        self.selection.see(self.progress, found, self._weights)
         row = {f"eval/{name}": value for name, value in found.metrics.items()}
         row |= {f"signal/{name}": value for name, value in found.signals.items()}
         self.recorder.row({"kind": "eval", "step": self.progress.step, "epoch": round(self.epoch, 6), **row})
 
     def _weights(self) -> dict[str, Tensor]:
-        return trained_weights(self.accelerator.unwrap_model(self.model))
+        return trained_weights(self.runtime.unwrap(self.model))
 
     # --- continuation ---------------------------------------------------------------------------
 
     def _save(self) -> None:
         """Write a checkpoint; every process takes part, since each has random generators of its own."""
         random = gathered(random_state())
-        if not self.accelerator.is_main_process:
+        if not self.runtime.is_main:
             return
         began = self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
@@ -254,7 +252,7 @@ class TrainingLoop:
                 "progress": asdict(self.progress),
                 "metrics_length": self.recorder.position(),
                 "random": random,
-                "precision": precision_of(self.accelerator),
+                "precision": self.runtime.precision,
             },
         )
         ended = self._seconds()
@@ -271,18 +269,18 @@ class TrainingLoop:
             self.recorder.rewind(0)
             return
         processes = len(state["random"])
-        if processes != self.accelerator.num_processes:
+        if processes != self.runtime.processes:
             raise UserError(
-                f"This run was begun by {processes} process(es) and cannot go on with {self.accelerator.num_processes}: "
+                f"This run was begun by {processes} process(es) and cannot go on with {self.runtime.processes}: "
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
-        began_with = state.get("precision", "fp32")  # an older version did not write it
-        if began_with != precision_of(self.accelerator):
+        began_with = state["precision"]
+        if began_with != self.runtime.precision:
             raise UserError(
                 f"This run was begun with runtime.precision={began_with} and would go on with "
-                f"{precision_of(self.accelerator)}. Give it the one that it began with, or rerun=true to start afresh."
+                f"{self.runtime.precision}. Give it the one that it began with, or rerun=true to start afresh."
             )
-        load_trained_weights(self.accelerator.unwrap_model(self.model), state["model"])
+        load_trained_weights(self.runtime.unwrap(self.model), state["model"])
         self.selection.weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
@@ -290,7 +288,7 @@ class TrainingLoop:
             self.accelerator.scaler.load_state_dict(state["gradient_scaler"])
         self.method.load_state_dict(state["method"])
         for probe in self.probes:
-            if probe.kind in state.get("probes", {}):  # it may be asked for only now
+            if probe.kind in state["probes"]:  # it may be asked for only now
                 probe.load_state_dict(state["probes"][probe.kind])
         self.progress = Progress(**state["progress"])
         if self.phases.measure:

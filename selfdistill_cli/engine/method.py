@@ -1,11 +1,14 @@
-"""What the engine and a method hand each other in one optimizer step."""
+"""What the engine asks of a method and of encoded examples, and what they hand each other in one optimizer step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,14 @@ class MicroBatch:
     """Where each example stands in `plan.examples` [m]."""
     examples: Tensor
     """Each example's row number in the training set [m]."""
-    labels: Tensor
-    """Gold labels [m]."""
+    labels: Tensor | None
+    """Gold labels [m]; None where they are answer tokens, which stand beside the predictions."""
+
+    @property
+    def gold(self) -> Tensor:
+        """The labels of a kind of task that has them [m]."""
+        assert self.labels is not None
+        return self.labels
 
 
 @dataclass(frozen=True)
@@ -50,3 +59,42 @@ class PerExampleLoss:
     """Named values of k single examples [k] each; how they spread over the step is logged as `<name>/mean` and so on."""
     signals_of: Tensor | None = None
     """Row numbers of these k examples in the training set."""
+
+
+class TrainingMethod(Protocol):
+    """What the loop asks of a method; `selfdistill_cli.methods.Method` describes each part."""
+
+    @property
+    def needs_whole_step(self) -> bool: ...
+    @property
+    def fresh_per_step(self) -> int: ...
+    def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan: ...
+    def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss: ...
+    def after_backward(self, plan: StepPlan, logits: Any) -> None: ...
+    def decisions(self, predictions: Any) -> Any: ...
+    def after_epoch(self, epoch: int, predict: Any) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Examples(Protocol):
+    """Encoded examples, and how a model makes predictions of them."""
+
+    def __len__(self) -> int: ...
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Gold labels [N]; None where they are answer tokens."""
+        ...
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example that a forward pass takes [N]."""
+        ...
+
+    def collate(self, rows: np.ndarray, width_multiple: int) -> Any:
+        """These examples as a model takes them, padded to a multiple."""
+        ...
+
+    def forward(self, model: nn.Module, batch: Any, device: torch.device) -> Any:
+        """Predictions of what `collate` gave: logits [m, C], outputs [m], or `TokenRows`."""
+        ...

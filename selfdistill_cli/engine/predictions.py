@@ -1,4 +1,4 @@
-"""Values at the answer tokens of some examples: what a language model's predictions are made of."""
+"""Predictions of some examples: tensors of one row each, or a language model's values at their answer tokens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,3 +102,14 @@ Predictions = Tensor | TokenRows
 def join(pieces: Sequence[Any]) -> Any:
     """Predictions of several pieces as one, the examples in the order of the pieces."""
     return torch.cat(list(pieces)) if isinstance(pieces[0], Tensor) else pieces[0].join(pieces)
+
+
+def on_cpu(logits: Tensor) -> Tensor:
+    """Logits as they are kept: float32, on the CPU."""
+    return logits.float().cpu()
+
+
+def in_order(parts: Sequence[tuple[np.ndarray, Any]]) -> Any:
+    """Predictions of some examples, made in parts, in the order of the examples' numbers."""
+    numbers, pieces = zip(*parts, strict=True)
+    return join(pieces)[torch.from_numpy(np.argsort(np.concatenate(numbers)))]

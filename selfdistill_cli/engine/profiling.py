@@ -45,7 +45,7 @@ class Phases:
 
 
 @contextlib.contextmanager
-def traced(steps: int | None, path: Path) -> Iterator[Any]:
+def traced(steps: int | None, path: Path | None) -> Iterator[Any]:
     """torch's profiler over `steps` steps after a warm-up, its trace written to `path` (Chrome's format).
 
     Gives what `step()` is called on after each step. With `steps` None, nothing is traced.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from omegaconf import DictConfig
+from torch import nn
 
 
 @dataclass
@@ -38,8 +40,18 @@ class Scores:
 
     metrics: dict[str, float]
     """The task's metrics and the mean supervised loss; splits after the first carry their name."""
+    score: float
+    """The task's main metric on the split that selects; larger is better."""
     signals: dict[str, float]
-    """How well a prediction's signals tell whether it is right, on the first split (signal_quality.py)."""
+    """How well a prediction's signals tell whether it is right, on the split that selects."""
+
+
+class Evaluator(Protocol):
+    """What scores the model while it trains."""
+
+    def scores(self, model: nn.Module) -> Scores:
+        """The task's metrics. Raises `FloatingPointError` if a prediction is not a finite number."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,110 @@
-"""Device, precision and threads through Accelerate."""
+"""Where and how fast a run computes: device, precision, threads, batches, the time of each phase."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 from omegaconf import DictConfig
+from torch import nn
 
-from selfdistill_cli.engine.batching import Batching
+from selfdistill_cli.engine.batching import Batching, prediction_batches
+from selfdistill_cli.engine.method import Examples
+from selfdistill_cli.engine.predictions import in_order, on_cpu
+from selfdistill_cli.engine.processes import gathered
+from selfdistill_cli.engine.profiling import Phases
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.fault_points import passing
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What changes the speed of a run and never its result; made once, and handed on as one object."""
+
+    settings: DictConfig
+    """The group `runtime` of the configuration."""
+    accelerator: Accelerator
+    """Device, precision of products, and the other processes of the run."""
+    batching: Batching
+    """How large micro-batches are, and in which shapes they come."""
+    phases: Phases
+    """Where the run's time goes."""
+    trace_to: Path | None = None
+    """Where a trace of `runtime.trace_steps` steps is written."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of this process."""
+        return self.accelerator.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def precision(self) -> str:
+        """Of products: fp32, bf16 or fp16."""
+        return precision_of(self.accelerator)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """The model on this process's device, its products in the precision of the run.
+
+        Not as Accelerate prepares one for training: torch's DistributedDataParallel averages gradients in every backward
+        pass, which does not go with micro-batches; `backward_step` adds them up itself.
+        """
+        prepared: nn.Module = self.accelerator.prepare_model(model, evaluation_mode=True)
+        return prepared
+
+    def unwrap(self, model: nn.Module) -> Any:
+        """The model itself, as it was before `prepare`."""
+        return self.accelerator.unwrap_model(model)
+
+    def own_share(self, parts: list[np.ndarray]) -> list[tuple[int, np.ndarray]]:
+        """The parts of some work that fall to this process, numbered."""
+        numbered = list(enumerate(parts))
+        return numbered[self.accelerator.process_index :: self.processes]
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, examples: Examples, keep: Callable[[Any], Any] = on_cpu) -> Any:
+        """Predictions of all examples in their order, dropout off: float32 logits [N, C] or outputs [N] on the CPU.
+
+        `keep` makes something else of each batch's predictions: a tensor of m rows, or `TokenRows` of m examples.
+        Several processes share the work; each gets everything, and no example counts twice.
+        """
+        was_training = model.training
+        model.eval()
+        own = []
+        for _, rows in self.own_share(prediction_batches(examples.lengths, self.batching)):
+            passing("prediction")
+            batch = examples.collate(rows, self.batching.width_multiple)
+            own.append((rows, keep(examples.forward(model, batch, self.device))))
+        model.train(was_training)
+        return in_order([part for process in gathered(own) for part in process])
+
+
+def make_runtime(settings: DictConfig, dtype: str, trace_to: Path | None = None) -> Runtime:
+    """The runtime of these settings (`cfg.runtime`). `dtype`: of the model's weights.
+
+    Raises `UserError` if the machine has no such device or precision.
+    """
+    accelerator = make_accelerator(settings)
+    batching = make_batching(settings.token_budget, accelerator, dtype)
+    return Runtime(settings, accelerator, batching, Phases(settings.profile, accelerator.device), trace_to)
 
 
 def make_accelerator(runtime: DictConfig) -> Accelerator:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from selfdistill_cli.engine.progress import Progress
-from selfdistill_cli.engine.weights import load_trained_weights
+from selfdistill_cli.engine.checkpoint import load_trained_weights
+from selfdistill_cli.engine.progress import Progress, Scores
 
 
 class Selection:
@@ -19,13 +19,11 @@ class Selection:
         self.weights: dict[str, Tensor] | None = None
         """Those of the best evaluation, on the CPU; part of every checkpoint."""
 
-    def see(
-        self, progress: Progress, metrics: dict[str, float], score: float, weights: Callable[[], dict[str, Tensor]]
-    ) -> None:
+    def see(self, progress: Progress, found: Scores, weights: Callable[[], dict[str, Tensor]]) -> None:
         """Take note of an evaluation: of the best score so far, and of what belongs to it, in `progress`."""
-        progress.last_metrics = metrics
-        if progress.best_score is None or score > progress.best_score:
-            progress.best_score, progress.best_step, progress.best_metrics = score, progress.step, metrics
+        progress.last_metrics = found.metrics
+        if progress.best_score is None or found.score > progress.best_score:
+            progress.best_score, progress.best_step, progress.best_metrics = found.score, progress.step, found.metrics
             progress.evaluations_without_gain = 0
             if self.keep == "best":
                 self.weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights().items()}

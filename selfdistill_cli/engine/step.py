@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from selfdistill_cli.engine.batching import Batching, micro_batches
-from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
-from selfdistill_cli.engine.prediction import Examples, in_order, on_cpu
-from selfdistill_cli.engine.predictions import Predictions, join
+from selfdistill_cli.engine.batching import micro_batches
+from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan, TrainingMethod
+from selfdistill_cli.engine.predictions import Predictions, in_order, join, on_cpu
 from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_positions
-from selfdistill_cli.engine.profiling import Phases
-
-
-class TrainingMethod(Protocol):
-    """What the loop asks of a method; `selfdistill_cli.methods.Method` describes each part."""
-
-    forwards_per_example: int
-
-    @property
-    def needs_whole_step(self) -> bool: ...
-    @property
-    def fresh_per_step(self) -> int: ...
-    def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan: ...
-    def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss: ...
-    def after_backward(self, plan: StepPlan, logits: Any) -> None: ...
-    def after_epoch(self, epoch: int, predict: Any) -> dict[str, float]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+from selfdistill_cli.engine.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -88,13 +68,7 @@ class _Share:
 
 
 def backward_step(
-    model: nn.Module,
-    method: TrainingMethod,
-    examples: Examples,
-    plan: StepPlan,
-    batching: Batching,
-    accelerator: Accelerator,
-    phases: Phases,
+    model: nn.Module, method: TrainingMethod, examples: Examples, plan: StepPlan, runtime: Runtime
 ) -> StepResult:
     """Accumulate the gradient of the step's loss, over micro-batches and over all processes.
 
@@ -102,11 +76,12 @@ def backward_step(
     micro-batches or shared among processes. A method that needs the whole step gets all logits at once,
     at the price of holding every micro-batch's activations.
     """
+    accelerator, batching, phases = runtime.accelerator, runtime.batching, runtime.phases
     rows = np.asarray(plan.examples)
     with phases("data"):
         own = own_positions(plan, accelerator)
         parts = [own[part] for part in micro_batches(examples.lengths[rows[own]], batching)]
-    device = accelerator.device
+    device, labels = accelerator.device, examples.labels
     losses: list[PerExampleLoss] = []
     kept: list[Predictions] = []
 
@@ -115,7 +90,7 @@ def backward_step(
             plan=plan,
             positions=torch.from_numpy(positions).to(device),
             examples=torch.from_numpy(rows[positions]).to(device),
-            labels=torch.from_numpy(examples.labels[rows[positions]]).to(device),
+            labels=None if labels is None else torch.from_numpy(labels[rows[positions]]).to(device),
         )
         with phases("loss"):
             loss = _first(method.loss(logits, batch), own_examples)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import lru_cache
 
 import torch
 
 from selfdistill_cli.engine.progress import Progress
+
+log = logging.getLogger(__name__)
 
 MOST_SECONDS = 0.3
 """For measuring the ceiling."""
@@ -24,13 +27,13 @@ def utilization(progress: Progress, precision: str, device: torch.device, proces
         return {"tokens_per_s": None, "gflops_per_s": None, "matmul_gflops_per_s": None, "mfu": None}
     tokens_per_s = progress.tokens / seconds
     achieved = progress.flops_per_token * tokens_per_s / 1e9
-    ceiling = matmul_ceiling(precision, device) * processes
-    return {
-        "tokens_per_s": round(tokens_per_s, 1),
-        "gflops_per_s": round(achieved, 2),
-        "matmul_gflops_per_s": round(ceiling, 1),
-        "mfu": round(achieved / ceiling, 4),
-    }
+    reached: dict[str, float | None] = {"tokens_per_s": round(tokens_per_s, 1), "gflops_per_s": round(achieved, 2)}
+    try:
+        ceiling = matmul_ceiling(precision, device) * processes
+    except RuntimeError as error:  # no memory is left, say: the run has ended, and its result must not be lost to this
+        log.warning("the machine's fastest product could not be measured: %s", error)
+        return reached | {"matmul_gflops_per_s": None, "mfu": None}
+    return reached | {"matmul_gflops_per_s": round(ceiling, 1), "mfu": round(achieved / ceiling, 4)}
 
 
 @lru_cache(maxsize=4)

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from omegaconf import DictConfig
 from torch import nn
 from transformers import GenerationConfig
 
 from selfdistill_cli.encoding.answers import AnswerExamples
-from selfdistill_cli.engine.batching import Batching, prediction_batches
+from selfdistill_cli.engine.batching import prediction_batches
 from selfdistill_cli.engine.processes import gathered
+from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.fault_points import passing
 
@@ -38,16 +38,15 @@ def write_answers(
     tokenizer: Any,
     examples: AnswerExamples,
     decoding: DictConfig,
+    runtime: Runtime,
     seed: int,
-    batching: Batching,
-    accelerator: Accelerator,
 ) -> list[str]:
     """What the model writes after each prompt, dropout off, up to its end of sequence.
 
     Always the same texts: greedy or by beams, or, with a temperature, drawn from generators seeded by `seed` and the
     batch. Several processes share the work; each gets all texts.
     """
-    writer: Any = accelerator.unwrap_model(model)
+    writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
     settings = GenerationConfig(
@@ -61,18 +60,18 @@ def write_answers(
         use_cache=True,
     )
     widths = examples.prompts.lengths + decoding.max_new_tokens
-    parts = prediction_batches(widths, batching)
+    parts = prediction_batches(widths, runtime.batching)
     own: list[tuple[np.ndarray, list[str]]] = []
-    for number in range(accelerator.process_index, len(parts), accelerator.num_processes):
+    for number, rows in runtime.own_share(parts):
         passing("generation")
-        inputs = {name: t.to(accelerator.device) for name, t in examples.collate_prompts(parts[number]).items()}
+        inputs = {name: t.to(runtime.device) for name, t in examples.collate_prompts(rows).items()}
         with torch.random.fork_rng(enabled=decoding.temperature > 0):
             if decoding.temperature > 0:
                 torch.manual_seed(seed + number)
             written = writer.generate(**inputs, generation_config=settings)
         if examples.form.decoder_start is None:
             written = written[:, inputs["input_ids"].shape[1] :]
-        own.append((parts[number], tokenizer.batch_decode(written, skip_special_tokens=True)))
+        own.append((rows, tokenizer.batch_decode(written, skip_special_tokens=True)))
     writer.train(was_training)
     texts = [""] * len(examples)
     for process in gathered(own):

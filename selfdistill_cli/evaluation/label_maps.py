@@ -7,11 +7,14 @@ RTE's `not_entailment`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from selfdistill_cli.engine.method import Examples
 from selfdistill_cli.errors import UserError
 
 
@@ -40,5 +43,34 @@ def common_labels(
 def regrouped(logits: Tensor, groups: np.ndarray, count: int) -> Tensor:
     """Log-probabilities of `count` groups of classes, the sum of each group's. logits [N, M], groups [M] -> [N, count]."""
     log_p = logits.float().log_softmax(-1)
-    columns = [log_p[:, torch.from_numpy(groups == number)] for number in range(count)]
+    columns = [log_p[:, np.flatnonzero(groups == number)] for number in range(count)]
     return torch.stack([column.logsumexp(-1) for column in columns], dim=-1)
+
+
+@dataclass(frozen=True)
+class RegroupedExamples:
+    """Another task's encoded examples, whose predictions are over the labels that both tasks have in common."""
+
+    examples: Examples
+    labels: np.ndarray
+    """Gold, numbered in the common labels [N]."""
+    groups: np.ndarray
+    """The common label of each of the model's classes [M]."""
+    count: int
+    """Of common labels."""
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example [N]."""
+        return self.examples.lengths
+
+    def collate(self, rows: np.ndarray, width_multiple: int) -> Any:
+        """As the examples themselves are collated."""
+        return self.examples.collate(rows, width_multiple)
+
+    def forward(self, model: nn.Module, batch: Any, device: torch.device) -> Tensor:
+        """Log-probabilities of the common labels [m, count]."""
+        return regrouped(self.examples.forward(model, batch, device), self.groups, self.count)

@@ -1,8 +1,8 @@
-"""The terms of language models: predictions are values at answer tokens, and an answer's map is its distribution.
+"""Losses of written answers: predictions are values at answer tokens, and an answer's map is its distribution.
 
     CE_i = (1/S_i) Σ_s CE(z_{i,s}, y_{i,s})        m_i(τ) = (1/S_i) Σ_s softmax(z_{i,s} / τ)
 
-The logits themselves exist a chunk of tokens at a time only (generation/chunked.py).
+The logits themselves exist a chunk of tokens at a time only (chunked.py).
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli import objectives
+from selfdistill_cli.engine.method import MicroBatch
 from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
+from selfdistill_cli.losses.base import Losses, OfLogits
 from selfdistill_cli.losses.chunked import ChunkLoss, in_type_of, logits_of, over_tokens
 from selfdistill_cli.losses.vocabulary import (
     Choices,
     LikelihoodsAndMaps,
     LogProbabilities,
     Margins,
+    OwnLoss,
     TopEntries,
     WithTeacherLogits,
     WithTopEntries,
 )
 
 
-class TokenTerms:
+class AnswerLosses(Losses[TokenRows]):
     """Cross-entropy, vocabulary maps and token divergences, one value an example."""
 
     def __init__(self, output_layer: Callable[[], OutputLayer]) -> None:
@@ -37,139 +40,145 @@ class TokenTerms:
 
     # --- losses ---------------------------------------------------------------------------------
 
-    def hard(self, logits: TokenRows, labels: Tensor) -> Tensor:
-        """Mean cross-entropy over each example's answer tokens [m]."""
-        nll, _ = self._over(LikelihoodsAndMaps(logits.columns["labels"]), logits)
-        return logits.mean(nll[:, 0])
+    def nll(self, predictions: TokenRows) -> Tensor:
+        """Mean negative log-likelihood of each example's answer tokens, in nats [m]."""
+        nll, _ = self._over(LikelihoodsAndMaps(predictions.columns["labels"]), predictions)
+        return predictions.mean(nll[:, 0])
 
-    def hard_and_soft(
-        self, student: TokenRows, labels: Tensor, again: Tensor, teacher: TokenRows, tau: Tensor, match: str
+    def supervised(self, predictions: TokenRows, batch: MicroBatch) -> Tensor:
+        return self.nll(predictions)
+
+    def from_previous(
+        self, predictions: TokenRows, batch: MicroBatch, repeated: Tensor, previous: TokenRows, tau: Tensor, match: str
     ) -> tuple[Tensor, Tensor]:
-        """`hard` of all m examples, and the distillation term of the k examples `again` (bool [m]) at τ_i [k]."""
-        every_tau = torch.ones(len(student), dtype=tau.dtype, device=student.device).index_put((again,), tau)
+        every_tau = torch.ones(len(predictions), dtype=tau.dtype, device=predictions.device)
+        every_tau = every_tau.index_put((repeated,), tau)
         if match == "token":
-            return self._token_by_token(student, again, teacher, every_tau)
-        nll, maps = self._likelihoods_and_maps(student, every_tau, again)
-        return nll, objectives.map_kl(self.maps(teacher, tau), maps, tau)
+            return self._token_by_token(predictions, repeated, previous, every_tau)
+        nll, maps = self._likelihoods_and_maps(predictions, every_tau, repeated)
+        return nll, objectives.map_kl(self.maps(previous, tau), maps, tau)
 
-    def hard_and_batch_soft(
-        self, student: TokenRows, labels: Tensor, teacher: TokenRows, tau: Tensor
+    def between_batches(
+        self, predictions: TokenRows, batch: MicroBatch, previous: TokenRows, tau: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`hard`, and τ² · KL between the mean maps of the teacher's batch and of this one, in equal shares [m].
-
-        `student` must be the whole step, `tau` is one number. The second result depends on each example's own map
-        alone, as far as gradients go: that of example i is the term's gradient through it.
+        """As the interface says. The second result depends on each example's own map alone, as far as gradients go:
+        that of example i is the loss's gradient through it.
         """
-        everybody = torch.ones(len(student), dtype=torch.bool, device=student.device)
-        nll, maps = self._likelihoods_and_maps(student, tau.expand(len(student)), everybody)
-        target = self.maps(teacher, tau.expand(len(teacher))).mean(0, keepdim=True)
+        everybody = torch.ones(len(predictions), dtype=torch.bool, device=predictions.device)
+        nll, maps = self._likelihoods_and_maps(predictions, tau.expand(len(predictions)), everybody)
+        target = self.maps(previous, tau.expand(len(previous))).mean(0, keepdim=True)
         mean = maps.mean(0, keepdim=True).detach().requires_grad_()
         with torch.enable_grad():
-            term = objectives.map_kl(target, mean, tau)
-            (slope,) = torch.autograd.grad(term.sum(), mean)
+            divergence = objectives.map_kl(target, mean, tau)
+            (slope,) = torch.autograd.grad(divergence.sum(), mean)
         own = ((maps - maps.detach()) * slope).sum(-1)
-        return nll, (term.detach() + own) / len(student)
+        return nll, (divergence.detach() + own) / len(predictions)
 
-    def hard_and_teach(
-        self, student: TokenRows, labels: Tensor, teacher: TokenRows, tau: float
+    def from_teacher(
+        self, predictions: TokenRows, batch: MicroBatch, teacher: TokenRows, tau: float
     ) -> tuple[Tensor, Tensor]:
-        """`hard`, and kd's term: the mean over answer tokens of the divergence from the teacher's top entries [m]."""
+        """As the interface says: the mean over answer tokens of the divergence from the teacher's top entries."""
         top = teacher.columns
-        loss = WithTopEntries(student.columns["labels"], top["log_p"], top["entries"].long(), tau)
-        values, _ = self._over(loss, student)
-        return student.mean(values[:, 0]), student.mean(values[:, 1])
+        loss = WithTopEntries(predictions.columns["labels"], top["log_p"], top["entries"].long(), tau)
+        values, _ = self._over(loss, predictions)
+        return predictions.mean(values[:, 0]), predictions.mean(values[:, 1])
+
+    def of_logits(self, function: OfLogits, predictions: TokenRows, batch: MicroBatch) -> Tensor:
+        values, _ = self._over(OwnLoss(function, predictions.columns["labels"]), predictions)
+        columns = torch.stack([predictions.mean(column) for column in values.unbind(-1)], dim=-1)
+        return columns[:, 0] if columns.shape[-1] == 1 else columns
 
     # --- signals --------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def signals(self, logits: TokenRows, labels: Tensor, form: str) -> tuple[Tensor, Tensor]:
+    def signals(self, predictions: TokenRows, labels: Tensor | None, discrimination: str) -> tuple[Tensor, Tensor]:
         """u_i = H(m_i(1)) / log V, and d_i from the mean NLL (`gold`) or the mean margin of the tokens [m] each."""
-        ones = torch.ones(len(logits), device=logits.device)
-        nll, maps = self._likelihoods_and_maps(logits, ones, ones.bool())
-        if form == "margin":
-            margins, _ = self._over(Margins(), logits)
-            return objectives.map_uncertainty(maps), logits.mean(margins[:, 0])
+        ones = torch.ones(len(predictions), device=predictions.device)
+        nll, maps = self._likelihoods_and_maps(predictions, ones, ones.bool())
+        if discrimination == "margin":
+            margins, _ = self._over(Margins(), predictions)
+            return objectives.map_uncertainty(maps), predictions.mean(margins[:, 0])
         return objectives.map_uncertainty(maps), objectives.likelihood_discrimination(nll)
 
     @torch.no_grad()
-    def maps(self, logits: TokenRows, tau: Tensor) -> Tensor:
+    def maps(self, predictions: TokenRows, tau: Tensor) -> Tensor:
         """m_i(τ_i) [m, V]. tau [m]."""
-        return self._likelihoods_and_maps(logits, tau, torch.ones_like(tau, dtype=torch.bool))[1]
+        return self._likelihoods_and_maps(predictions, tau, torch.ones_like(tau, dtype=torch.bool))[1]
 
     def discordant(self, teacher: TokenRows, student: TokenRows, quantile: float) -> Tensor:
         """Where the likeliest answers differ, in one token or more, given the gold tokens before each; bool [m]."""
         return _any_token(student, self._chosen(teacher) != self._chosen(student))
 
-    def right(self, logits: TokenRows, other: TokenRows, labels: Tensor) -> Tensor:
+    def correct(self, predictions: TokenRows, other: TokenRows, labels: Tensor | None) -> Tensor:
         """Where every likeliest token is the gold one, bool [m]."""
-        gold = (logits if "labels" in logits.columns else other).columns["labels"].cpu()
-        return ~_any_token(logits, self._chosen(logits) != gold)
+        gold = (predictions if "labels" in predictions.columns else other).columns["labels"].cpu()
+        return ~_any_token(predictions, self._chosen(predictions) != gold)
 
     # --- what is kept ---------------------------------------------------------------------------
 
-    def remembered(self, logits: TokenRows) -> TokenRows:
+    def snapshot(self, predictions: TokenRows) -> TokenRows:
         """These predictions with the output layer of now, for a later step: weights that are trained are copied."""
         layer = self._live()
         weights = tuple(w.detach().clone() if w is not None and w.requires_grad else None for w in layer.weights)
         trained_bias = layer.bias is not None and layer.bias.requires_grad
         bias = layer.bias.detach().clone() if trained_bias and layer.bias is not None else None
-        return replace(logits.detach(), output=OutputLayer(weights, bias))
+        return replace(predictions.detach(), output=OutputLayer(weights, bias))
 
-    def to_state(self, logits: TokenRows | None) -> dict[str, Any] | None:
-        """`logits` for a checkpoint."""
-        return None if logits is None else logits.state_dict()
+    def to_state(self, predictions: TokenRows | None) -> dict[str, Any] | None:
+        """A snapshot for a checkpoint."""
+        return None if predictions is None else predictions.state_dict()
 
     def from_state(self, state: dict[str, Any] | None) -> TokenRows | None:
         """Take back what `to_state` gave."""
         return None if state is None else TokenRows.from_state(state)
 
     @torch.no_grad()
-    def choices(self, logits: TokenRows) -> TokenRows:
-        """The likeliest tokens and the gold ones, on the CPU: what `discordant` and `right` compare."""
-        columns = {"chosen": self._chosen(logits), "labels": logits.columns["labels"]}
-        return TokenRows(logits.lengths, columns).cpu()
+    def decisions(self, predictions: TokenRows) -> TokenRows:
+        """The likeliest tokens and the gold ones, on the CPU: what `discordant` and `correct` compare."""
+        columns = {"chosen": self._chosen(predictions), "labels": predictions.columns["labels"]}
+        return TokenRows(predictions.lengths, columns).cpu()
 
     @torch.no_grad()
-    def top_entries(self, logits: TokenRows, k: int) -> TokenRows:
+    def top_entries(self, predictions: TokenRows, k: int) -> TokenRows:
         """The k largest log-probabilities of each answer token and their entries, on the CPU: a teacher's logits."""
-        values, _ = self._over(TopEntries(k), logits)
-        return TokenRows(logits.lengths, {"log_p": values[:, 0].float(), "entries": values[:, 1].int()}).cpu()
+        values, _ = self._over(TopEntries(k), predictions)
+        return TokenRows(predictions.lengths, {"log_p": values[:, 0].float(), "entries": values[:, 1].int()}).cpu()
 
     @torch.no_grad()
-    def log_probabilities(self, logits: TokenRows) -> Tensor:
+    def log_probabilities(self, predictions: TokenRows) -> Tensor:
         """log softmax(z) of every answer token, whole [T, V]: for a few examples only."""
-        return self._over(LogProbabilities(), logits)[0][:, 0]
+        return self._over(LogProbabilities(), predictions)[0][:, 0]
 
     # --- computation ----------------------------------------------------------------------------
 
-    def _layer(self, logits: TokenRows) -> OutputLayer:
+    def _layer(self, predictions: TokenRows) -> OutputLayer:
         """The output layer that made these predictions: the remembered one, the model's own where that is empty."""
         live = self._live()
-        if logits.output is None:
+        if predictions.output is None:
             return live
         weights = tuple(
-            own if own is None else own.to(logits.device) if kept is None else kept.to(logits.device)
-            for kept, own in zip(logits.output.weights, live.weights, strict=True)
+            own if own is None else own.to(predictions.device) if kept is None else kept.to(predictions.device)
+            for kept, own in zip(predictions.output.weights, live.weights, strict=True)
         )
-        bias = live.bias if logits.output.bias is None else logits.output.bias.to(logits.device)
+        bias = live.bias if predictions.output.bias is None else predictions.output.bias.to(predictions.device)
         return OutputLayer(weights, bias)
 
-    def _over(self, loss: ChunkLoss, logits: TokenRows) -> tuple[Tensor, Tensor | None]:
-        layer = self._layer(logits)
-        return over_tokens(loss, _inputs(logits), [w for w in layer.weights if w is not None], layer.bias)
+    def _over(self, loss: ChunkLoss, predictions: TokenRows) -> tuple[Tensor, Tensor | None]:
+        layer = self._layer(predictions)
+        return over_tokens(loss, _inputs(predictions), [w for w in layer.weights if w is not None], layer.bias)
 
-    def _likelihoods_and_maps(self, logits: TokenRows, tau: Tensor, mapped: Tensor) -> tuple[Tensor, Tensor]:
+    def _likelihoods_and_maps(self, predictions: TokenRows, tau: Tensor, mapped: Tensor) -> tuple[Tensor, Tensor]:
         """Mean NLL of all m examples [m], and the maps of those `mapped` (bool [m]) [k, V]. tau [m]."""
-        owners = logits.owners
-        shares = torch.zeros(len(logits), len(owners), device=logits.device)
-        shares[owners, torch.arange(len(owners), device=logits.device)] = 1 / logits.lengths[owners].float()
-        loss = LikelihoodsAndMaps(logits.columns["labels"], shares[mapped], tau[owners])
-        nll, maps = self._over(loss, logits)
+        owners = predictions.owners
+        shares = torch.zeros(len(predictions), len(owners), device=predictions.device)
+        shares[owners, torch.arange(len(owners), device=predictions.device)] = 1 / predictions.lengths[owners].float()
+        loss = LikelihoodsAndMaps(predictions.columns["labels"], shares[mapped], tau[owners])
+        nll, maps = self._over(loss, predictions)
         assert maps is not None
-        return logits.mean(nll[:, 0]), maps
+        return predictions.mean(nll[:, 0]), maps
 
     def _token_by_token(
-        self, student: TokenRows, again: Tensor, teacher: TokenRows, tau: Tensor
+        self, student: TokenRows, repeated: Tensor, teacher: TokenRows, tau: Tensor
     ) -> tuple[Tensor, Tensor]:
         layer = self._layer(teacher)
 
@@ -179,25 +188,25 @@ class TokenTerms:
         def teacher_logits(tokens: Tensor) -> Tensor:
             return logits_of([one[tokens] for one in inputs], weights, layer.bias).detach()
 
-        taught = again[student.owners]
+        taught = repeated[student.owners]
         rows = torch.where(taught, taught.cumsum(0) - 1, -1)
         loss = WithTeacherLogits(student.columns["labels"], tau[student.owners], rows, teacher_logits)
         values, _ = self._over(loss, student)
-        return student.mean(values[:, 0]), student.mean(values[:, 1])[again]
+        return student.mean(values[:, 0]), student.mean(values[:, 1])[repeated]
 
-    def _chosen(self, logits: TokenRows) -> Tensor:
+    def _chosen(self, predictions: TokenRows) -> Tensor:
         """The likeliest token at each place [T], int32 on the CPU."""
-        if "chosen" in logits.columns:
-            return logits.columns["chosen"]
-        if "entries" in logits.columns:
-            return logits.columns["entries"][:, 0].int().cpu()
+        if "chosen" in predictions.columns:
+            return predictions.columns["chosen"]
+        if "entries" in predictions.columns:
+            return predictions.columns["entries"][:, 0].int().cpu()
         with torch.no_grad():
-            return self._over(Choices(), logits)[0][:, 0].int().cpu()
+            return self._over(Choices(), predictions)[0][:, 0].int().cpu()
 
 
-def _inputs(logits: TokenRows) -> list[Tensor]:
+def _inputs(predictions: TokenRows) -> list[Tensor]:
     """What the output layer's factors are multiplied by [T, k_j] each."""
-    return [values for name, values in logits.columns.items() if name.startswith("input")]
+    return [values for name, values in predictions.columns.items() if name.startswith("input")]
 
 
 def _any_token(rows: TokenRows, flags: Tensor) -> Tensor:

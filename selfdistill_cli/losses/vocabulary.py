@@ -129,3 +129,16 @@ class TopEntries(ChunkLoss):
         log_p, entries = objectives.top_log_probabilities(logits, self.k)
         # Entries are counted in float64, exact far beyond any vocabulary, to lie beside the probabilities.
         return torch.stack([log_p.double(), entries.double()], dim=1), None
+
+
+class OwnLoss(ChunkLoss):
+    """Token values [T, J]: a method's own function of logits [c, V] and gold tokens [c], which gives [c] or [c, J]."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], labels: Tensor) -> None:
+        """labels [T]."""
+        self.function = function
+        self.labels = labels
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        values = self.function(logits, self.labels[span])
+        return values[:, None] if values.dim() == 1 else values, None

@@ -6,32 +6,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.engine.predictions import Predictions
-from selfdistill_cli.losses.labelled import Terms
+from selfdistill_cli.losses.base import Losses
 
 
 @dataclass(frozen=True)
 class TrainingContext:
     """What a method may know about the run that it takes part in."""
 
-    terms: Terms
-    """The supervised and distillation terms of this kind of task."""
-    labels: Tensor
-    """Gold labels of the training set [N]: class numbers, or floats in regression. Of a language model the numbers of
-    answer tokens; these themselves are in its predictions."""
+    losses: Losses[Any]
+    """The losses and signals of this kind of task."""
+    examples: int
+    """How many the training set has, N."""
+    labels: Tensor | None
+    """Gold labels of the training set [N]: class numbers, or floats in regression. None where they are answer tokens,
+    which stand beside the predictions."""
     batch_size: int
     """`schedule.batch_size`: examples a step, before a method adds any."""
     teacher_logits: Any = None
     """The teacher's logits on the training set, if the method has a `teacher`: [N, C], [N] in regression, of a language
     model its top entries at each answer token."""
 
+    @classmethod
+    def of(cls, losses: Losses[Any], train: Examples, batch_size: int, teacher_logits: Any = None) -> TrainingContext:
+        """The context of a run on these encoded training examples."""
+        labels = None if train.labels is None else torch.from_numpy(train.labels)
+        return cls(losses, len(train), labels, batch_size, teacher_logits)
+
+    def labels_of(self, rows: Any) -> Tensor | None:
+        """Gold labels of these training examples [k], on the CPU, where the kind of task has them."""
+        return None if self.labels is None else self.labels[rows]
+
 
 Predict = Callable[[], Any]
-"""Gives the model's logits on the whole training set, dropout off: [N, C], [N] in regression, of a language model its
-likeliest token at each place."""
+"""Gives what `Losses.decisions` keeps of the model's predictions on the whole training set, dropout off: logits [N, C],
+[N] in regression, of a language model its likeliest token at each place."""
 
 
 class Method:
@@ -67,6 +80,10 @@ class Method:
 
     def after_backward(self, plan: StepPlan, logits: Predictions) -> None:
         """See the logits of this step's forward pass, before the weights change: in the order of `plan.examples`."""
+
+    def decisions(self, predictions: Predictions) -> Any:
+        """What is kept of a batch's predictions for `after_epoch`."""
+        return self.context.losses.decisions(predictions)
 
     def after_epoch(self, epoch: int, predict: Predict) -> dict[str, float]:
         """Act when epoch number `epoch` (from 0) has ended; what is returned is logged."""

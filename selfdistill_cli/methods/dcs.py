@@ -44,7 +44,7 @@ class DCS(KD):
         self.max_weight = max_weight
         self.warmup_epochs = warmup_epochs
         self.discordance_quantile = discordance_quantile
-        size = len(context.labels)
+        size = context.examples
         # float64: 2⁻²⁴ relative rounding would drift over thousands of `update=step` normalisations.
         self.weights = torch.ones(size, dtype=torch.float64)
         self.discordant = torch.zeros(size, dtype=torch.bool)
@@ -53,7 +53,7 @@ class DCS(KD):
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         if batch.plan.epoch < self.warmup_epochs:
-            ce = self.context.terms.hard(logits, batch.labels) / len(batch.plan.examples)
+            ce = self.context.losses.supervised(logits, batch) / len(batch.plan.examples)
             return PerExampleLoss(ce, {"ce": ce, "kd": torch.zeros_like(ce)})
         weighted = super().loss(logits, batch)
         signals = {"weights": self.weights[batch.examples.cpu()]}
@@ -80,11 +80,11 @@ class DCS(KD):
 
     def _reweight(self, rows: Tensor, student: Any) -> None:
         """One boosting round over these training examples [k], given the student's logits of them."""
-        terms, teacher, labels = self.context.terms, self.teacher_logits[rows], self.context.labels[rows]
-        discordant = terms.discordant(teacher, student, self.discordance_quantile)
+        losses, teacher, labels = self.context.losses, self.teacher_logits[rows], self.context.labels_of(rows)
+        discordant = losses.discordant(teacher, student, self.discordance_quantile)
         self.discordant[rows] = discordant
-        self.student_right[rows] = terms.right(student, teacher, labels)
-        self.teacher_right[rows] = terms.right(teacher, student, labels)
+        self.student_right[rows] = losses.correct(student, teacher, labels)
+        self.teacher_right[rows] = losses.correct(teacher, student, labels)
         if self.reweighting == "reset":
             memoryless = torch.where(self.discordant, self.gain, 1.0).to(self.weights)
             self.weights = objectives.to_mean_one(memoryless)

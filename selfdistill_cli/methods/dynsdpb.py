@@ -53,13 +53,13 @@ class DynSDPB(StaticSD):
         """Whether u and d are averaged over the batch."""
         return self.granularity == "batch" or self.overlap == "none"
 
-    def dynamics(self, teacher: Any, student: Any, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def dynamics(self, teacher: Any, student: Any, examples: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         if self.signal == "current":
-            u, d = self._signals(student, labels)
+            u, d = self._signals(student, examples)
         elif self._one_for_all:
             u, d = self._previous_batch_signals(student.device)
         else:
-            u, d = self._signals(teacher, labels)
+            u, d = self._signals(teacher, examples)
         if self._one_for_all:
             u, d = u[:1].expand(len(teacher)), d[:1].expand(len(teacher))
         tau = objectives.dynamic_temperature(self.tau_rule, self.tau, u, d)
@@ -69,13 +69,14 @@ class DynSDPB(StaticSD):
     def _previous_batch_signals(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Those of the whole previous batch, read off once a step."""
         if self._batch_signals is None:
-            labels = self.context.labels[self._previous].to(device)
-            self._batch_signals = self._signals(self._teacher.to(device), labels)
+            self._batch_signals = self._signals(self._teacher.to(device), torch.tensor(self._previous))
         return self._batch_signals
 
-    def _signals(self, logits: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """u and d of these predictions [k], or of their batch's mean, repeated [k]."""
-        u, d = self.context.terms.signals(logits, labels, self.discrimination)
+    def _signals(self, predictions: Any, examples: Tensor) -> tuple[Tensor, Tensor]:
+        """u and d of the predictions of these examples [k], or their mean over the batch, repeated [k]."""
+        labels = self.context.labels_of(examples.cpu())
+        labels = None if labels is None else labels.to(predictions.device)
+        u, d = self.context.losses.signals(predictions, labels, self.discrimination)
         if self._one_for_all:
             u, d = u.mean().expand_as(u), d.mean().expand_as(d)
         return u, d

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss
-from selfdistill_cli.engine.predictions import TokenRows
-from selfdistill_cli.errors import UserError
 from selfdistill_cli.methods.base import Method, TrainingContext
 
 
@@ -23,24 +21,20 @@ class KD(Method):
         super().__init__(context)
         if context.teacher_logits is None:
             raise ValueError("kd and dcs need the teacher's logits on the training set")
-        if isinstance(context.teacher_logits, TokenRows) and not context.teacher_logits.lengths.equal(context.labels):
-            raise UserError(
-                "Teacher and student cut the answers at different places: give a task.max_length that cuts none."
-            )
         self.tau = tau
         self.alpha = alpha
         self.teacher_logits = context.teacher_logits
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
-        terms, n = self.context.terms, len(batch.plan.examples)
+        n = len(batch.plan.examples)
         teacher = self.teacher_logits[batch.examples.cpu()].to(logits.device)
         ce_weight, kd_weight = self.example_weights(batch)
-        hard, soft = terms.hard_and_teach(logits, batch.labels, teacher, self.tau)
-        ce = ce_weight * self.alpha * hard / n
-        kd = kd_weight * (1 - self.alpha) * soft / n
+        supervised, divergence = self.context.losses.from_teacher(logits, batch, teacher, self.tau)
+        ce = ce_weight * self.alpha * supervised / n
+        kd = kd_weight * (1 - self.alpha) * divergence / n
         return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd})
 
     def example_weights(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """Weights of both terms, each [m]."""
-        ones = torch.ones(len(batch.positions), device=batch.labels.device)
+        ones = torch.ones(len(batch.positions), device=batch.positions.device)
         return ones, ones

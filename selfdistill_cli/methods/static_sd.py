@@ -57,31 +57,31 @@ class StaticSD(Method):
         return StepPlan(fresh, epoch, previous=() if self.overlap == "none" else tuple(self._previous))
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
-        plan, terms = batch.plan, self.context.terms
-        again = batch.positions >= len(plan.fresh)
-        compares = self._teacher is not None if self.overlap == "none" else bool(again.any())
+        plan, losses = batch.plan, self.context.losses
+        repeated = batch.positions >= len(plan.fresh)
+        compares = self._teacher is not None if self.overlap == "none" else bool(repeated.any())
         if plan.epoch < self.start_epoch or not compares:
-            ce = terms.hard(logits, batch.labels) / len(plan.examples)
+            ce = losses.supervised(logits, batch) / len(plan.examples)
             return PerExampleLoss(ce, {"ce": ce, "kd": torch.zeros_like(ce)})
         if self.overlap == "none":
             teacher = self._teacher.to(logits.device)
-            tau, alpha, signals = self.dynamics(teacher, logits.detach(), batch.labels)
-            hard, kd = terms.hard_and_batch_soft(logits, batch.labels, teacher, tau[0])
+            tau, alpha, signals = self.dynamics(teacher, logits.detach(), batch.examples)
+            supervised, kd = losses.between_batches(logits, batch, teacher, tau[0])
             kd = alpha[0] * kd
         else:
-            rows = batch.positions[again].cpu() - len(plan.fresh)
+            rows = batch.positions[repeated].cpu() - len(plan.fresh)
             teacher = self._teacher[rows].to(logits.device)
-            tau, alpha, signals = self.dynamics(teacher, logits[again].detach(), batch.labels[again])
-            hard, soft = terms.hard_and_soft(logits, batch.labels, again, teacher, tau, self.match)
-            kd = torch.zeros_like(hard).index_put((again,), alpha * soft / len(plan.previous))
-        ce = hard / len(plan.examples)
-        of = batch.examples[again] if self.overlap != "none" else None
-        return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd}, {"tau": tau, "alpha": alpha, **signals}, of)
+            tau, alpha, signals = self.dynamics(teacher, logits[repeated].detach(), batch.examples[repeated])
+            supervised, divergence = losses.from_previous(logits, batch, repeated, teacher, tau, self.match)
+            kd = torch.zeros_like(supervised).index_put((repeated,), alpha * divergence / len(plan.previous))
+        ce = supervised / len(plan.examples)
+        signals_of = batch.examples[repeated] if self.overlap != "none" else None
+        return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd}, {"tau": tau, "alpha": alpha, **signals}, signals_of)
 
-    def dynamics(self, teacher: Any, student: Any, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def dynamics(self, teacher: Any, student: Any, examples: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """τ_i and α_i of the k previous examples, and the signals that they follow, to be logged [k] each.
 
-        `teacher` and `student` are the previous and this step's predictions of them, `labels` [k] their gold labels.
+        `teacher` and `student` are the previous and this step's predictions of them, `examples` [k] their row numbers.
         With `overlap=none` those of the whole batches, and τ and α are the same for all.
         """
         ones = torch.ones(len(teacher), device=student.device)
@@ -89,11 +89,11 @@ class StaticSD(Method):
 
     def after_backward(self, plan: StepPlan, logits: Any) -> None:
         self._previous = list(plan.fresh[: self.previous_per_step])
-        self._teacher = self.context.terms.remembered(logits[: len(self._previous)])
+        self._teacher = self.context.losses.snapshot(logits[: len(self._previous)])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"previous": self._previous, "teacher": self.context.terms.to_state(self._teacher)}
+        return {"previous": self._previous, "teacher": self.context.losses.to_state(self._teacher)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._previous = list(state["previous"])
-        self._teacher = self.context.terms.from_state(state["teacher"])
+        self._teacher = self.context.losses.from_state(state["teacher"])

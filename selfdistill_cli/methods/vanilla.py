@@ -12,5 +12,5 @@ class Vanilla(Method):
     """The supervised loss alone."""
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
-        ce = self.context.terms.hard(logits, batch.labels) / len(batch.plan.examples)
+        ce = self.context.losses.supervised(logits, batch) / len(batch.plan.examples)
         return PerExampleLoss(ce, {"ce": ce})

@@ -15,13 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.adaptation import set_dropout, set_padding
@@ -71,11 +67,11 @@ def _embedded(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
         special |= {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     if cfg.name == "tiny_t5":
         special |= {"decoder_start_token_id": tokenizer.pad_token_id}
-    settings = {**overrides, "vocab_size": len(tokenizer), **special, **_head(task)}
+    settings = {**overrides, "vocab_size": len(tokenizer), **special, **task.kind.head(task.label_names)}
     config = AutoConfig.for_model(EMBEDDED[cfg.name], **settings)
     set_dropout(config, cfg.dropout)
     torch.manual_seed(seed)
-    model = _class_for(task, config).from_config(config, dtype=getattr(torch, cfg.dtype))
+    model = task.kind.model_class(config).from_config(config, dtype=getattr(torch, cfg.dtype))
     return LoadedModel(model, tokenizer, hashlib.sha256(config.to_json_string().encode()).hexdigest())
 
 
@@ -88,7 +84,7 @@ def _from_files(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
     return LoadedModel(model, pretrained.tokenizer, pretrained.fingerprint)
 
 
-def load_finished(folder: Path, task: TaskData) -> tuple[PreTrainedModel, Any]:
+def load_finished(folder: Path, task: TaskData) -> LoadedModel:
     """Model and tokenizer of a folder that `save_pretrained` wrote, an adapter's as well.
 
     Raises `UserError` if it cannot be read or is no model for such a task.
@@ -98,45 +94,19 @@ def load_finished(folder: Path, task: TaskData) -> tuple[PreTrainedModel, Any]:
             import peft
 
             base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-            model = peft.PeftModel.from_pretrained(_load(resolve(package_of(base)), task, _head(task)), folder)
+            model = peft.PeftModel.from_pretrained(
+                _load(resolve(package_of(base)), task, task.kind.head(task.label_names)), folder
+            )
         else:
             model = _load(folder, task, {})
-        return model, AutoTokenizer.from_pretrained(folder)
+        return LoadedModel(model, AutoTokenizer.from_pretrained(folder), weights_digest(model.state_dict()))
     except (ImportError, OSError, ValueError, SafetensorError) as error:
-        wanted = "language model" if task.is_language_modeling else "sequence classifier"
-        raise UserError(f"{folder} holds no {wanted}: {first_line(error)}") from error
+        raise UserError(f"{folder} holds no {task.kind.model_words}: {first_line(error)}") from error
 
 
 def _load(source: Path | str, task: TaskData, head: dict[str, Any]) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(source, **head)
-    return _class_for(task, config).from_pretrained(source, config=config, use_safetensors=True)
-
-
-def _class_for(task: TaskData, config: Any) -> Any:
-    """The Hugging Face class that does the task with such an architecture. Raises `UserError` if it cannot."""
-    if not task.is_language_modeling:
-        return AutoModelForSequenceClassification
-    if config.is_encoder_decoder:
-        return AutoModelForSeq2SeqLM
-    decoder = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if not decoder or (config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_decoder):
-        raise UserError(
-            f"task={task.name} needs a model that writes, and {config.model_type} is an encoder. Choose a decoder or an "
-            "encoder–decoder: model=tiny_llama, tiny_t5, smollm2_135m, gpt2, t5_small …"
-        )
-    return AutoModelForCausalLM
-
-
-def _head(task: TaskData) -> dict[str, Any]:
-    if task.is_language_modeling:
-        return {}
-    if task.kind == "regression":
-        return {"num_labels": 1, "problem_type": "regression"}
-    return {
-        "id2label": dict(enumerate(task.label_names)),
-        "label2id": {name: number for number, name in enumerate(task.label_names)},
-        "problem_type": "single_label_classification",
-    }
+    return task.kind.model_class(config).from_pretrained(source, config=config, use_safetensors=True)
 
 
 @dataclass(frozen=True)
@@ -155,9 +125,9 @@ _kept: dict[str, _Pretrained] = {}
 
 
 def _pretrained(cfg: DictConfig, task: TaskData) -> _Pretrained:
-    source, head = resolve(cfg.name), _head(task)
+    source, head = resolve(cfg.name), task.kind.head(task.label_names)
     key = json.dumps(
-        [source, OmegaConf.to_container(cfg.config), task.is_language_modeling, head, cfg.dropout, cfg.dtype,
+        [source, OmegaConf.to_container(cfg.config), task.kind.model_words, head, cfg.dropout, cfg.dtype,
          cfg.trust_remote_code]
     )  # fmt: skip
     if key not in _kept:
@@ -177,7 +147,7 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=cfg.trust_remote_code, **overrides, **head)
         set_dropout(config, cfg.dropout)
-        model, loading = _class_for(task, config).from_pretrained(
+        model, loading = task.kind.model_class(config).from_pretrained(
             source,
             config=config,
             use_safetensors=True,  # a pickle can run code when it is loaded

@@ -23,11 +23,12 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
     targets = list(lora.target_modules) if isinstance(lora.target_modules, ListConfig) else lora.target_modules
     if isinstance(targets, list):
         _require_layers(model, targets)
-    kind = "SEQ_CLS"
-    if task.is_language_modeling:
-        kind = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
     settings = peft.LoraConfig(
-        task_type=kind, r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
+        task_type=task.kind.lora_task_type(model.config),
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
     )
     tied = model.get_output_embeddings() is not None and model.config.tie_word_embeddings
     try:

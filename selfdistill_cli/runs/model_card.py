@@ -11,9 +11,8 @@ from selfdistill_cli.models.sources import hub_id
 from selfdistill_cli.system.environment import environment
 
 
-def write_model_card(path: Path, cfg: DictConfig, task_kind: str, results: dict[str, Any]) -> None:
+def write_model_card(path: Path, cfg: DictConfig, pipeline_tag: str, results: dict[str, Any]) -> None:
     """Write README.md in the Hugging Face Hub's form."""
-    pipeline = "text-generation" if task_kind in ("generation", "multiple_choice") else "text-classification"
     library = "transformers"
     if (path.parent / "adapter_config.json").exists():
         library = f"peft\nbase_model: {hub_id(cfg.model.name)}"
@@ -26,7 +25,7 @@ def write_model_card(path: Path, cfg: DictConfig, task_kind: str, results: dict[
     path.write_text(
         f"""---
 library_name: {library}
-pipeline_tag: {pipeline}
+pipeline_tag: {pipeline_tag}
 tags:
 - self-distillation
 - {results["method"]}

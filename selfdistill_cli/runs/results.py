@@ -46,7 +46,7 @@ def summarize(
         "truncated_examples": train.truncated,
         "parameters": loaded.model.num_parameters(),
         "trained_parameters": loaded.model.num_parameters(only_trainable=True),
-        "kind": task.kind,
+        "kind": task.kind.name,
         "labels": task.label_names,
         "data": task.source,
         "synthetic": task.synthetic,
@@ -101,4 +101,4 @@ def save_model(
         else:
             save_with_lora(model, cfg.model, folder)
         loaded.tokenizer.save_pretrained(folder)
-        write_model_card(folder / "README.md", cfg, task.kind, results)
+        write_model_card(folder / "README.md", cfg, task.kind.pipeline_tag, results)

@@ -78,7 +78,7 @@ def read_split(path: Path, name: str) -> Split:
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     columns = {column: Column(path, column, table[column]) for column in TYPES if column in table.column_names}
     numbers = {column: table[column].to_numpy() for column in ("labels", "rows")}
-    return Split(name, **{"pairs": None, **columns, **numbers})
+    return Split(name, "train", **{"pairs": None, **columns, **numbers})
 
 
 def in_parts(split: Split, rows: np.ndarray) -> Iterator[Split]:

@@ -15,6 +15,8 @@ class Split:
     """Examples of one split. All sequences have the same length."""
 
     name: str
+    role: str
+    """`train`; `selection` of the best model, by whose names scores go; `evaluation` beside it."""
     texts: Sequence[str]
     """In generation and multiple choice, the prompts."""
     pairs: Sequence[str] | None
@@ -37,6 +39,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def named(self, scores: dict[str, float]) -> dict[str, float]:
+        """Its scores by their names in the records: those of splits beside the selecting one carry the split's."""
+        return scores if self.role == "selection" else {f"{self.name}/{name}": value for name, value in scores.items()}
 
     def take(self, rows: np.ndarray) -> Split:
         """These examples only, in this order."""

@@ -105,7 +105,7 @@ def test_the_result_is_a_hugging_face_model_that_gives_the_stored_predictions(
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from selfdistill_cli.tasks import load_task
+    from selfdistill_cli.kinds import load_task
 
     run = find(swept[0], task, "dynsdpb")
     model = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()

@@ -1,0 +1,124 @@
+"""What differs between kinds of task, as one object: settings, rows, model, losses, scores.
+
+Kinds are known before anything heavy is imported (settings are checked by them), so each method imports what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from selfdistill_cli.engine.method import Examples
+    from selfdistill_cli.engine.runtime import Runtime
+    from selfdistill_cli.evaluation.base import Evaluator
+    from selfdistill_cli.losses.base import Losses
+    from selfdistill_cli.models import LoadedModel
+    from selfdistill_cli.tasks import Split, TaskData
+    from selfdistill_cli.tasks.sources import RawSplit
+
+Recipe = tuple[list[str], "Callable[[RawSplit], Split]"]
+"""Class names by number (none where there are no classes), and what makes examples of rows."""
+
+
+class Kind:
+    """One kind of task. It has no state: what it is asked about is given each time."""
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    """Those that `task.metrics` may name; larger is better for all."""
+    default_metrics: ClassVar[tuple[str, ...]]
+    required: ClassVar[tuple[str, ...]] = ()
+    """Settings of the task without which there is no such task."""
+    has_classes: ClassVar[bool] = False
+    """Whether labels are classes, of which one can stand for another (`task.label_noise`)."""
+    diagnostics: ClassVar[tuple[str, ...]] = ("gradients", "examples")
+    """Those that `runtime.diagnostics` may name."""
+    model_words: ClassVar[str]
+    """What sort of model does it, in words."""
+    pipeline_tag: ClassVar[str]
+    """The Hugging Face Hub's word for such models."""
+
+    # --- settings -------------------------------------------------------------------------------
+
+    def check(self, cfg: DictConfig) -> None:
+        """Raise `UserError` unless task and method settings go with this kind."""
+        task = cfg.task
+        for needed in self.required:
+            if task[needed] is None:
+                raise UserError(f"task.kind={self.name} needs task.{needed}: a column, or a template over columns.")
+        for metric in [*(task.metrics or []), *([task.metric] if task.metric else [])]:
+            if metric not in self.metrics:
+                raise UserError(
+                    f"task.metrics: there is no metric '{metric}' of {self.name}.{did_you_mean(metric, self.metrics)} "
+                    f"Allowed are {', '.join(self.metrics)}."
+                )
+        if task.label_noise and not self.has_classes:
+            raise UserError(f"task.label_noise={task.label_noise}: only classes can be replaced by others.")
+
+    # --- data -----------------------------------------------------------------------------------
+
+    def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
+        """How rows of these splits (`settings`: cfg.task) become examples. Raises `UserError` if they cannot."""
+        raise NotImplementedError
+
+    def strata(self, labels: np.ndarray) -> np.ndarray:
+        """Groups whose shares a subset keeps [N], by the examples' labels [N]."""
+        return labels
+
+    # --- model ----------------------------------------------------------------------------------
+
+    def model_class(self, config: Any) -> Any:
+        """The Hugging Face class that does it with such an architecture. Raises `UserError` if none does."""
+        raise NotImplementedError
+
+    def head(self, label_names: Sequence[str]) -> dict[str, Any]:
+        """What a model's configuration says of the outputs."""
+        return {}
+
+    def lora_task_type(self, config: Any) -> str:
+        """peft's word for it."""
+        raise NotImplementedError
+
+    def require_suitable(self, model: Any, train: Any) -> None:
+        """Raise `UserError` if the losses do not fit what the model does with its logits."""
+
+    # --- a run ----------------------------------------------------------------------------------
+
+    def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
+        """The split in tokens: `Examples`, or `AnswerExamples`. Raises `UserError` if it does not fit the model."""
+        raise NotImplementedError
+
+    def losses(self, task: TaskData, model: Any) -> Losses[Any]:
+        """What a method may ask of the model's predictions."""
+        raise NotImplementedError
+
+    def evaluator(
+        self, task: TaskData, loaded: LoadedModel, validation: Sequence[Any], losses: Any, runtime: Runtime, seed: int
+    ) -> Evaluator:
+        """What scores the model on the encoded validation splits. `seed`: of what is drawn in writing."""
+        raise NotImplementedError
+
+    # --- teachers and other tasks ---------------------------------------------------------------
+
+    def require_same_outputs(self, task: TaskData, teacher: LoadedModel, student: LoadedModel, folder: Path) -> None:
+        """Raise `UserError` if teacher and student do not predict the same things. `folder`: the teacher's."""
+        raise NotImplementedError
+
+    def kept_of_teacher(self, losses: Any, top_k: int) -> tuple[str, Callable[[Any], Any]]:
+        """What is stored of a teacher's predictions, in words that tell it from another choice, and what makes it."""
+        raise NotImplementedError
+
+    def on_labels_of(
+        self, data: TaskData, examples: Sequence[Any], trained: TaskData
+    ) -> tuple[TaskData, Sequence[Examples]]:
+        """Another task's data and encoded splits, scored over the labels that it has in common with the trained one."""
+        return data, examples

@@ -1,0 +1,50 @@
+"""Classification: one of C classes an example. Logits [m, C], cross-entropy, tempered KL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from selfdistill_cli.kinds.labelled import LabelledKind
+
+if TYPE_CHECKING:
+    from selfdistill_cli.engine.method import Examples
+    from selfdistill_cli.losses.labelled import ClassificationLosses
+    from selfdistill_cli.tasks import TaskData
+
+
+class Classification(LabelledKind):
+    """Labels are class numbers."""
+
+    name = "classification"
+    default_metrics = ("accuracy", "macro_f1")
+    has_classes = True
+
+    def head(self, label_names: Sequence[str]) -> dict[str, Any]:
+        return {
+            "id2label": dict(enumerate(label_names)),
+            "label2id": {name: number for number, name in enumerate(label_names)},
+            "problem_type": "single_label_classification",
+        }
+
+    def losses(self, task: TaskData, model: Any) -> ClassificationLosses:
+        from selfdistill_cli.losses.labelled import ClassificationLosses
+
+        return ClassificationLosses()
+
+    def on_labels_of(
+        self, data: TaskData, examples: Sequence[Any], trained: TaskData
+    ) -> tuple[TaskData, Sequence[Examples]]:
+        """The finer side's classes are put together by its `label_map`; log-probabilities of the model's are added up."""
+        from selfdistill_cli.evaluation.label_maps import RegroupedExamples, common_labels
+
+        gold, classes, names = common_labels(
+            data.label_names, data.settings.label_map, trained.label_names, trained.settings.label_map
+        )
+        splits = [replace(split, labels=gold[split.labels]) for split in data.validation]
+        regrouped = [
+            RegroupedExamples(one, split.labels, classes, len(names))
+            for one, split in zip(examples, splits, strict=True)
+        ]
+        return replace(data, label_names=names, validation=splits), regrouped

@@ -1,0 +1,48 @@
+"""Generation: a model writes an answer after a prompt, and the answer read off it is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.kinds.answers import AnswerKind
+from selfdistill_cli.kinds.base import Recipe
+
+if TYPE_CHECKING:
+    from selfdistill_cli.engine.runtime import Runtime
+    from selfdistill_cli.evaluation.base import Evaluator
+    from selfdistill_cli.models import LoadedModel
+    from selfdistill_cli.tasks import Split, TaskData
+    from selfdistill_cli.tasks.sources import RawSplit
+
+
+class Generation(AnswerKind):
+    """One learned answer an example, one or more acceptable ones."""
+
+    name = "generation"
+    metrics = ("exact_match", "f1", "rouge1", "rouge2", "rougeL")
+    default_metrics = ("exact_match",)
+    required = ("answer",)
+
+    def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
+        from selfdistill_cli.tasks.rows import prompted_split
+
+        return [], partial(prompted_split, settings)
+
+    def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
+        from selfdistill_cli.evaluation.decoding import require_room
+
+        examples = super().encode(task, loaded, split)
+        if split.role != "train":
+            require_room(examples, loaded.model.config, task.settings.decoding, f"{task.name}, {split.name}")
+        return examples
+
+    def evaluator(
+        self, task: TaskData, loaded: LoadedModel, validation: Sequence[Any], losses: Any, runtime: Runtime, seed: int
+    ) -> Evaluator:
+        from selfdistill_cli.evaluation.answers import GenerationEvaluator
+
+        return GenerationEvaluator(task, loaded.tokenizer, validation, losses, runtime, seed)

@@ -1,0 +1,84 @@
+"""What classification and regression share: a head labels each example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds.base import Kind, Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from selfdistill_cli.engine.runtime import Runtime
+    from selfdistill_cli.evaluation.base import Evaluator
+    from selfdistill_cli.models import LoadedModel
+    from selfdistill_cli.tasks import Split, TaskData
+    from selfdistill_cli.tasks.sources import RawSplit
+
+
+class LabelledKind(Kind):
+    """Predictions are one row of logits, or one number, an example."""
+
+    metrics = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "exact_match")
+    model_words = "sequence classifier"
+    pipeline_tag = "text-classification"
+
+    def check(self, cfg: DictConfig) -> None:
+        super().check(cfg)
+        if cfg.method.get("overlap") == "none":
+            raise UserError(
+                "method.overlap=none: with no example forwarded twice there is nothing to compare in "
+                "classification and regression. Allowed are append, half."
+            )
+        if cfg.method.get("match") == "token":
+            raise UserError(
+                "method.match=token compares answer tokens, which only generation and multiple choice have."
+            )
+
+    def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
+        from selfdistill_cli.tasks.labels import LabelCodec
+        from selfdistill_cli.tasks.rows import labelled_split
+
+        codec = LabelCodec.for_task(settings, self.name, splits)
+        return codec.names, partial(labelled_split, settings, codec)
+
+    def model_class(self, config: Any) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    def lora_task_type(self, config: Any) -> str:
+        return "SEQ_CLS"
+
+    def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
+        from selfdistill_cli.encoding.labelled import encode
+
+        return encode(loaded.tokenizer, split, task.settings.max_length)
+
+    def evaluator(
+        self, task: TaskData, loaded: LoadedModel, validation: Sequence[Any], losses: Any, runtime: Runtime, seed: int
+    ) -> Evaluator:
+        from selfdistill_cli.evaluation.labelled import LabelledEvaluator
+
+        return LabelledEvaluator(task, validation, losses, runtime)
+
+    def require_same_outputs(self, task: TaskData, teacher: LoadedModel, student: LoadedModel, folder: Path) -> None:
+        config, expected = teacher.model.config, len(task.label_names) or 1
+        if config.num_labels != expected:
+            raise UserError(
+                f"The teacher in {folder} has {config.num_labels} output(s), task={task.name} needs {expected}."
+            )
+        names = [config.id2label[number] for number in range(expected)]
+        named = not all(name.startswith("LABEL_") for name in names)
+        if task.label_names and named and names != task.label_names:
+            raise UserError(f"The teacher in {folder} has the labels {names}, task={task.name} has {task.label_names}.")
+
+    def kept_of_teacher(self, losses: Any, top_k: int) -> tuple[str, Callable[[Any], Any]]:
+        from selfdistill_cli.engine.predictions import on_cpu
+
+        return "logits", on_cpu

@@ -1,0 +1,47 @@
+"""Multiple choice: the right answer is learned, and the likeliest of the offered ones is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.kinds.answers import AnswerKind
+from selfdistill_cli.kinds.base import Recipe
+
+if TYPE_CHECKING:
+    from selfdistill_cli.engine.runtime import Runtime
+    from selfdistill_cli.evaluation.base import Evaluator
+    from selfdistill_cli.models import LoadedModel
+    from selfdistill_cli.tasks import Split, TaskData
+    from selfdistill_cli.tasks.sources import RawSplit
+
+
+class MultipleChoice(AnswerKind):
+    """The label says which of an example's choices is right."""
+
+    name = "multiple_choice"
+    metrics = ("accuracy", "f1", "macro_f1", "matthews", "exact_match")
+    default_metrics = ("accuracy",)
+    required = ("choices",)
+
+    def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
+        from selfdistill_cli.tasks.rows import choice_split
+
+        return [], partial(choice_split, settings)
+
+    def rows(self, split: Split) -> tuple[list[str], list[str]]:
+        """Where choices are scored, every one of them; where they are learned, the right one."""
+        if split.role == "train" or split.choices is None:
+            return super().rows(split)
+        prompts = [text for text, choices in zip(split.texts, split.choices, strict=True) for _ in choices]
+        return prompts, [choice for choices in split.choices for choice in choices]
+
+    def evaluator(
+        self, task: TaskData, loaded: LoadedModel, validation: Sequence[Any], losses: Any, runtime: Runtime, seed: int
+    ) -> Evaluator:
+        from selfdistill_cli.evaluation.answers import MultipleChoiceEvaluator
+
+        return MultipleChoiceEvaluator(task, loaded.tokenizer, validation, losses, runtime, seed)

@@ -1,0 +1,45 @@
+"""Regression: one number an example. Outputs [m], squared error; a prediction is the mean of a Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds.labelled import LabelledKind
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from selfdistill_cli.losses.labelled import RegressionLosses
+    from selfdistill_cli.tasks import TaskData
+
+
+class Regression(LabelledKind):
+    """Labels are floats."""
+
+    name = "regression"
+    default_metrics = ("pearson", "spearman")
+
+    def check(self, cfg: DictConfig) -> None:
+        super().check(cfg)
+        if cfg.method.get("discrimination") == "margin":
+            raise UserError(
+                "method.discrimination=margin reads class probabilities, and a regression task has none. Allowed is gold."
+            )
+
+    def strata(self, labels: np.ndarray) -> np.ndarray:
+        """Deciles."""
+        import numpy as np
+
+        return np.argsort(np.argsort(labels, kind="stable")) * 10 // len(labels)
+
+    def head(self, label_names: Sequence[str]) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def losses(self, task: TaskData, model: Any) -> RegressionLosses:
+        from selfdistill_cli.losses.labelled import RegressionLosses
+
+        return RegressionLosses(task.label_range)

@@ -1,0 +1,95 @@
+"""What a method may ask of predictions: one interface for every kind of task, one value an example.
+
+Predictions of m examples are logits [m, C], outputs [m] in regression, or a language model's values at its answer
+tokens (`TokenRows`). Their gold labels are in the micro-batch, or, at answer tokens, beside the predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+
+from selfdistill_cli.engine.method import MicroBatch
+
+P = TypeVar("P")
+"""The predictions of a kind of task."""
+
+OfLogits = Callable[[Tensor, Tensor], Tensor]
+"""A function of logits [t, C] and gold labels [t]: values [t] or [t, J]. t are examples, or some answer tokens."""
+
+
+class Losses(Protocol[P]):
+    """Losses and signals of one kind of task. Nothing is averaged over examples: methods weigh them."""
+
+    # --- losses ---------------------------------------------------------------------------------
+
+    def supervised(self, predictions: P, batch: MicroBatch) -> Tensor:
+        """CE(z_i, y_i), its mean over answer tokens, or the squared error [m]."""
+        ...
+
+    def from_previous(
+        self, predictions: P, batch: MicroBatch, repeated: Tensor, previous: P, tau: Tensor, match: str
+    ) -> tuple[Tensor, Tensor]:
+        """`supervised` of all m, and τ_i² · KL(previous ‖ current) of the k examples that are forwarded again.
+
+        repeated: which these are, bool [m]; previous: what was predicted of these k one step ago; tau [k]. At answer
+        tokens `match` says what is compared: `vmm` (vocabulary maps) or `token`.
+        """
+        ...
+
+    def between_batches(self, predictions: P, batch: MicroBatch, previous: P, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """`supervised`, and each example's share of τ² · KL between the mean maps of two batches [m].
+
+        predictions: of the whole step; previous: of the whole step before, without an example in common; tau: a number.
+        """
+        ...
+
+    def from_teacher(self, predictions: P, batch: MicroBatch, teacher: P, tau: float) -> tuple[Tensor, Tensor]:
+        """`supervised`, and τ² · KL(teacher ‖ student) of kd and dcs (squared error in regression) [m] each."""
+        ...
+
+    def of_logits(self, function: OfLogits, predictions: P, batch: MicroBatch) -> Tensor:
+        """A method's own loss: `function` of each example's logits, or its mean over an example's answer tokens.
+
+        Answer tokens come in chunks of whole rows, since their logits are never held at once; so `function` must treat
+        each row by itself. Values [m], or [m, J] if it gives several. Gradients flow to the model through the logits.
+        Raises `UserError` where there is no distribution (regression).
+        """
+        ...
+
+    # --- signals --------------------------------------------------------------------------------
+
+    def signals(self, predictions: P, labels: Tensor | None, discrimination: str) -> tuple[Tensor, Tensor]:
+        """u_i and d_i, in [0, 1] [m] each; `discrimination` is `gold` or `margin`.
+
+        labels [m]; None at answer tokens, whose labels are beside the predictions.
+        """
+        ...
+
+    def decisions(self, predictions: P) -> Any:
+        """What `discordant` and `correct` compare, on the CPU: logits, or the likeliest token at each place."""
+        ...
+
+    def discordant(self, teacher: P, student: P, quantile: float) -> Tensor:
+        """On which examples student and teacher disagree, bool [m]. `quantile`: of the gap, in regression."""
+        ...
+
+    def correct(self, predictions: P, other: P, labels: Tensor | None) -> Tensor:
+        """Where `predictions` are right (in regression: nearer to the label than `other`), bool [m]."""
+        ...
+
+    # --- memory ---------------------------------------------------------------------------------
+
+    def snapshot(self, predictions: P) -> P:
+        """Predictions in a form that outlives the update of the weights."""
+        ...
+
+    def to_state(self, predictions: P | None) -> Any:
+        """A snapshot (or None) for a checkpoint."""
+        ...
+
+    def from_state(self, state: Any) -> P | None:
+        """Take back what `to_state` gave."""
+        ...
