@@ -77,8 +77,8 @@ def compose(*overrides: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _texts() -> tuple[Any, Any, Any]:
-    from selfdistill_cli.models import load_model
     from selfdistill_cli.kinds import load_task
+    from selfdistill_cli.models import load_model
 
     cfg = compose()
     task = load_task(cfg.task, str(cfg.paths.data), 0)

@@ -27,6 +27,7 @@ from selfdistill_cli.models import LoadedModel, load_model
 from selfdistill_cli.models.cpu.tuning import tune
 from selfdistill_cli.other_tasks import score_on_other_tasks
 from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.runs.keys import effective_schedule
 from selfdistill_cli.runs.results import cost_of, save_examples, save_model, save_predictions, summarize
 from selfdistill_cli.tasks import Split, TaskData
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
@@ -35,6 +36,8 @@ from selfdistill_cli.tracking.terminal import make_console, print_results, say
 
 log = logging.getLogger(__name__)
 
+READ_BY_THE_RUNNER = ("name", "teacher", "passes")
+"""Settings of a method that are not given to its constructor."""
 RANK_STRIDE = 1_000_003
 """Between the seeds of dropout in the processes of one run."""
 
@@ -115,7 +118,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, runtime:
             method=method,
             examples=train,
             evaluator=evaluator,
-            schedule=cfg.schedule,
+            schedule=effective_schedule(cfg),
             seed=cfg.seed,
             runtime=runtime,
             recorder=recorder,
@@ -221,7 +224,7 @@ def _require_same_data(cfg: DictConfig, finished: dict[str, Any]) -> None:
 def _make_method(cfg: DictConfig, context: TrainingContext) -> Method:
     settings = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(settings, dict)
-    of_the_object = {name: value for name, value in settings.items() if name not in ("name", "teacher")}
+    of_the_object = {name: value for name, value in settings.items() if name not in READ_BY_THE_RUNNER}
     # In two steps, since Hydra would make a configuration of the context, and another error of a plugin's UserError.
     make_method = hydra.utils.instantiate(of_the_object, _partial_=True)
     method: Method = make_method(context=context)

@@ -35,9 +35,7 @@ def teacher_config(cfg: DictConfig) -> DictConfig:
     assert isinstance(teacher, DictConfig)
     with open_dict(teacher):
         teacher.method = {"_target_": "selfdistill_cli.methods.Vanilla", "name": "vanilla"}
-        teacher.schedule.update(
-            epochs=cfg.method.teacher.epochs, max_steps=None, keep="last", patience=None, match_compute=False
-        )
+        teacher.schedule.update(epochs=cfg.method.teacher.epochs, max_steps=None, keep="last", patience=None)
         teacher.rerun = False
         teacher.eval_tasks = []
     return teacher

@@ -89,6 +89,9 @@ def _check_task(task: DictConfig) -> None:
 
 def _check_method(cfg: DictConfig) -> None:
     method = cfg.method
+    passes = method.get("passes", 1)  # a plugin's own need not have a schema, which would have held it to its bounds
+    if isinstance(passes, bool) or not isinstance(passes, int | float) or not 0 < passes < math.inf:
+        raise UserError(f"method.passes={passes}: must be a number greater than 0.")
     if method.get("match") == "token" and method.get("overlap") == "none":
         raise UserError(
             "method.match=token with method.overlap=none: batches without a common example have answers of different "

@@ -113,15 +113,21 @@ class Task:
 
 
 @dataclass
-class Vanilla:
+class Method:
+    """What the runner reads of every method; a plugin's own settings need not have `passes`."""
+
+    name: str = MISSING
+    passes: float = number(above=0)
+
+
+@dataclass
+class Vanilla(Method):
     _target_: str = "selfdistill_cli.methods.Vanilla"
-    name: str = MISSING
 
 
 @dataclass
-class StaticSD:
+class StaticSD(Method):
     _target_: str = "selfdistill_cli.methods.StaticSD"
-    name: str = MISSING
     tau: float = number(above=0)
     alpha: float = number(at_least=0)
     overlap: str = choice("append", "half", "none")
@@ -130,14 +136,8 @@ class StaticSD:
 
 
 @dataclass
-class DynSDPB:
+class DynSDPB(StaticSD):
     _target_: str = "selfdistill_cli.methods.DynSDPB"
-    name: str = MISSING
-    tau: float = number(above=0)
-    alpha: float = number(at_least=0)
-    overlap: str = choice("append", "half", "none")
-    match: str = choice("vmm", "token")
-    start_epoch: float = number(at_least=0)
     tau_rule: str = choice("uncertainty", "confidence", "constant")
     alpha_rule: str = choice("discrimination", "certainty", "product", "constant")
     signal: str = choice("previous", "current")
@@ -153,20 +153,16 @@ class Teacher:
 
 
 @dataclass
-class KD:
+class KD(Method):
     _target_: str = "selfdistill_cli.methods.KD"
-    name: str = MISSING
     tau: float = number(above=0)
     alpha: float = number(at_least=0, at_most=1)
     teacher: Teacher = MISSING
 
 
 @dataclass
-class DCS:
+class DCS(KD):
     _target_: str = "selfdistill_cli.methods.DCS"
-    name: str = MISSING
-    tau: float = number(above=0)
-    alpha: float = number(at_least=0, at_most=1)
     lambda_: float = number(at_least=0)
     factor: str = choice("lambda", "exp")
     reweighting: str = choice("boosting", "reset")
@@ -175,7 +171,6 @@ class DCS:
     max_weight: float = number(above=1)
     warmup_epochs: int = number(at_least=0)
     discordance_quantile: float = number(at_least=0, at_most=1)
-    teacher: Teacher = MISSING
 
 
 # --- schedule, runtime, tracking, paths ----------------------------------------------------------
@@ -195,7 +190,6 @@ class Schedule:
     evaluate_every: Any = MISSING
     patience: int | None = number(at_least=1)
     keep: str = choice("best", "last")
-    match_compute: bool = MISSING
 
 
 @dataclass

@@ -80,7 +80,7 @@ class TrainingLoop:
         self.recorder = recorder
         self.checkpoints = checkpoints
         self.order = EpochOrder(len(examples), method.fresh_per_step, seed)
-        self.total_steps = total_steps(schedule, self.order.steps_per_epoch, method.forwards_per_example)
+        self.total_steps = total_steps(schedule, self.order.steps_per_epoch)
         self.evaluate_every = evaluation_steps(schedule.evaluate_every, self.order.steps_per_epoch)
         self.optimizer = self.accelerator.prepare_optimizer(make_optimizer(model, schedule))
         self.lr_scheduler = make_lr_scheduler(self.optimizer.optimizer, schedule, self.total_steps)

@@ -63,13 +63,8 @@ class Outcome:
     final_metrics: dict[str, float]
 
 
-def total_steps(schedule: DictConfig, steps_per_epoch: int, forwards_per_example: int) -> int:
-    """Optimizer steps of a run: `max_steps`, else `epochs`.
-
-    With `match_compute` a method that forwards each example once gets twice as many, so that it
-    forwards as many examples as previous-batch self-distillation does.
-    """
-    factor = 2 // forwards_per_example if schedule.match_compute else 1
+def total_steps(schedule: DictConfig, steps_per_epoch: int) -> int:
+    """Optimizer steps of a run: `max_steps`, else `epochs`, of which a fraction of a step is finished."""
     if schedule.max_steps is not None:
-        return int(schedule.max_steps) * factor
-    return math.ceil(round(schedule.epochs * factor * steps_per_epoch, 6))
+        return int(schedule.max_steps)
+    return math.ceil(round(schedule.epochs * steps_per_epoch, 6))

@@ -51,11 +51,8 @@ class Method:
     """A training method. Subclasses must give `loss`; everything else has a default.
 
     Hydra makes it from `conf/method/<name>.yaml`: `_target_` names the class, and every other key
-    but `name` and `teacher` (which the runner reads) is a keyword argument of the constructor.
+    but `name`, `teacher` and `passes` (which the runner reads) is a keyword argument of the constructor.
     """
-
-    forwards_per_example = 1
-    """How often an epoch forwards each example; `schedule.match_compute` evens it out."""
 
     def __init__(self, context: TrainingContext) -> None:
         self.context = context

@@ -31,7 +31,6 @@ class StaticSD(Method):
         self.overlap = overlap
         self.match = match
         self.start_epoch = start_epoch
-        self.forwards_per_example = 1 if overlap == "none" else 2
         self._previous: list[int] = []
         self._teacher: Any = None  # predictions of `_previous`, in its order
 

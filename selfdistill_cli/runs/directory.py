@@ -8,8 +8,6 @@ outputs/<task>/<model>/<method>/<key>/
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import re
@@ -22,21 +20,13 @@ from typing import Any
 from filelock import SoftFileLease
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.runs.keys import run_key
 from selfdistill_cli.system.environment import environment
 from selfdistill_cli.system.files import disk_errors, new_file, read_json, remove_partials, write_json
 from selfdistill_cli.system.lease import claimed, require
 
 log = logging.getLogger(__name__)
-
-
-def run_key(cfg: DictConfig) -> str:
-    """Ten hexadecimal digits that identify the resolved scientific settings."""
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(resolved, dict)
-    canonical = json.dumps({name: resolved[name] for name in SCIENCE}, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
 def model_slug(name: str) -> str:

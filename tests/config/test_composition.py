@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from selfdistill_cli.config.checks import check
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.runs.directory import run_key
+from selfdistill_cli.runs.keys import run_key
 from tests.conftest import composed
 
 PLAIN_GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking")
@@ -93,6 +93,8 @@ REFUSED = {
     "method.tau=nan": "finite",
     "schedule.batch_size=0": "must be at least 1",
     "schedule.lr=0": "greater than 0",
+    "method.passes=0": "greater than 0",
+    "method.passes=inf": "finite",
     "schedule.warmup_ratio=1.5": "at most 1",
     "method.tau_rule=confidnce": "Did you mean 'confidence'?",
     "method.overlap=none": "nothing to compare",
