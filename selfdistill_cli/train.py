@@ -18,7 +18,7 @@ from selfdistill_cli.config.checks import check
 from selfdistill_cli.config.messages import explain, help_text
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.sweeps.job import run_job
-from selfdistill_cli.system.ranks import adopt_slurm_tasks, part, world_size
+from selfdistill_cli.system.ranks import adopt_slurm_tasks, part
 from selfdistill_cli.system.signals import leaving_when_asked, listening
 
 schema.register_schemas()
@@ -65,11 +65,6 @@ def main() -> None:
             _print_help()
             return
         adopt_slurm_tasks()
-        if world_size() > 1 and {"-m", "--multirun"} & set(sys.argv):
-            raise UserError(
-                "a sweep cannot be run by several processes together. Start each run with torchrun, or let SLURM "
-                "start the tasks of each job: sdrun -m hydra/launcher=slurm hydra.launcher.tasks_per_node=2 …"
-            )
         _hydra_main()
     except UserError as error:
         sys.exit(f"sdrun: {error}")

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.sweeps.records import JobRecords, Record
+from selfdistill_cli.system.ranks import world_size
 
 COLUMNS = (
     "job",
@@ -34,10 +35,19 @@ class SweepReport(Callback):
     """Hydra calls it when a sweep begins and when it has ended, whoever ran the jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Have our launchers run the jobs."""
+        """Have our launchers run the jobs.
+
+        Raises `SystemExit` if several processes were started together: an experiment file sweeps without `-m`, so that
+        only here it is certain that the command is a sweep.
+        """
         from selfdistill_cli.sweeps.launchers import take_their_places
 
         try:
+            if world_size() > 1:
+                raise UserError(
+                    "a sweep cannot be run by several processes together. Start each run with torchrun, or let SLURM "
+                    "start the tasks of each job: sdrun -m hydra/launcher=slurm hydra.launcher.tasks_per_node=2 …"
+                )
             take_their_places(config.hydra.launcher._target_)
         except UserError as error:
             raise SystemExit(f"sdrun: {error}") from error  # Hydra turns ordinary exceptions of callbacks into warnings

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config.checks import check
@@ -16,7 +17,9 @@ from tests.conftest import composed
 
 PLAIN_GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking")
 OPTIONS = [(group, path.stem) for group in PLAIN_GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]
-ADDED = [(group, path.stem) for group in ("sweep", "experiment") for path in sorted((CONF_DIR / group).glob("*.yaml"))]
+EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+SIZES = sorted(path.stem for path in (CONF_DIR / "size").glob("*.yaml"))
+TASKS = [option for group, option in OPTIONS if group == "task"]
 LAUNCHERS = sorted(path.stem for path in (CONF_DIR / "hydra" / "launcher").glob("*.yaml"))
 CUSTOM = ["task.path=x.csv", "task.text=body"]
 
@@ -26,10 +29,44 @@ def test_every_option_composes_and_passes_the_checks(group: str, option: str) ->
     check(composed(f"{group}={option}", *(CUSTOM if option == "custom" else [])))
 
 
-@pytest.mark.parametrize(("group", "option"), ADDED)
-def test_every_sweep_and_experiment_composes(group: str, option: str) -> None:
-    cfg = composed(f"+{group}={option}", hydra=True)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_is_a_sweep_by_itself_and_its_header_says_what_it_is(experiment: str) -> None:
+    cfg = composed(f"+experiment={experiment}", hydra=True)
+    assert cfg.hydra.mode == RunMode.MULTIRUN
     assert cfg.hydra.sweeper.params
+    check(composed(f"+experiment={experiment}"))
+    lines = (CONF_DIR / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    header = " ".join(line for line in lines if line.startswith("#"))
+    assert f"sdrun +experiment={experiment}" in header
+    assert re.search("[Tt]ime", header)
+    assert re.search("[Rr]esult", header)
+    cited = re.search(r'docs/results/README.md, "(\w+)"', header)
+    if "docs/results" in header:
+        assert cited
+        assert f"\n## {cited[1]}" in (CONF_DIR.parent / "docs" / "results" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_one_step_goes_with_every_task(task: str) -> None:
+    words = (f"task={task}", *(CUSTOM if task == "custom" else []))
+    cfg, full = composed(*words, "+size=one_step"), composed(*words)
+    check(cfg)
+    changed = {name for name in map(str, full.task) if cfg.task._get_node(name) != full.task._get_node(name)}
+    assert changed == {"train_examples", "validation_examples", "decoding"}
+
+
+def test_sizes_are_in_order() -> None:
+    steps = {size: composed(f"+size={size}").task.train_examples for size in SIZES}
+    assert steps == {"one_step": 16, "small": 200, "full": None}
+    assert composed("+size=full") == composed()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_one_step_is_one_step_in_every_experiment(experiment: str) -> None:
+    cfg = composed("+size=one_step", f"+experiment={experiment}")
+    assert (cfg.schedule.max_steps, cfg.schedule.batch_size) == (1, 4)
+    assert (cfg.task.train_examples, cfg.task.validation_examples) == (16, 8)
+    assert cfg.task.decoding.max_new_tokens == 4
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

@@ -14,7 +14,7 @@ import yaml
 
 from tests.conftest import REPOSITORY, SMALL, Sdrun, call_sdrun, user_environment
 
-GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking", "sweep", "experiment", "hydra/launcher")
+GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking", "size", "experiment", "hydra/launcher")
 
 
 def options(group: str) -> list[str]:

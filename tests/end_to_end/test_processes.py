@@ -119,3 +119,10 @@ def test_a_sweep_by_several_processes_is_refused(environment: dict[str, str], tm
     ended = together(TORCHRUN, tmp_path, environment, "-m", "seed=0,1", *SMALL)
     assert ended.code != 0
     assert "a sweep cannot be run by several processes together" in ended.err
+
+
+def test_an_experiment_by_several_processes_is_refused_although_nobody_said_m(sdrun: Sdrun, tmp_path: Path) -> None:
+    ended = sdrun("+experiment=seeds", *SMALL, WORLD_SIZE="2", RANK="0")
+    assert ended.code == 1
+    assert "a sweep cannot be run by several processes together" in ended.err
+    assert not list(tmp_path.glob("outputs/*/*/*/*"))

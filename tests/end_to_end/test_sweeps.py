@@ -39,7 +39,7 @@ def test_a_failing_job_is_reported_and_the_others_go_on(sdrun: Sdrun, tmp_path: 
 
 
 def test_a_named_sweep_with_optuna(sdrun: Sdrun, tmp_path: Path) -> None:
-    ended = sdrun("-m", "+sweep=optuna_tau_alpha", "hydra.sweeper.n_trials=3", *SMALL)
+    ended = sdrun("+experiment=optuna_tau_alpha", "hydra.sweeper.n_trials=3", *SMALL)
     assert ended.code == 0, ended.err
     jobs = table(tmp_path / "outputs")
     assert [job["status"] for job in jobs] == ["finished"] * 3

@@ -1,0 +1,88 @@
+"""Every experiment file through the real command, on one step a run, as `+size=one_step` shrinks it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selfdistill_cli.config.schema import CONF_DIR
+from tests.conftest import composed, results, user_environment
+
+EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+WITHOUT_A_NETWORK = ("model=tiny_bert", "task=synth_entailment")
+ITS_OWN = {
+    "vmm_ablation": (),  # names an embedded model and a generated task itself
+    "low_resource": (*WITHOUT_A_NETWORK, "task.generator.train_examples=5000"),  # its largest subset
+    "optuna_tau_alpha": (*WITHOUT_A_NETWORK, "hydra.sweeper.n_trials=2"),
+}
+ONE_STEP = ("+size=one_step", "tracking=none")
+DRIVER = """
+import json, sys
+from selfdistill_cli.train import main
+ends = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    sys.argv = ["sdrun", *arguments]
+    try:
+        main()
+        ends[name] = None
+    except SystemExit as end:
+        ends[name] = str(end.code)
+print(json.dumps(ends))
+"""
+"""`sdrun` once for each experiment, in one process: torch is imported once."""
+
+
+def command(experiment: str, outputs: Path) -> list[str]:
+    """The arguments of `sdrun`; an experiment sweeps by itself, without `-m`."""
+    seed = [] if experiment in ("seeds", "optuna_tau_alpha") else ["seed=0"]
+    own = ITS_OWN.get(experiment, WITHOUT_A_NETWORK)
+    return [f"+experiment={experiment}", *own, *ONE_STEP, *seed, f"paths.outputs={outputs / experiment}"]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all experiments left, each in a folder of its name, and how the commands ended."""
+    folder = tmp_path_factory.mktemp("experiments")
+    commands = {name: command(name, folder) for name in EXPERIMENTS}
+    ended = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps(commands)],
+        cwd=folder,
+        env=user_environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    (folder / "ends.json").write_text(ended.stdout.splitlines()[-1])
+    return folder
+
+
+def expected_jobs(experiment: str) -> int:
+    """The product of what the file sweeps, but for seeds and tasks that the test takes one of; Optuna draws trials."""
+    if experiment == "optuna_tau_alpha":
+        return 2
+    params = composed(f"+experiment={experiment}", hydra=True).hydra.sweeper.params
+    jobs = 1
+    for key, values in params.items():
+        if key != "task" and (key != "seed" or experiment == "seeds"):
+            jobs *= len(str(values).split(","))
+    return jobs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_by_itself_and_every_job_of_it_finishes(experiment: str, outputs: Path) -> None:
+    assert json.loads((outputs / "ends.json").read_text())[experiment] is None
+    (table,) = (outputs / experiment).glob("sweeps/*/sweep.csv")
+    with table.open() as file:
+        jobs = list(csv.DictReader(file))
+    assert len(jobs) == expected_jobs(experiment)
+    assert {job["status"] for job in jobs} == {"finished"}
+    for job in jobs:
+        run = results(Path(job["directory"]))
+        assert run["steps"] == (2 if "vanilla_matched" in job["settings"] else 1)
