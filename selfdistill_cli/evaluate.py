@@ -39,7 +39,7 @@ def evaluate(words: Sequence[str]) -> None:
 
     # torch and transformers: seconds that a wrong name should not cost
     from selfdistill_cli.engine.runtime import make_accelerator
-    from selfdistill_cli.other_tasks import evaluate_elsewhere
+    from selfdistill_cli.other_tasks import score_on_other_tasks
     from selfdistill_cli.tracking.terminal import make_console, say
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -49,7 +49,7 @@ def evaluate(words: Sequence[str]) -> None:
         assert isinstance(cfg, DictConfig)
         if arguments.data:
             cfg.paths.data = arguments.data
-        found = evaluate_elsewhere(cfg, run, tasks, make_accelerator(cfg.runtime))
+        found = score_on_other_tasks(cfg, run, tasks, make_accelerator(cfg.runtime))
         for name, scores in found.items():
             say(console, f"{run}  {name}: {scores['metric']} {scores['score']:.4f} ({scores['examples']:,} examples)")
 

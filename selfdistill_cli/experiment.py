@@ -27,7 +27,7 @@ from selfdistill_cli.losses.labelled import Terms
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.models import LoadedModel, load_model
 from selfdistill_cli.models.cpu.tuning import tune
-from selfdistill_cli.other_tasks import evaluate_elsewhere
+from selfdistill_cli.other_tasks import score_on_other_tasks
 from selfdistill_cli.problem import encode_split, make_evaluator, make_terms, require_suitable
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.results import cost_of, save_examples, save_model, save_predictions, summarize
@@ -49,7 +49,7 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     may do it together: the main one claims the run, writes and speaks.
     """
     directory = RunDirectory(cfg)
-    elsewhere = [option("task", name) for name in cfg.eval_tasks]  # a wrong name is refused before anything is trained
+    others = [option("task", name) for name in cfg.eval_tasks]  # a wrong name is refused before anything is trained
     accelerator = make_accelerator(cfg.runtime)
     with contextlib.ExitStack() as claim:
         finished = on_main(accelerator, lambda: _open(cfg, directory, claim))
@@ -59,7 +59,7 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     if finished is not None:
         on_main(accelerator, lambda: _require_same_data(cfg, finished))
         results = {**finished, "status": "skipped"}
-    evaluations = evaluate_elsewhere(cfg, directory.path, elsewhere, accelerator)
+    evaluations = score_on_other_tasks(cfg, directory.path, others, accelerator)
     if accelerator.is_main_process:
         print_results(make_console(), results, directory.path, evaluations)
         absent = _diagnostics_absent(cfg, directory)

@@ -30,17 +30,28 @@ from selfdistill_cli.tasks.data import load_validation
 
 log = logging.getLogger(__name__)
 
+NOT_OF_A_SCORE = frozenset(
+    {"hub", "train_hub", "path", "validation_path", "generator"}  # where data lies: its content counts
+    | {"train", "train_task", "train_examples", "label_noise"}  # what is trained on
+    | {"max_length"}  # the run's is used
+)
+"""Settings of a task that a model of another one is scored without."""
 Found = tuple[dict[str, float], list[pa.Table]]
 """Metrics, and a table of predictions a split."""
 
 
-def evaluate_elsewhere(
+def score_on_other_tasks(
     cfg: DictConfig, run: Path, tasks: Sequence[DictConfig], accelerator: Accelerator
 ) -> dict[str, dict[str, Any]]:
     """Score the finished run in the folder `run`, of configuration `cfg`, on other tasks; those of before are kept.
 
-    Leaves evaluations/<task>.json and .parquet. Returns what the JSON files hold, by task. Raises `UserError` if a
-    task's data is not there, or it is of another kind or of other labels than the run's.
+    A task is scored on its validation splits, the same examples that its own runs are scored on: of a user's own
+    files task.validation_path, else the fifth of task.path that training holds out, so that no score ever counts an
+    example that a run of that task learned from. Whoever wants a file scored whole names it as task.validation_path.
+
+    Leaves evaluations/<task>.json and .parquet; a score is found again while the data and `settings` in it are the
+    same. Returns what the JSON files hold, by task. Raises `UserError` if a task's data is not there, or it is of
+    another kind or of other labels than the run's.
     """
     results = read_json(run / "results.json")
     if results is None:
@@ -49,8 +60,9 @@ def evaluate_elsewhere(
     for task_cfg in tasks:
         data = load_validation(task_cfg, str(cfg.paths.data), Path(cfg.paths.cache).absolute())
         place = run / "evaluations" / f"{data.name}.json"
+        settings = _settings(cfg, task_cfg)
         before = read_json(place)
-        if before is None or before["fingerprint"] != data.fingerprint:
+        if before is None or (before["fingerprint"], before.get("settings")) != (data.fingerprint, settings):
             log.info("evaluating %s of %s on %s", results["method"], results["task"], data.name)
             metrics, tables = _evaluated(cfg, run, results, task_cfg, data, accelerator)
             record = {
@@ -62,6 +74,7 @@ def evaluate_elsewhere(
                 "data": data.source,
                 "synthetic": data.synthetic,
                 "fingerprint": data.fingerprint,
+                "settings": settings,
             }
 
             def save(place: Path = place, tables: list[pa.Table] = tables, record: dict[str, Any] = record) -> None:
@@ -72,6 +85,16 @@ def evaluate_elsewhere(
             before = record
         found[data.name] = before
     return found
+
+
+def _settings(cfg: DictConfig, task_cfg: DictConfig) -> dict[str, Any]:
+    """What a score depends on beside the run's weights and the data's content."""
+    task: Any = OmegaConf.to_container(task_cfg, resolve=True)
+    return {
+        "task": {name: value for name, value in task.items() if name not in NOT_OF_A_SCORE},
+        "label_map": OmegaConf.to_container(cfg.task.label_map, resolve=True),
+        "max_length": cfg.task.max_length,
+    }
 
 
 def _evaluated(
@@ -90,12 +113,11 @@ def _evaluated(
     model, tokenizer = load_finished(run / "model", as_trained)
     batching = make_batching(cfg.runtime.token_budget, accelerator, cfg.model.dtype)
     examples = [encode_split(here.task, data, model, tokenizer, split) for split in data.validation]
-    terms = make_terms(data, model)
     prepared: nn.Module = accelerator.prepare_model(model, evaluation_mode=True)
     if not data.is_language_modeling:
         predicted = [predict(prepared, encoded, batching, accelerator) for encoded in examples]
         return _scored(cfg, task_cfg, as_trained, data, predicted)
-    loaded = LoadedModel(model, tokenizer, "")
+    loaded, terms = LoadedModel(model, tokenizer, ""), make_terms(data, model)
     evaluator = make_evaluator(here, data, loaded, examples, terms, batching, accelerator)
     return evaluator.scores(prepared).metrics, evaluator.predictions(prepared)
 

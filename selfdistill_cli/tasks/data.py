@@ -99,20 +99,30 @@ def load_task(task: DictConfig, data_dir: str, seed: int, cache: Path | None = N
             raise UserError(f"task.label_noise={task.label_noise}: only classes can be replaced by others.")
         noisy = noisy_labels(train.labels, len(names), task.label_noise, seed)
         train = replace(train, labels=noisy, clean_labels=train.labels)
-    if task.validation_examples is not None:
-        validation = [split.take(np.arange(min(len(split), task.validation_examples))) for split in validation]
-    return _task_data(task, source, kind, names, train, validation)
+    return _task_data(task, source, kind, names, train, _first_examples(task, validation))
 
 
 def load_validation(task: DictConfig, data_dir: str, cache: Path | None = None) -> TaskData:
-    """The validation splits of a task alone, which need not have a training split; `train` is empty.
+    """The validation splits that `load_task` gives, without the training split; `train` is empty.
 
+    A benchmark needs no training split for it. A user's own training file is read, for its classes, and because the
+    same fifth of it is held out if there is no validation file; a validation file alone is taken whole.
     Raises `UserError` as `load_task` does.
     """
     source = find_source(task, data_dir, cache, with_train=False)
-    kind, names, make = _recipe(task, splits := source.read())
-    validation = [make(raw) for raw in splits]
+    if source.has_train:
+        kind, names, (_, *validation) = _prepared(task, source)
+    else:
+        kind, names, make = _recipe(task, splits := source.read())
+        validation = [make(raw) for raw in splits]
+    validation = _first_examples(task, validation)
     return _task_data(task, source, kind, names, validation[0].take(np.arange(0)), validation)
+
+
+def _first_examples(task: DictConfig, validation: list[Split]) -> list[Split]:
+    if task.validation_examples is None:
+        return validation
+    return [split.take(np.arange(min(len(split), task.validation_examples))) for split in validation]
 
 
 def _task_data(

@@ -78,6 +78,7 @@ class Source:
     fingerprint: str
     size: int
     """Bytes, about."""
+    has_train: bool = True
 
 
 def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with_train: bool = True) -> Source:
@@ -101,6 +102,7 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
         description=", ".join(dict.fromkeys(split.origin for split in found)),
         fingerprint=_digest([split.fingerprint for split in found]),
         size=sum(split.size for split in found),
+        has_train=with_train,
     )
 
 
@@ -143,6 +145,7 @@ def _own_files(task: DictConfig, cache: Path | None) -> Source:
         ", ".join(split.origin for split in found),
         _digest(alone + [split.fingerprint for split in found]),
         size=sum(split.size for split in found),
+        has_train=task.path is not None,
     )
 
 
