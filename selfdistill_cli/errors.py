@@ -25,6 +25,11 @@ class Interrupted(BaseException):
         self.signal = signal
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line: the first that is not blank, or the error's kind if it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest of the allowed names, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)

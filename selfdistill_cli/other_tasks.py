@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.runtime import Runtime
@@ -22,14 +22,26 @@ from selfdistill_cli.tasks import TaskData
 
 log = logging.getLogger(__name__)
 
+NOT_OF_A_SCORE = frozenset(
+    {"hub", "train_hub", "path", "validation_path", "generator"}  # where data lies: its content counts
+    | {"train", "train_task", "train_examples", "label_noise"}  # what is trained on
+    | {"max_length"}  # the run's is used
+)
+"""Settings of a task that a model of another one is scored without."""
+
 
 def score_on_other_tasks(
     cfg: DictConfig, run: Path, tasks: Sequence[DictConfig], runtime: Runtime
 ) -> dict[str, dict[str, Any]]:
     """Score the finished run in the folder `run`, of configuration `cfg`, on other tasks; those of before are kept.
 
-    Leaves evaluations/<task>.json and .parquet. Returns what the JSON files hold, by task. Raises `UserError` if a
-    task's data is not there, or it is of another kind or of other labels than the run's.
+    A task is scored on its validation splits, the same examples that its own runs are scored on: of a user's own
+    files task.validation_path, else the fifth of task.path that training holds out, so that no score ever counts an
+    example that a run of that task learned from. Whoever wants a file scored whole names it as task.validation_path.
+
+    Leaves evaluations/<task>.json and .parquet; a score is found again while the data and `settings` in it are the
+    same. Returns what the JSON files hold, by task. Raises `UserError` if a task's data is not there, or it is of
+    another kind or of other labels than the run's.
     """
     results = read_json(run / "results.json")
     if results is None:
@@ -40,8 +52,9 @@ def score_on_other_tasks(
         task_cfg.max_length = cfg.task.max_length  # as the model was trained
         data = load_validation(task_cfg, str(cfg.paths.data), Path(cfg.paths.cache).absolute())
         place = run / "evaluations" / f"{data.name}.json"
+        settings = _settings(cfg, task_cfg)
         before = read_json(place)
-        if before is None or before["fingerprint"] != data.fingerprint:
+        if before is None or (before["fingerprint"], before.get("settings")) != (data.fingerprint, settings):
             log.info("evaluating %s of %s on %s", results["method"], results["task"], data.name)
             metrics, tables = _evaluated(cfg, run, results, data, runtime)
             record = {
@@ -53,6 +66,7 @@ def score_on_other_tasks(
                 "data": data.source,
                 "synthetic": data.synthetic,
                 "fingerprint": data.fingerprint,
+                "settings": settings,
             }
 
             def save(place: Path = place, tables: list[pa.Table] = tables, record: dict[str, Any] = record) -> None:
@@ -63,6 +77,16 @@ def score_on_other_tasks(
             before = record
         found[data.name] = before
     return found
+
+
+def _settings(cfg: DictConfig, task_cfg: DictConfig) -> dict[str, Any]:
+    """What a score depends on beside the run's weights and the data's content."""
+    task: Any = OmegaConf.to_container(task_cfg, resolve=True)
+    return {
+        "task": {name: value for name, value in task.items() if name not in NOT_OF_A_SCORE},
+        "label_map": OmegaConf.to_container(cfg.task.label_map, resolve=True),
+        "max_length": cfg.task.max_length,
+    }
 
 
 def _evaluated(

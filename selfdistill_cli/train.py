@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -56,6 +57,14 @@ def _print_help() -> None:
         sys.exit(1)
 
 
+def _of_outputs(error: OSError) -> bool:
+    """Whether the file of an error lies where runs land, or is a folder on the way there."""
+    named = [word.partition("=")[2] for word in sys.argv if word.startswith("paths.outputs=")]
+    outputs = Path([os.environ.get("SDRUN_OUTPUTS", "outputs"), *named][-1]).absolute()
+    path = Path(os.fsdecode(error.filename)).absolute() if error.filename else None
+    return path is not None and (path.is_relative_to(outputs) or outputs.is_relative_to(path))
+
+
 def main() -> None:
     """What the console script `sdrun` calls."""
     # Hydra would print its own version of every error and exit; here they get our words instead.
@@ -71,7 +80,7 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"sdrun: {explain(error, sys.argv[1:])}")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        sys.exit(f"sdrun: {error}. paths.outputs=<folder> names another place for runs.")
+        sys.exit(f"sdrun: {error}." + " paths.outputs=<folder> names another place for runs." * _of_outputs(error))
     except Interrupted as stop:
         print(f"sdrun: {stop.signal.name}: {stop}.", file=sys.stderr)
         sys.exit(128 + stop.signal)

@@ -19,11 +19,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from selfdistill_cli.errors import UserError
+from selfdistill_cli.errors import UserError, first_line
 from selfdistill_cli.models.adaptation import set_dropout, set_padding
 from selfdistill_cli.models.embedded import EMBEDDED, trained_tokenizer
 from selfdistill_cli.models.lora import with_lora
-from selfdistill_cli.models.sources import first_line, model_missing, package_of, resolve
+from selfdistill_cli.models.sources import model_missing, package_of, resolve
 from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import TaskData
 

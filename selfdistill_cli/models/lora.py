@@ -7,9 +7,9 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.errors import UserError, did_you_mean, first_line
 from selfdistill_cli.models.embedded import EMBEDDED
-from selfdistill_cli.models.sources import first_line, hub_id
+from selfdistill_cli.models.sources import hub_id
 from selfdistill_cli.tasks import TaskData
 
 

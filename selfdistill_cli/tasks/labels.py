@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 
 def infer_kind(values: Sequence[Any]) -> str:
-    """`regression` if the labels are numbers with more than 20 distinct fractional values."""
+    """`regression` if the labels are numbers with more than 20 distinct fractional values.
+
+    What is no finite number is passed over here: `LabelCodec.encode` refuses it, and knows its row.
+    """
     numbers = all(isinstance(value, (int, float)) for value in values)
-    fractional = {value for value in values if numbers and not math.isnan(value) and value != int(value)}
+    fractional = {value for value in values if numbers and math.isfinite(value) and value != int(value)}
     return "regression" if len(fractional) > 20 else "classification"
 
 
@@ -28,6 +31,11 @@ def label_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _no_number(value: Any) -> bool:
+    """Whether a label is infinite or not a number (NaN): neither a class nor a target."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class LabelCodec:
             return cls(kind, [], configured=False)
         if task.labels:
             return cls(kind, list(task.labels), configured=True)
-        values = {value for value in splits[0].distinct(task.label) if value is not None}
+        values = {value for value in splits[0].distinct(task.label) if value is not None and not _no_number(value)}
         if all(isinstance(value, (int, float)) for value in values):
             names = [label_name(value) for value in sorted(values)]
         else:
@@ -76,6 +84,10 @@ class LabelCodec:
         for row, value in enumerate(values):
             number = numbers.get(label_name(value))
             if number is None:
+                if _no_number(value):
+                    raise UserError(
+                        f"{at(row)}: label {value!r} is not a finite number. Correct the row or leave it out."
+                    )
                 allowed = ", ".join(
                     f"{i} {name}" if self.configured else name for i, name in enumerate(self.names[:20])
                 )

@@ -6,25 +6,22 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.errors import UserError, did_you_mean
-from selfdistill_cli.system.files import read_json, sha256, write_json
+from selfdistill_cli.errors import UserError, did_you_mean, first_line
+from selfdistill_cli.system.files import file_digest
 from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import synthetic
+from selfdistill_cli.tasks.readers import FORMATS, read_table, reading, require_readable
 
-FORMATS = ("parquet", "jsonl", "csv", "tsv")
 NAMES = ("train", "validation")
 """Of the splits of a user's own files."""
 GENERATED_BYTES = 64
 """Of a generated example, about."""
-REMEMBERED_FROM_BYTES = 2**20
-""".. of a file whose digest is kept; smaller ones are read as fast."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,8 @@ class RawSplit:
             raise UserError(
                 f"{self.origin} has no column '{name}'.{did_you_mean(name, names)} It has {', '.join(names)}."
             )
+        if names.count(name) > 1:
+            raise UserError(f"{self.origin} has {names.count(name)} columns named '{name}': rename all but one.")
         return self.table.column(name)
 
 
@@ -79,17 +78,20 @@ class Source:
     fingerprint: str
     size: int
     """Bytes, about."""
+    has_train: bool = True
 
 
 def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with_train: bool = True) -> Source:
     """Find all splits of a task, in the first place that has them. Raises `UserError` if none has.
 
-    Digests of large files are remembered in `cache`. Without `with_train` the validation splits alone.
+    Digests of large files are remembered in `cache`. Without `with_train` the training split need not be there: of a
+    benchmark the validation splits alone are found, of a user's own files those that the task names.
     """
     if task.generator is not None:
-        source = _generated(task)
-        return source if with_train else replace(source, read=lambda: source.read()[1:])
-    if task.path is not None:
+        return _generated(task)
+    if task.path is None and task.validation_path is not None and with_train:
+        raise UserError(f"task.validation_path={task.validation_path} needs task.path=<file to train on>.")
+    if task.path is not None or task.validation_path is not None:
         return _own_files(task, cache)
     train_task = task.train_task or task.name
     wanted = [(train_task, task.train, task.train_hub or task.hub)] if with_train else []
@@ -100,6 +102,7 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
         description=", ".join(dict.fromkeys(split.origin for split in found)),
         fingerprint=_digest([split.fingerprint for split in found]),
         size=sum(split.size for split in found),
+        has_train=with_train,
     )
 
 
@@ -134,15 +137,23 @@ def _generated(task: DictConfig) -> Source:
 
 
 def _own_files(task: DictConfig, cache: Path | None) -> Source:
-    paths = [Path(path).expanduser() for path in (task.path, task.validation_path) if path is not None]
-    for path in paths:
-        _require_readable(path)
+    named = zip(NAMES, (task.path, task.validation_path), strict=True)
+    found = [_in_file(name, Path(path).expanduser(), cache) for name, path in named if path is not None]
+    alone: list[Any] = [] if task.path is not None else ["validation alone"]
     return Source(
-        lambda: [RawSplit(name, read_table(path), str(path)) for name, path in zip(NAMES, paths, strict=False)],
-        ", ".join(map(str, paths)),
-        _digest([file_digest(path, cache) for path in paths]),
-        size=sum(path.stat().st_size for path in paths),
+        lambda: [split.read() for split in found],
+        ", ".join(split.origin for split in found),
+        _digest(alone + [split.fingerprint for split in found]),
+        size=sum(split.size for split in found),
+        has_train=task.path is not None,
     )
+
+
+def _in_file(name: str, path: Path, cache: Path | None) -> _Found:
+    require_readable(path)
+    with reading(path):
+        digest, size = file_digest(path, cache), path.stat().st_size
+    return _Found(lambda: RawSplit(name, read_table(path), str(path)), str(path), digest, size)
 
 
 def _find_split(
@@ -150,20 +161,16 @@ def _find_split(
 ) -> _Found:
     """One split in the data folder, else on the Hub."""
     places = [data_dir / folder / f"{split}.{ending}" for ending in FORMATS]
-    local = next((path for path in places if path.is_file()), None)
+    with reading(data_dir / folder):
+        local = next((path for path in places if path.exists()), None)
     if local is not None:
-        return _Found(
-            lambda: RawSplit(split, read_table(local), str(local)),
-            str(local),
-            file_digest(local, cache),
-            local.stat().st_size,
-        )
+        return _in_file(split, local, cache)
     problem = "the task names no data set on the Hub"
     if hub is not None:
         try:
             return _on_hub(split, hub)
         except Exception as error:  # whatever the Hub client raises, the user needs the same three ways out
-            problem = str(error).strip().splitlines()[0]
+            problem = first_line(error)
     raise UserError(
         f"task={task.name}: there is no {split} split.\n"
         f"  looked for   {data_dir / folder / split}.{{{','.join(FORMATS)}}}\n"
@@ -191,69 +198,6 @@ def _on_hub(split: str, hub: DictConfig) -> _Found:
 def _renamed(raw: RawSplit, names: DictConfig) -> RawSplit:
     columns = [names.get(column, column) for column in raw.table.column_names]
     return replace(raw, table=raw.table.rename_columns(columns))
-
-
-def read_table(path: Path) -> pa.Table:
-    """Read .parquet, .jsonl, .csv or .tsv. Raises `UserError` if it is missing, damaged, empty or not UTF-8."""
-    from pyarrow import csv, json, parquet
-
-    _require_readable(path)
-    ending = path.suffix.removeprefix(".").lower()
-    try:
-        if ending == "parquet":
-            return parquet.read_table(path)
-        _require_utf8(path)
-        if ending == "jsonl":
-            return json.read_json(path)
-        return csv.read_csv(
-            path,
-            parse_options=csv.ParseOptions(delimiter="\t" if ending == "tsv" else ",", newlines_in_values=True),
-        )
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read as {ending}: {error}") from error
-
-
-def _require_readable(path: Path) -> None:
-    """Raise `UserError` if there is no such file, it is empty, or of another format."""
-    if not path.is_file():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(f"There is no file {path}.{did_you_mean(path.name, siblings)}")
-    ending = path.suffix.removeprefix(".").lower()
-    if ending not in FORMATS:
-        raise UserError(f"{path}: the ending must be one of {', '.join(FORMATS)}.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty.")
-
-
-def _require_utf8(path: Path) -> None:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path}, line {number}: byte {line[error.start]:#04x} is not UTF-8. Save the file as UTF-8 "
-                    "(in a shell: iconv -f latin1 -t utf-8)."
-                ) from error
-
-
-def file_digest(path: Path, cache: Path | None = None) -> str:
-    """SHA-256 of a file's bytes, remembered while size and time of change stay; of large files, in `cache` too."""
-    status = path.stat()
-    return _file_digest(path.absolute(), status.st_size, status.st_mtime_ns, cache)
-
-
-@lru_cache(maxsize=256)
-def _file_digest(path: Path, size: int, changed: int, cache: Path | None) -> str:
-    if cache is None or size < REMEMBERED_FROM_BYTES:
-        return sha256(path)
-    known = cache / "digests" / f"{_digest([str(path)])[:16]}.json"
-    about = {"path": str(path), "size": size, "changed": changed}
-    content = read_json(known)
-    if content is None or {name: content[name] for name in about} != about:
-        content = {**about, "sha256": sha256(path)}
-        write_json(known, content)
-    return str(content["sha256"])
 
 
 def _digest(parts: list[Any]) -> str:

@@ -80,8 +80,8 @@ def print_results(
     table.add_column(overflow="fold")
     for name, value in final.items():
         table.add_row(f"validation {name}" if name == "loss" else name, f"{value:.4f}")
-    for name, elsewhere in evaluations.items():
-        table.add_row(f"on {name}", f"{elsewhere['metric']} {elsewhere['score']:.4f}")
+    for name, scored in evaluations.items():
+        table.add_row(f"on {name}", f"{scored['metric']} {scored['score']:.4f}")
     table.add_row("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}")
     table.add_row("examples forwarded", f"{results['examples_forwarded']:,}")
     if results.get("teacher", {}).get("examples_forwarded"):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.errors import first_line
 from selfdistill_cli.system.network import reachable
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class WandbTracker:
             )
             self._run.define_metric("*", step_metric="step")
         except Exception as error:  # tracking must never cost a run
-            log.warning("Weights & Biases is off for this run: %s", str(error).splitlines()[0] if str(error) else error)
+            log.warning("Weights & Biases is off for this run: %s", first_line(error))
 
     def start(self, total_steps: int) -> None:
         """Nothing: the run there exists since it was made."""

@@ -1,4 +1,4 @@
-"""Reading answers off texts, templates, and text metrics against independent references."""
+"""Reading answers off texts, and text metrics against independent references."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from selfdistill_cli.evaluation.answer_rules import RULES
 from selfdistill_cli.evaluation.text_metrics import score_texts
 from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.synthetic import synth_arithmetic
-from selfdistill_cli.tasks.templates import lists, render, template_columns
 
 
 @pytest.mark.parametrize(
@@ -116,31 +115,6 @@ def test_rouge_is_the_overlap_of_words_and_of_the_longest_common_subsequence() -
     assert scores["rouge1"] == pytest.approx(sum(sum((Counter(t) & Counter(r)).values()) / 6 for t, r in pairs) / 20)
     assert scores["rougeL"] == pytest.approx(sum(longest_common(t, r) / 6 for t, r in pairs) / 20)
     assert "rouge2" in RougeScorer(["rouge2"]).score("a b", "a b")
-
-
-RAW = RawSplit(
-    "train",
-    pa.table(
-        {
-            "question": ["how {many}?", "why?"],
-            "options": [["A)1", "B)2"], ["A)3", "B)4"]],
-            "answers": [{"text": ["one", "1"], "answer_start": [0, 1]}, {"text": ["two"], "answer_start": [3]}],
-        }
-    ),
-    "here",
-)
-
-
-def test_templates_reach_into_columns() -> None:
-    template = "Q: {question} {options} – {answers[text][0]}"
-    assert template_columns(template) == ["question", "options", "answers"]
-    assert render(template, RAW) == ["Q: how {many}? A)1 B)2 – one", "Q: why? A)3 B)4 – two"]
-    assert lists("answers[text]", RAW) == [["one", "1"], ["two"]]
-    assert lists("{question}", RAW) == [["how {many}?"], ["why?"]]
-    with pytest.raises(UserError, match=r"row 1: there is no 'answers\[text\]\[1\]'"):
-        render("{answers[text][1]}", RAW)
-    with pytest.raises(UserError, match=r"no column 'quetsion'.*Did you mean 'question'"):
-        render("{quetsion}", RAW)
 
 
 @pytest.mark.parametrize(

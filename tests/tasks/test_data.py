@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.kinds import load_task
+from selfdistill_cli.kinds import load_task, load_validation
 from selfdistill_cli.tasks import TaskData
 from tests.conftest import composed
 
@@ -288,3 +288,55 @@ def test_the_first_validation_examples_alone() -> None:
     whole = load("task=synth_entailment")
     assert task.validation[0].texts == whole.validation[0].texts[:7]
     assert len(task.train) == len(whole.train)
+
+
+# --- the validation splits alone, for models of other tasks ---------------------------------------
+
+
+def validation_of(*overrides: str, data: Path | str = "nowhere") -> TaskData:
+    task = load_validation(composed(*overrides).task, str(data))
+    assert len(task.train) == 0
+    return task
+
+
+def test_of_an_own_task_the_validation_file_is_scored_with_the_labels_of_the_training_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "reviews.csv", REVIEWS)
+    other = write(tmp_path / "later.jsonl", {"body": ["new", "newer"], "stars": [3, 4]})
+    task = validation_of(*CUSTOM, f"task.path={path}", f"task.validation_path={other}")
+    assert [split.texts for split in task.validation] == [["new", "newer"]]
+    assert task.label_names == ["1", "2", "3", "4"]
+    assert task.validation[0].labels.tolist() == [2, 3]
+
+
+def test_of_an_own_file_alone_the_same_fifth_is_scored_that_training_holds_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "reviews.csv", REVIEWS)
+    trained, scored = load(*CUSTOM, f"task.path={path}"), validation_of(*CUSTOM, f"task.path={path}")
+    assert len(scored.validation[0]) == 8
+    assert scored.validation[0].name == "validation"
+    assert scored.validation[0].texts == trained.validation[0].texts
+    assert scored.fingerprint == trained.fingerprint
+
+
+def test_an_own_validation_file_without_a_training_file_is_scored_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "reviews.csv", REVIEWS)
+    scored = validation_of(*CUSTOM, f"task.validation_path={path}")
+    assert scored.validation[0].texts == REVIEWS["body"]
+    assert scored.fingerprint != load(*CUSTOM, f"task.path={path}").fingerprint
+
+
+def test_only_the_first_validation_examples_are_scored(tmp_path: Path) -> None:
+    path = write(tmp_path / "reviews.csv", REVIEWS)
+    for words in ([*CUSTOM, f"task.validation_path={path}"], [*CUSTOM, f"task.path={path}"], ["task=synth_entailment"]):
+        whole, first = validation_of(*words), validation_of(*words, "task.validation_examples=5")
+        assert len(whole.validation[0]) > 5
+        assert list(first.validation[0].texts) == list(whole.validation[0].texts[:5])
+
+
+def test_a_benchmark_is_scored_without_its_training_split(tmp_path: Path) -> None:
+    (rte(tmp_path) / "rte" / "train.parquet").unlink()
+    assert validation_of("task=rte", data=tmp_path).validation[0].texts == list("abcdef")
+
+
+def test_a_generated_task_is_scored_on_what_it_generates_for_validation() -> None:
+    scored, trained = validation_of("task=synth_entailment"), load("task=synth_entailment")
+    assert list(scored.validation[0].texts) == list(trained.validation[0].texts)

@@ -13,6 +13,7 @@ from selfdistill_cli.encoding import labelled
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.models import embedded
+from selfdistill_cli.system import files
 from selfdistill_cli.tasks import TaskData, data, sources
 from tests.conftest import composed
 
@@ -23,7 +24,7 @@ ROWS = 23
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every task is kept, in parts of five rows."""
     monkeypatch.setattr(data, "KEPT_FROM_BYTES", 0)
-    monkeypatch.setattr(sources, "REMEMBERED_FROM_BYTES", 0)
+    monkeypatch.setattr(files, "REMEMBERED_FROM_BYTES", 0)
     for module in (data, labelled):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", 5)
 
@@ -81,13 +82,13 @@ def test_kept_examples_are_those_in_memory(kind: str, tmp_path: Path) -> None:
 def test_the_source_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows(tmp_path / "rows.jsonl")
     first = load(tmp_path, "held out", tmp_path / "cache")
-    sources._file_digest.cache_clear()  # as in another process
+    files._file_digest.cache_clear()  # as in another process
 
     def fail(path: Path) -> Any:
         raise AssertionError(path)
 
     monkeypatch.setattr(sources, "read_table", fail)
-    monkeypatch.setattr(sources, "sha256", fail)
+    monkeypatch.setattr(files, "sha256", fail)
     again = load(tmp_path, "held out", tmp_path / "cache")
     assert list(again.train.texts) == list(first.train.texts)
 

@@ -44,7 +44,7 @@ def test_a_benchmark_loads_whole(name: str) -> None:
         assert set(np.unique(task.train.labels)) == set(range(labels))
 
 
-ELSEWHERE = {
+OTHER_TASKS = {
     # evaluated on by models of: task, validation examples
     "rte": {"scitail": 1304, "sick": 495, "snli": 9842, "adv_rte": 81, "axb": 1104},
     "sst2": {"mpqa": 10_606, "imdb_small": 245, "imdb_counterfactual": 245, "adv_sst2": 148},
@@ -52,10 +52,10 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("trained_on", ELSEWHERE)
+@pytest.mark.parametrize("trained_on", OTHER_TASKS)
 def test_validation_sets_of_other_tasks_load_and_their_labels_are_the_models(trained_on: str) -> None:
     model = list(composed(f"task={trained_on}").task.labels)
-    for name, examples in ELSEWHERE[trained_on].items():
+    for name, examples in OTHER_TASKS[trained_on].items():
         cfg = composed(f"task={name}").task
         data = load_validation(cfg, str(DATA))
         assert (len(data.train), len(data.validation[0])) == (0, examples)
