@@ -23,8 +23,9 @@ class Calibration:
     confidence: np.ndarray
     """Mean top probability of each bin [BINS]; NaN where a bin is empty."""
     accuracy: np.ndarray
-    """Likewise."""
+    """Share of right predictions in each bin [BINS]; NaN where a bin is empty."""
     counts: np.ndarray
+    """Examples in each bin [BINS]."""
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:

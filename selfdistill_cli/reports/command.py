@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfdistill_cli.errors import UserError, did_you_mean
-from selfdistill_cli.reports.index import find_runs
-from selfdistill_cli.reports.runs import Run
+from selfdistill_cli.reports.runs import Run, find_runs
 from selfdistill_cli.tracking.terminal import make_console, say, shortest
 
 

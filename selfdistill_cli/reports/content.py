@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell; bold where it is significant."""
+    """A table's cell, with what a test says of it."""
 
     text: str
-    bold: bool = False
+    verdict: Literal["", "better", "worse"] = ""
+    """Significantly better or worse than the baseline. Better is bold, worse has a ▼."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Table:
     """Rows of cells; the first column names the row."""
 
     name: str
-    """Of its files."""
+    """Its files are `tables/<name>.csv` and `.tex`."""
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
@@ -38,7 +40,7 @@ class Figure:
     """A figure that is drawn when it is wanted."""
 
     name: str
-    """Of its files."""
+    """Its files are `figures/<name>.svg` and `.png`."""
     caption: str
     draw: Callable[[], Any]
     """Gives a matplotlib figure."""
@@ -61,5 +63,15 @@ def spread(values: Sequence[float], digits: int = 4) -> str:
 
 
 def slug(words: str) -> str:
-    """A name for a file: letters, digits, dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:80]
+    """Lower-case letters, digits, underscores and dashes; different words may have the same slug."""
+    return re.sub(r"[^a-z0-9_]+", "-", words.lower()).strip("-")
+
+
+def file_name(kind: str, subject: str) -> str:
+    """A name for the files of a figure or table of this kind on a task, variant or sweep; other subjects have others.
+
+    Where the slug alone would lose something of the subject, a hash of the whole subject follows.
+    """
+    if re.fullmatch(r"[a-z0-9_]+( [a-z0-9_]+)*", subject) and len(subject) <= 60:
+        return f"{kind}-{slug(subject)}"
+    return f"{kind}-{slug(subject)[:60].strip('-')}-{hashlib.sha256(subject.encode()).hexdigest()[:8]}"

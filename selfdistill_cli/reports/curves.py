@@ -1,4 +1,4 @@
-"""Curves over training: thinned out for the index, put on common places, summed up over seeds."""
+"""Curves over training: thinned out, put on common places, summed up over seeds."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -42,7 +43,7 @@ def in_style() -> AbstractContextManager[None]:
     return matplotlib.rc_context(STYLE)
 
 
-def look(number: int) -> dict[str, Any]:
+def line_style(number: int) -> dict[str, Any]:
     """Colour, marker and dash of the line with this number: no two of 28 are alike."""
     colours = len(COLOURS)
     return {
@@ -68,7 +69,7 @@ def panels(count: int, across: int = 2) -> tuple[Figure, list[Any]]:
 
 def line(axes: Any, x: Any, mean: Any, spread: Any, label: str, number: int) -> None:
     """A curve with its band."""
-    style = look(number)
+    style = line_style(number)
     axes.plot(x, mean, label=label, markevery=max(1, len(x) // 8), **style)
     if np.any(spread):
         axes.fill_between(x, mean - spread, mean + spread, color=style["color"], alpha=0.15, linewidth=0)
@@ -96,6 +97,11 @@ def heat_map(
             continue
         dark = image.norm(values[i, j]) < 0.55
         axes.text(j, i, words(i, j), ha="center", va="center", fontsize=7, color="white" if dark else "black")
+
+
+def wrapped(title: str) -> str:
+    """A title of one panel, in lines that fit."""
+    return textwrap.fill(title, 58)
 
 
 def on_a_page(svg: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from selfdistill_cli.reports.sections import (
     calibrated,
     comparison,
     dynamics,
-    elsewhere,
     gradients,
     maps,
+    other_tasks,
     overview,
     sensitivity,
     signals,
@@ -31,15 +32,20 @@ def sections(runs: Sequence[Run]) -> list[Section]:
         overview.section(grouped, runs),
         *(
             part.section(grouped)
-            for part in (comparison, sensitivity, dynamics, signals, gradients, maps, calibrated, elsewhere)
+            for part in (comparison, sensitivity, dynamics, signals, gradients, maps, calibrated, other_tasks)
         ),
     ]
     return [one for one in made if one is not None]
 
 
 def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Section]:
-    """index.html (whole in itself), report.md, figures/*.png and *.svg, tables/*.csv and *.tex in `folder`."""
+    """index.html (whole in itself), report.md, figures/*.png and *.svg, tables/*.csv and *.tex in `folder`.
+
+    Raises `ValueError` before anything is written if two figures or tables have one name: the later one would take
+    the files of the earlier.
+    """
     made = sections(runs)
+    _require_own_names(made)
     pictures: dict[str, str] = {}
     for part in (part for one in made for part in one.parts):
         if isinstance(part, Figure):
@@ -53,6 +59,13 @@ def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Section]
     with new_file(folder / "index.html") as beside:  # last: it is what people open
         beside.write_text(page(title, made, pictures), encoding="utf-8")
     return made
+
+
+def _require_own_names(made: Sequence[Section]) -> None:
+    names = Counter(part.name for one in made for part in one.parts if not isinstance(part, str))
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ValueError(f"two parts of the report would write the same files: {', '.join(twice)}")
 
 
 def _drawn(figure: Figure, folder: Path) -> str:

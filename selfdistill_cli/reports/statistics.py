@@ -14,8 +14,10 @@ clustering); interval and p-value are Student's t with Satterthwaite's degrees o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
@@ -24,6 +26,8 @@ from selfdistill_cli.reports.scoring import Scored
 
 DRAWS = 2000
 """Bootstrap replicates."""
+BLOCK = 2**20
+"""So many counts are held at a time: of 40,000 examples, those of 26 draws."""
 LEVEL = 0.05
 """Of significance, after Holm's correction; intervals are 1 − LEVEL."""
 
@@ -53,7 +57,52 @@ class Difference:
         return float(2 * stats.t.sf(abs(self.estimate) / self.variance**0.5, self.freedom))
 
 
-def paired_difference(a: Mapping[int, Scored], b: Mapping[int, Scored], seed: int = 0) -> Difference | None:
+@dataclass(frozen=True)
+class Resampled:
+    """A run's metric, observed and under draws of validation examples."""
+
+    index: np.ndarray
+    """Row numbers of the examples in the source [n], ascending."""
+    observed: float
+    drawn: np.ndarray
+    """The metric of each bootstrap replicate [DRAWS]."""
+
+
+Key = TypeVar("Key")
+
+
+def resampled(runs: Mapping[Key, Scored], seed: int = 0) -> dict[Key, Resampled]:
+    """Bootstrap all these runs at once: those on as many examples are given the same draws.
+
+    To draw is what takes time, so runs that are compared with each other belong into one call.
+    """
+    by_size: dict[int, list[Key]] = defaultdict(list)
+    for key, scored in runs.items():
+        by_size[len(scored.index)].append(key)
+    found = {}
+    for n, keys in by_size.items():
+        drawn = np.empty((len(keys), DRAWS))
+        done = 0
+        for counts in _draws(n, seed):
+            for place, key in enumerate(keys):
+                drawn[place, done : done + len(counts)] = runs[key].value(counts)
+            done += len(counts)
+        ones = np.ones((1, n))
+        for place, key in enumerate(keys):
+            found[key] = Resampled(runs[key].index, float(runs[key].value(ones)[0]), drawn[place])
+    return found
+
+
+def _draws(n: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of n examples is drawn, in blocks [b, n] of DRAWS rows in all and BLOCK counts at most each."""
+    rng, left = np.random.default_rng(seed), DRAWS
+    while left:
+        size = min(left, max(1, BLOCK // n))
+        yield rng.multinomial(n, np.full(n, 1 / n), size=size).astype(float)
+        left -= size
+
+
+def paired_difference(a: Mapping[int, Resampled], b: Mapping[int, Resampled]) -> Difference | None:
     """Mean over common seeds of a's metric minus b's; None if no seed is common or the examples are not the same."""
     common = sorted(set(a) & set(b))
     if not common:
@@ -61,12 +110,9 @@ def paired_difference(a: Mapping[int, Scored], b: Mapping[int, Scored], seed: in
     index = a[common[0]].index
     if any(not np.array_equal(one.index, index) for s in common for one in (a[s], b[s])):
         return None
-    n = len(index)
-    ones = np.ones((1, n))
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
-    observed = np.array([(a[s].value(ones) - b[s].value(ones))[0] for s in common])
-    drawn = np.stack([a[s].value(counts) - b[s].value(counts) for s in common])
-    return combined(observed, np.atleast_2d(np.cov(drawn)), n)
+    observed = np.array([a[s].observed - b[s].observed for s in common])
+    drawn = np.stack([a[s].drawn - b[s].drawn for s in common])
+    return combined(observed, np.atleast_2d(np.cov(drawn)), len(index))
 
 
 def combined(differences: np.ndarray, covariance: np.ndarray, examples: int) -> Difference:

@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.table import Table
 
 from selfdistill_cli.reports.content import spread
-from selfdistill_cli.reports.curves import series
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.variants import study
 
@@ -44,23 +43,23 @@ def _in_a_file(read: Callable[[], Sequence[Run]], console: Console, rounds: int 
 
 
 def summary(runs: Sequence[Run]) -> str:
-    """`12 runs: 9 finished, 1 running, 2 unfinished; running: …`."""
+    """`12 runs: 9 finished, 1 running, 2 interrupted; running: …`."""
     counts = Counter(run.status for run in runs)
     told = ", ".join(f"{number} {status}" for status, number in counts.most_common())
-    now = "; ".join(f"{_name(run)} at epoch {_epoch(run):.1f}" for run in runs if run.status == "running")
+    now = "; ".join(f"{_name(run)} at {_progress(run)}" for run in runs if run.status == "running")
     return f"{len(runs)} runs: {told or 'none yet'}" + (f"; {now}" if now else "")
 
 
 def view(runs: Sequence[Run]) -> RenderableType:
     """What is running and what ended badly, and the scores so far."""
-    at_work = Table("run", "seed", "epoch", "of", "last score", "state", title=summary(runs).split(";")[0])
+    at_work = Table("run", "seed", "progress", "last score", "state", title=summary(runs).split(";")[0])
     for run in sorted(runs, key=lambda r: (r.status != "running", str(r.path))):
         if run.finished:
             continue
         score = _last_score(run)
         at_work.add_row(
-            _name(run), str(run.seed), f"{_epoch(run):.2f}", f"{_asked(run):g}", score,
-            run.status + (f": {run.problem}" if run.problem else ""),
+            _name(run), str(run.seed), _progress(run), score,
+            run.status + (f": {run.reason}" if run.reason else ""),
         )  # fmt: skip
     so_far = Table("task", "method", "score (seeds)", title="Finished")
     grouped = study(runs)
@@ -74,14 +73,11 @@ def _name(run: Run) -> str:
     return f"{run.task} {run.method} {run.path.name}"
 
 
-def _epoch(run: Run) -> float:
-    epochs, _ = series([row for rows in run.rows.values() for row in rows], "step")
-    return float(epochs.max()) if len(epochs) else 0.0
-
-
-def _asked(run: Run) -> float:
-    doubled = run.settings.get("schedule.match_compute") and run.method in ("vanilla", "kd", "dcs")
-    return run.epochs_asked * (2 if doubled else 1)
+def _progress(run: Run) -> str:
+    """`epoch 1.25 of 3`, or where the schedule counts steps, `step 40 of 200`."""
+    if run.steps_asked is not None:
+        return f"step {run.step} of {run.steps_asked}"
+    return f"epoch {run.epoch:.2f} of {run.epochs_asked:g}"
 
 
 def _last_score(run: Run) -> str:

@@ -13,11 +13,11 @@ from markupsafe import Markup
 from selfdistill_cli.reports.content import Cell, Figure, Section, Table, slug
 
 LATEX = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "±": r"$\pm$", "τ": r"$\tau$", "α": r"$\alpha$", "λ": r"$\lambda$",
-         "−": "$-$", "–": "--", "…": r"\dots{}", "<": "$<$", ">": "$>$", "×": r"$\times$", "{": r"\{", "}": r"\}"}  # fmt: skip
+         "−": "$-$", "–": "--", "…": r"\dots{}", "<": "$<$", ">": "$>$", "×": r"$\times$", "▼": r"$\downarrow$", "{": r"\{", "}": r"\}"}  # fmt: skip
 
 
 def page(title: str, sections: Sequence[Section], pictures: Mapping[str, str]) -> str:
-    """One page that needs nothing else: no script, no font, no picture from elsewhere. `pictures`: SVG by name."""
+    """One page that needs nothing else: no script, no font, no picture from another place. `pictures`: SVG by name."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     environment.tests |= {
         "table": lambda part: isinstance(part, Table),
@@ -43,21 +43,27 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _worse(cell: Cell) -> str:
+    return f"{cell.text} ▼" if cell.verdict == "worse" else cell.text
+
+
 def _markdown_table(table: Table) -> str:
     def cell(one: Cell) -> str:
-        text = one.text.replace("|", "\\|")
-        return f"**{text}**" if one.bold else text
+        text = _worse(one).replace("|", "\\|")
+        return f"**{text}**" if one.verdict == "better" else text
 
     lines = [[Cell(name) for name in table.header], [Cell("---")] * len(table.header), *table.cells]
     return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
 
 
 def csv_table(table: Table) -> str:
-    """Header and rows; what is bold has a star."""
+    """Header and rows; what is significantly better has a star, what is worse a ▼."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(table.header)
-    writer.writerows([[cell.text + (" *" if cell.bold else "") for cell in row] for row in table.cells])
+    writer.writerows(
+        [[_worse(cell) + (" *" if cell.verdict == "better" else "") for cell in row] for row in table.cells]
+    )
     return text.getvalue()
 
 
@@ -68,7 +74,8 @@ def latex_table(table: Table) -> str:
         return "".join(LATEX.get(letter, letter) for letter in text)
 
     def line(cells: Sequence[Cell]) -> str:
-        return " & ".join(rf"\textbf{{{escape(c.text)}}}" if c.bold else escape(c.text) for c in cells) + r" \\"
+        texts = [(escape(_worse(cell)), cell.verdict == "better") for cell in cells]
+        return " & ".join(rf"\textbf{{{text}}}" if better else text for text, better in texts) + r" \\"
 
     rows = "\n".join(line(row) for row in table.cells)
     columns = "l" * len(table.header)

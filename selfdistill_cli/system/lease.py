@@ -7,7 +7,10 @@ holder is dead is taken over at once on the same machine, after LEASE_SECONDS wi
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,8 +76,35 @@ def require(lease: SoftFileLease) -> None:
 
 
 def in_use(path: Path) -> bool:
-    """Whether somebody's claim lies at `path`, dead or alive."""
-    return _holder_of(_lease(path)) is not None
+    """Whether a living process holds `path`. A claim that a killed one left behind does not count."""
+    owner = _lease(path).owner
+    try:
+        silent = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    if owner is None or silent > LEASE_SECONDS:
+        return False
+    return owner.hostname != _this_host() or _runs(owner.pid)
+
+
+@functools.cache
+def _this_host() -> str:
+    """This machine as claims name it; filelock keeps containers of one machine apart."""
+    with tempfile.TemporaryDirectory() as folder:
+        lease = _lease(Path(folder) / "lock")
+        with lease:
+            owner = lease.owner
+    return owner.hostname if owner else ""
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _lease(path: Path) -> SoftFileLease:

@@ -14,19 +14,19 @@ from pyarrow import parquet
 
 from tests.conftest import REPOSITORY, SMALL, Sdrun, only_run, results, rows, without_times
 
-LOOKS = "runtime.diagnostics=[gradients,examples]"
+DIAGNOSTICS = "runtime.diagnostics=[gradients,examples]"
 
 
 def test_diagnostics_change_nothing_and_leave_their_rows(sdrun: Sdrun, tmp_path: Path) -> None:
     words = ("method=dynsdpb", *SMALL)
     assert sdrun(*words, SDRUN_OUTPUTS=str(tmp_path / "plain")).code == 0
-    assert sdrun(*words, LOOKS, SDRUN_OUTPUTS=str(tmp_path / "looked")).code == 0
+    assert sdrun(*words, DIAGNOSTICS, SDRUN_OUTPUTS=str(tmp_path / "looked")).code == 0
     plain, looked = only_run(tmp_path / "plain"), only_run(tmp_path / "looked")
     assert (plain / "model" / "model.safetensors").read_bytes() == (looked / "model" / "model.safetensors").read_bytes()
     assert without_times(results(plain)) == without_times(results(looked))
     for kind in ("train", "eval"):
         assert [*map(without_times, rows(plain, kind))] == [*map(without_times, rows(looked, kind))]
-    asked_later = sdrun(*words, LOOKS, SDRUN_OUTPUTS=str(tmp_path / "plain"))
+    asked_later = sdrun(*words, DIAGNOSTICS, SDRUN_OUTPUTS=str(tmp_path / "plain"))
     assert "It was run without runtime.diagnostics=gradients,examples; rerun=true does it again" in asked_later.out
     gradients = rows(looked, "gradients")
     assert [row["step"] for row in gradients] == list(range(1, 11))
@@ -129,7 +129,7 @@ def test_a_wrong_evaluation_task_is_refused_before_anything_is_trained(sdrun: Sd
 
 
 def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, tmp_path: Path) -> None:
-    swept = sdrun("-m", "method=vanilla,dynsdpb", *SMALL, LOOKS)
+    swept = sdrun("-m", "method=vanilla,dynsdpb", *SMALL, DIAGNOSTICS)
     assert swept.code == 0, swept.err
     command = [sys.executable, "-m", "selfdistill_cli.reports.command", "outputs", "--out", "report"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=_env())

@@ -22,10 +22,19 @@ def make_run(
     examples: int = 100,
     rows: list[dict[str, Any]] | None = None,
     draw: int = 0,
+    passes: float | None = None,
+    **of_results: Any,
 ) -> Path:
-    """A finished classification run whose predictions are right with this probability; `draw` seeds which."""
+    """A finished classification run whose predictions are right with this probability; `draw` seeds which.
+
+    `passes` is `method.passes`; further keywords are entries of results.json.
+    """
     cfg = composed(f"paths.outputs={outputs}", *overrides)
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
     run = RunDirectory(cfg).path
+    if passes is not None:
+        settings["method"]["passes"] = passes
+        run = run.with_name(f"{run.name}-{passes}")
     run.mkdir(parents=True)
     rng = np.random.default_rng([cfg.seed, draw])
     labels = rng.integers(0, 2, examples)
@@ -37,7 +46,7 @@ def make_run(
          "label": labels}
     )  # fmt: skip
     parquet.write_table(table, run / "predictions.parquet")
-    (run / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(settings))
     train = [{"kind": "train", "step": s, "epoch": s / 10, "loss": 1 / s, "loss/ce": 1 / s} for s in range(1, 31)]
     evaluations = [
         {"kind": "eval", "step": 10 * e, "epoch": float(e), "eval/accuracy": accuracy, "eval/loss": 0.5, "signal/uncertainty/auroc": 0.7,
@@ -52,5 +61,5 @@ def make_run(
         "metric": "accuracy", "score": score, "metrics": {"final": {"accuracy": score}}, "examples_forwarded": 300,
         "train_examples": 100, "synthetic": True, "kind": "classification", "labels": ["a", "b"], "seconds": 1.0,
     }  # fmt: skip
-    (run / "results.json").write_text(json.dumps(results))
+    (run / "results.json").write_text(json.dumps(results | of_results))
     return run

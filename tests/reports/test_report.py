@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import re
 import shutil
 import subprocess
@@ -9,13 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from selfdistill_cli.reports import watch
 from selfdistill_cli.reports.content import Table
-from selfdistill_cli.reports.index import find_runs
 from selfdistill_cli.reports.report import sections, write_report
+from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import comparison, dynamics, sensitivity
 from selfdistill_cli.reports.variants import study
-from selfdistill_cli.reports.writing import csv_table, latex_table
+from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
 from tests.conftest import REPOSITORY
 from tests.reports.made import make_run
 
@@ -73,12 +77,13 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def table(outputs: Path, name: str) -> dict[tuple[str, ...], list[str]]:
-    """Cells by the first column (and, of differences, the second); bold ones have stars."""
+    """Cells by the first column (and, of differences, the second); better ones have stars, worse ones a ▼."""
     found = comparison.section(study(find_runs([outputs])))
     assert found is not None
     chosen = next(part for part in found.parts if isinstance(part, Table) and part.name == name)
     keys = 2 if name.startswith("differences") else 1
-    starred = [[f"*{cell.text}*" if cell.bold else cell.text for cell in row] for row in chosen.cells]
+    written = {"": "{}", "better": "*{}*", "worse": "{} ▼"}
+    starred = [[written[cell.verdict].format(cell.text) for cell in row] for row in chosen.cells]
     return {tuple(row[:keys]): row[keys:] for row in starred}
 
 
@@ -88,10 +93,11 @@ def test_only_a_real_difference_is_bold(outputs: Path) -> None:
     assert scores["dynsdpb",][0].startswith("*0.8")
     assert not any(cell.startswith("*") for cell in [*scores["static_sd",], *scores["vanilla",]])
     differences = table(outputs, "differences-vanilla")
-    corrected = differences["dynsdpb", "synth_entailment"][-1]
-    assert corrected.startswith("*")
-    assert float(corrected.strip("*")) < 0.05
-    assert float(differences["static_sd", "synth_entailment"][3]) > 0.05
+    baseline, difference, *_, corrected = differences["dynsdpb", "synth_entailment"]
+    assert baseline == "vanilla"
+    assert difference.startswith("*+")
+    assert float(corrected.removeprefix("< ")) < 0.05
+    assert float(differences["static_sd", "synth_entailment"][-1]) > 0.05
 
 
 def test_what_is_missing_is_shown_as_missing(outputs: Path) -> None:
@@ -108,30 +114,63 @@ def test_one_seed_is_never_bold(tmp_path: Path) -> None:
     assert not table(tmp_path, "scores")["dynsdpb",][0].startswith("*")
 
 
-def test_the_matched_vanilla_is_another_baseline(tmp_path: Path) -> None:
+def test_what_is_significantly_worse_is_marked_as_worse_wherever_it_is_written(tmp_path: Path) -> None:
+    for seed in SEEDS:
+        make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.9, examples=300)
+        make_run(tmp_path, f"seed={seed}", "method=kd", accuracy=0.6, examples=300, draw=1)
+    assert table(tmp_path, "scores")["kd",][0].endswith(" ▼")
+    difference = table(tmp_path, "differences-vanilla")["kd", "synth_entailment"][1]
+    assert re.fullmatch(r"-0\.\d{4} ▼", difference)
+    found = comparison.section(study(find_runs([tmp_path])))
+    assert found is not None
+    assert "▼: worse" in found.words
+    (scores,) = (part for part in found.parts if isinstance(part, Table) and part.name == "scores")
+    score = r"0\.\d{4} ± 0\.\d{4} \(3\)"
+    assert re.search(rf"^kd,{score} ▼,", csv_table(scores), re.MULTILINE)
+    assert re.search(r"^kd & 0\.\d{4} \$\\pm\$ 0\.\d{4} \(3\) \$\\downarrow\$ &", latex_table(scores), re.MULTILINE)
+    assert "textbf" not in latex_table(scores)
+    text = markdown("", [found])
+    assert re.search(rf"^\| kd \| {score} ▼ \|", text, re.MULTILINE)
+    assert "**" not in text
+    html = page("", [found], {})
+    assert "<strong>" not in html
+    assert html.count('aria-label="significantly worse"') == 3  # its score, and its difference to either baseline
+
+
+def test_vanilla_at_equal_compute_is_another_baseline(tmp_path: Path) -> None:
     for seed in (0, 1):
-        make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.6)
-        make_run(tmp_path, f"seed={seed}", "method=vanilla", "schedule.match_compute=true", accuracy=0.7, draw=1)
-        make_run(tmp_path, f"seed={seed}", "method=dynsdpb", accuracy=0.7, draw=2)
-    differences = {name: table(tmp_path, f"differences-{name}") for name in ("vanilla", "matched")}
-    ((_, to_vanilla),) = [item for item in differences["vanilla"].items() if item[0][0].startswith("dynsdpb")]
-    ((_, to_matched),) = [item for item in differences["matched"].items() if item[0][0].startswith("dynsdpb")]
+        make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.6, passes=1)
+        make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.7, draw=1, passes=2, examples_forwarded=600)
+        make_run(tmp_path, f"seed={seed}", "method=dynsdpb", accuracy=0.7, draw=2, passes=1, examples_forwarded=597)
+    differences = {name: table(tmp_path, f"differences-{name}") for name in ("vanilla", "equal-compute")}
+    assert set(differences["vanilla"]) == {(v, "synth_entailment") for v in ("dynsdpb", "vanilla (passes=2.0)")}
+    assert set(differences["equal-compute"]) == {("dynsdpb", "synth_entailment")}
+    to_vanilla = differences["vanilla"]["dynsdpb", "synth_entailment"]
+    to_matched = differences["equal-compute"]["dynsdpb", "synth_entailment"]
+    assert (to_vanilla[0], to_matched[0]) == ("vanilla (passes=1.0)", "vanilla (passes=2.0)")
     scores = {name: float(cells[0].split()[0]) for (name,), cells in table(tmp_path, "scores").items()}
-    own = next(score for name, score in scores.items() if name.startswith("dynsdpb"))
-    plain, matched = (
-        next(s for name, s in scores.items() if f"match_compute={on}" in name and "vanilla" in name)
-        for on in (False, True)
+    plain, matched = (scores[f"vanilla (passes={passes:.1f})"] for passes in (1, 2))
+    assert float(to_vanilla[1]) == pytest.approx(scores["dynsdpb"] - plain, abs=2e-4)
+    assert float(to_matched[1]) == pytest.approx(scores["dynsdpb"] - matched, abs=2e-4)
+
+
+def test_one_comparison_in_two_tables_is_one_test(tmp_path: Path) -> None:
+    for seed in SEEDS:  # of kd, plain vanilla is the baseline at equal compute as well
+        make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.6)
+        make_run(tmp_path, f"seed={seed}", "method=kd", accuracy=0.65, draw=1)
+    one, other = (
+        table(tmp_path, f"differences-{name}")["kd", "synth_entailment"] for name in ("vanilla", "equal-compute")
     )
-    assert float(to_vanilla[0]) == pytest.approx(own - plain, abs=2e-4)
-    assert float(to_matched[0]) == pytest.approx(own - matched, abs=2e-4)
+    assert one == other
+    assert one[-1] == one[-2]  # p and Holm's p
 
 
 def test_a_sweep_gives_its_heat_map_curves_and_best_cell(outputs: Path) -> None:
     found = sensitivity.section(study(find_runs([outputs])))
     assert found is not None
     names = [getattr(part, "name", "") for part in found.parts]
-    assert "sensitivity-dcs-on-synth-entailment" in names
-    assert "curves-dcs-on-synth-entailment" in names
+    assert "sensitivity-dcs-on-synth_entailment" in names
+    assert "curves-dcs-on-synth_entailment" in names
     best = next(part for part in found.parts if isinstance(part, Table))
     assert best.cells[0][1].text == "6"
 
@@ -161,7 +200,15 @@ def test_every_part_of_a_report_is_written(outputs: Path, written: Path) -> None
     assert "damaged" in page
     names = [part.name for one in sections(find_runs([outputs])) for part in one.parts if not isinstance(part, str)]
     assert len(names) == len(set(names)), "two parts would write the same file"
-    assert {path.stem for path in (written / "figures").glob("*.png")} <= set(names)
+    files = [
+        path.stem
+        for folder, end in (("figures", "png"), ("tables", "tex"))
+        for path in (written / folder).glob(f"*.{end}")
+    ]
+    assert sorted(files) == sorted(names)
+    assert {path.stem for path in (written / "figures").glob("*.svg")} | {
+        path.stem for path in (written / "tables").glob("*.csv")
+    } == set(names)
     assert "| dynsdpb |" in (written / "report.md").read_text()
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)), "identifiers of two figures collide"
@@ -177,7 +224,7 @@ def test_tables_in_latex_and_csv_say_the_same() -> None:
 def test_no_finished_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
     (make_run(tmp_path) / "results.json").unlink()
     (only,) = sections(find_runs([tmp_path]))
-    assert "1 unfinished" in only.words
+    assert "1 interrupted" in only.words
 
 
 def test_the_command_says_what_it_wrote_and_what_is_wrong(outputs: Path, tmp_path: Path) -> None:
@@ -196,12 +243,6 @@ def test_the_command_says_what_it_wrote_and_what_is_wrong(outputs: Path, tmp_pat
 
 
 def test_watching_tells_what_changed(outputs: Path) -> None:
-    import io
-
-    from rich.console import Console
-
-    from selfdistill_cli.reports import watch
-
     runs = find_runs([outputs])
     into = io.StringIO()
     watch.watch(lambda: runs, Console(file=into), rounds=1)
@@ -209,6 +250,24 @@ def test_watching_tells_what_changed(outputs: Path) -> None:
     screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=120)
     screen.print(watch.view(runs))
     assert "dynsdpb" in screen.export_text()
+
+
+def test_watching_says_how_far_a_run_is_and_that_a_killed_one_is_interrupted(tmp_path: Path) -> None:
+    for words, passes in (
+        (["method=kd", "method.name=a_plugin", "schedule.epochs=3"], 1.5),
+        (["method=vanilla", "schedule.max_steps=40"], 2),
+    ):
+        run = make_run(tmp_path, *words, passes=passes)  # its last record is of step 30, the end of epoch 3
+        (run / "results.json").unlink()
+    runs = find_runs([tmp_path])
+    screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=160)
+    screen.print(watch.view(runs))
+    shown = screen.export_text()
+    assert "2 runs: 2 interrupted" in shown
+    assert re.search(r"a_plugin .*epoch 3\.00 of 4\.5", shown)
+    assert re.search(r"vanilla .*step 30 of 80", shown)
+    running = [dataclasses.replace(run, status="running") for run in runs]
+    assert "at step 30 of 80" in watch.summary(running)
 
 
 # --- the page in a browser -----------------------------------------------------------------------
@@ -261,8 +320,8 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_the_palette_can_be_told_apart_without_colour() -> None:
-    from selfdistill_cli.reports.drawing import look
+    from selfdistill_cli.reports.drawing import line_style
 
-    shapes = [(look(n)["marker"], look(n)["color"], look(n)["linestyle"]) for n in range(28)]
-    assert len(set(shapes)) == 28
-    assert len({look(n)["marker"] for n in range(7)}) == 7
+    styles = [line_style(number) for number in range(28)]
+    assert len({(style["marker"], style["color"], style["linestyle"]) for style in styles}) == 28
+    assert len({style["marker"] for style in styles[:7]}) == 7

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from selfdistill_cli.reports import statistics
 from selfdistill_cli.reports.scoring import Scored
-from selfdistill_cli.reports.statistics import average, combined, holm, mean_interval, paired_difference
+from selfdistill_cli.reports.statistics import (
+    Resampled,
+    average,
+    combined,
+    holm,
+    mean_interval,
+    paired_difference,
+    resampled,
+)
 
 
-def right(values: np.ndarray) -> Scored:
+def scores(values: np.ndarray) -> Scored:
     """Predictions that are right (1) or wrong (0)."""
     return Scored(np.arange(len(values)), values.astype(float)[:, None], "mean")
+
+
+def right(values: np.ndarray) -> Resampled:
+    """Their accuracy, observed and resampled."""
+    return resampled({0: scores(values)})[0]
 
 
 def test_one_seed_is_the_paired_t_test_over_examples() -> None:
@@ -35,6 +51,25 @@ def test_the_bootstrap_of_a_difference_agrees_with_scipys() -> None:
     reference = stats.bootstrap((a.astype(float) - b.astype(float),), np.mean, n_resamples=2000, random_state=0)
     assert found is not None
     assert found.variance**0.5 == pytest.approx(reference.standard_error, rel=0.08)
+
+
+def test_draws_in_blocks_are_the_draws_of_one_block() -> None:
+    values = np.random.default_rng(3).random(700)
+    counts = np.random.default_rng(0).multinomial(700, np.full(700, 1 / 700), size=statistics.DRAWS)
+    assert statistics.BLOCK // 700 < statistics.DRAWS  # more than one block
+    assert right(values).drawn == pytest.approx(counts @ values / 700)
+
+
+def test_the_bootstrap_of_a_large_split_needs_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "DRAWS", 200)  # all at once were 200 × 40,430 × 8 bytes = 65 MB, twice
+    runs = {seed: scores(np.random.default_rng(seed).random(40_430)) for seed in range(4)}
+    tracemalloc.start()
+    found = resampled(runs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30e6
+    assert found[3].observed == pytest.approx(np.random.default_rng(3).random(40_430).mean())
+    assert found[3].drawn.std() == pytest.approx((1 / 12 / 40_430) ** 0.5, rel=0.2)  # of a uniform variable's mean
 
 
 def test_without_noise_of_examples_it_is_the_t_test_over_seeds() -> None:

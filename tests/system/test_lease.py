@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -27,6 +28,15 @@ def test_a_claim_is_in_use_while_it_is_held(tmp_path: Path) -> None:
         assert in_use(tmp_path / "lock")
     assert not in_use(tmp_path / "lock")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_of_another_machine_is_in_use_while_it_gives_heartbeats(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(ELSEWHERE.format(lease.LEASE_SECONDS))
+    assert in_use(lock)
+    last = time.time() - lease.LEASE_SECONDS - 1
+    os.utime(lock, (last, last))
+    assert not in_use(lock)
 
 
 def test_the_next_one_waits_until_it_is_given_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +64,8 @@ def test_a_dead_process_of_this_machine_loses_its_claim_at_once(
         "with claimed(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "lock")], check=False)
-    assert in_use(tmp_path / "lock")
+    assert (tmp_path / "lock").is_file()
+    assert not in_use(tmp_path / "lock")
     began = time.monotonic()
     with claimed(tmp_path / "lock"):
         assert time.monotonic() - began < 5

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from selfdistill_cli.reports.calibration import BINS, Calibration, calibration
-from selfdistill_cli.reports.content import Figure, Section, Table, slug, spread
-from selfdistill_cli.reports.drawing import legend_below, look, panels
+from selfdistill_cli.reports.content import Figure, Section, Table, file_name, spread
+from selfdistill_cli.reports.drawing import legend_below, line_style, panels
 from selfdistill_cli.reports.scoring import read_predictions
 from selfdistill_cli.reports.variants import Group, Study
 
@@ -57,10 +57,10 @@ def _reliability(task: str, found: list[tuple[Group, list[Calibration]]], of: in
                 np.nansum([getattr(one, name) * one.counts for one in calibrations], axis=0)[seen] / counts[seen]
                 for name in ("confidence", "accuracy")
             ]
-            axes.plot(*both, label=group.variant, **look(number))
+            axes.plot(*both, label=group.variant, **line_style(number))
         axes.set(xlabel="confidence", ylabel="accuracy", title=task)
         legend_below(figure, axes)
         return figure
 
     some = f" (the first {MOST} of {of} methods)" if of > MOST else ""
-    return Figure(f"reliability-{slug(task)}", f"Reliability on {task}{some}.", draw)
+    return Figure(file_name("reliability", task), f"Reliability on {task}{some}.", draw)

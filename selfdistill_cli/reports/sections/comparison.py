@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 from selfdistill_cli.reports.content import Cell, Section, Table, spread
-from selfdistill_cli.reports.scoring import Scored, scored
-from selfdistill_cli.reports.statistics import LEVEL, Difference, average, holm, paired_difference
-from selfdistill_cli.reports.variants import Group, Study
+from selfdistill_cli.reports.scoring import scored
+from selfdistill_cli.reports.statistics import (
+    LEVEL,
+    Difference,
+    Resampled,
+    average,
+    holm,
+    paired_difference,
+    resampled,
+)
+from selfdistill_cli.reports.variants import SAME_COMPUTE, Group, Study
 
-BASELINES = {"vanilla": False, "vanilla, matched compute": True}
-"""Whether the baseline has `schedule.match_compute`."""
+PLAIN = "vanilla"
+EQUAL_COMPUTE = "vanilla at equal compute"
+FILES = {PLAIN: "differences-vanilla", EQUAL_COMPUTE: "differences-equal-compute"}
 
 WORDS = f"""Mean ± standard deviation over seeds of each task's main metric, and the number of seeds. Differences are \
 paired: the same validation examples and the same seeds. Their variance is that of a bootstrap over validation examples \
 (2,000 draws) plus what the seeds add; the 95 % intervals and p-values are Student's t with Satterthwaite's degrees of \
-freedom. p is corrected by Holm over all differences of all tables of this section that rest on two seeds or more. \
-Bold: corrected p below {LEVEL}, never on one seed, which says nothing about other seeds."""
+freedom. p is corrected by Holm over all differences of this section that rest on two seeds or more. \
+Bold: better, with a corrected p below {LEVEL}; ▼: worse, likewise significant. One seed is neither: it says nothing about \
+other seeds. Vanilla at equal compute is the vanilla run of the same model, task and schedule whose training forwards as \
+many examples, within {SAME_COMPUTE:.0%}."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +39,24 @@ class Compared:
     task: str | None
     variant: str
     baseline: str
+    """PLAIN or EQUAL_COMPUTE."""
+    against: str
+    """The baseline's variant."""
     difference: Difference
     corrected: float | None
     """p after Holm's correction; None where there is one seed."""
 
     @property
-    def significant(self) -> bool:
-        """Whether it may be bold."""
-        return self.corrected is not None and self.corrected < LEVEL
+    def verdict(self) -> Literal["", "better", "worse"]:
+        """What may be said of it."""
+        return verdict(self.difference, self.corrected)
+
+
+def verdict(difference: Difference, corrected: float | None) -> Literal["", "better", "worse"]:
+    """Better or worse where the corrected p is below LEVEL, for metrics of which more is better; else nothing."""
+    if corrected is None or corrected >= LEVEL:
+        return ""
+    return "better" if difference.estimate > 0 else "worse"
 
 
 def section(study: Study) -> Section | None:
@@ -43,10 +65,10 @@ def section(study: Study) -> Section | None:
         return None
     compared, left_out = compare(study)
     parts: list[str | Table] = [_scores(study, compared)]
-    for baseline in BASELINES:
+    for baseline in FILES:
         rows = [c for c in compared if c.baseline == baseline]
         if rows:
-            parts.append(_differences(study, baseline, rows))
+            parts.append(_differences(baseline, rows))
         else:
             parts.append(f"No difference to {baseline}: there is no such run beside these, or no seed in common.")
     parts += left_out
@@ -56,47 +78,63 @@ def section(study: Study) -> Section | None:
 
 def compare(study: Study) -> tuple[list[Compared], list[str]]:
     """Every difference to a baseline, Holm-corrected together; and in words what could not be compared."""
-    found: list[tuple[str | None, str, str, Difference]] = []
+    others = {
+        (baseline, group.task, group.variant): other
+        for group in study.groups
+        for baseline, other in ((PLAIN, study.baseline(group)), (EQUAL_COMPUTE, study.equal_compute_baseline(group)))
+        if other is not None and other is not group
+    }
+    needed = {(task, v) for (_, task, variant), other in others.items() for v in (variant, other.variant)}
+    samples = {key: found for task in study.tasks for key, found in _samples(study.of_task(task), needed).items()}
+    found: list[tuple[str | None, str, str, str, Difference]] = []
     left_out: dict[str, None] = {}
-    for baseline, matched in BASELINES.items():
+    for baseline in FILES:
         for variant in study.variants:
             of_tasks = []
             for task in study.tasks:
-                group = study.group(task, variant)
-                other = study.baseline(group, matched) if group else None
-                if group is None or other is None or other is group:
+                other = others.get((baseline, task, variant))
+                if other is None:
                     continue
-                if matched and study.baseline(group, matched=False) is group:
-                    continue  # vanilla against its matched self is there already, the other way round
-                difference, why = _difference(group, other)
+                mine, theirs = samples[task, variant], samples[task, other.variant]
+                difference = paired_difference(mine, theirs) if mine and theirs else None
                 if difference is None:
+                    why = "they have no seed in common, or other validation examples"
+                    if not mine or not theirs:
+                        why = f"{other.first.results['metric']} is no sum over examples that a bootstrap could weigh"
                     left_out[f"{variant} on {task} is not compared with {baseline}: {why}."] = None
                     continue
-                of_tasks.append(difference)
-                found.append((task, variant, baseline, difference))
+                of_tasks.append((other.variant, difference))
+                found.append((task, variant, baseline, other.variant, difference))
             if len(study.tasks) > 1 and len(of_tasks) == len(study.tasks):
-                found.append((None, variant, baseline, average(of_tasks)))
-    counted = [place for place, one in enumerate(found) if one[3].seeds > 1]
-    corrected = dict(zip(counted, holm([found[place][3].p for place in counted]), strict=True))
-    return [Compared(*one, corrected.get(place)) for place, one in enumerate(found)], list(left_out)
+                against = ", ".join(dict.fromkeys(name for name, _ in of_tasks))
+                found.append((None, variant, baseline, against, average([one for _, one in of_tasks])))
+    # Where one run is both baselines, its difference is one test.
+    tested = {(task, variant, against): d.p for task, variant, _, against, d in found if d.seeds > 1}
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return [Compared(*one, corrected.get((one[0], one[1], one[3]))) for one in found], list(left_out)
 
 
-def _difference(group: Group, other: Group) -> tuple[Difference | None, str]:
-    mine, theirs = _scored(group), _scored(other)
-    if mine is None or theirs is None:
-        return None, f"{group.first.results['metric']} is no sum over examples that a bootstrap could weigh"
-    difference = paired_difference(mine, theirs)
-    return difference, "they have no seed in common, or other validation examples"
+def _samples(groups: list[Group], needed: set[tuple[str, str]]) -> dict[tuple[str, str], dict[int, Resampled]]:
+    """By task and variant of these groups of one task, of those that are needed: each seed's resampled metric.
 
-
-def _scored(group: Group) -> dict[int, Scored] | None:
-    metric = str(group.first.results["metric"])
-    made = {seed: scored(run.path / "predictions.parquet", metric) for seed, run in group.runs.items()}
-    return {seed: one for seed, one in made.items() if one is not None} if all(made.values()) else None
+    Empty where the metric is no function of sums over examples.
+    """
+    groups = [group for group in groups if (group.task, group.variant) in needed]
+    ready = {
+        (group.variant, seed): one
+        for group in groups
+        for seed, run in group.runs.items()
+        if (one := scored(run.path / "predictions.parquet", str(run.results["metric"]))) is not None
+    }
+    drawn = resampled(ready)
+    return {
+        (group.task, group.variant): {seed: one for (name, seed), one in drawn.items() if name == group.variant}
+        for group in groups
+    }
 
 
 def _scores(study: Study, compared: list[Compared]) -> Table:
-    better = {(c.task, c.variant) for c in compared if c.significant and c.baseline == "vanilla"}
+    verdicts = {(c.task, c.variant): c.verdict for c in compared if c.baseline == PLAIN}
     several = len(study.tasks) > 1
     rows: list[list[str | Cell]] = []
     for variant in study.variants:
@@ -104,19 +142,20 @@ def _scores(study: Study, compared: list[Compared]) -> Table:
         cells: list[str | Cell] = [variant]
         for task, group in zip(study.tasks, groups, strict=True):
             text = f"{spread(group.scores)} ({len(group.runs)})" if group else "– (no run)"
-            cells.append(Cell(text, bold=(task, variant) in better))
+            cells.append(Cell(text, verdicts.get((task, variant), "")))
         if several:
             present = [group for group in groups if group]
             whole = len(present) == len(study.tasks)
             mean = f"{fmean(fmean(g.scores) for g in present):.4f}" if whole else f"– ({len(present)} of {len(groups)})"
-            cells.append(Cell(mean, bold=(None, variant) in better))
+            cells.append(Cell(mean, verdicts.get((None, variant), "")))
         cells.append(_cost([group for group in groups if group]))
         rows.append(cells)
     average_of = ["average over tasks"] if several else []
     how = " The average is the unweighted mean of the tasks' means, given where no task is missing." if several else ""
     return Table(
         "scores",
-        f"Score on the validation set, mean ± standard deviation (seeds). Bold: significantly different from vanilla.{how}",
+        "Score on the validation set, mean ± standard deviation (seeds). Bold: significantly better than vanilla; "
+        f"▼: significantly worse.{how}",
         ["method", *[_titled(study, task) for task in study.tasks], *average_of, "examples forwarded (+ teacher)"],
         rows,
     )
@@ -130,29 +169,31 @@ def _titled(study: Study, task: str) -> str:
 def _cost(groups: list[Group]) -> str:
     forwarded = sorted({int(run.results["examples_forwarded"]) for g in groups for run in g.runs.values()})
     taught = {
-        int(run.results.get("teacher", {}).get("examples_forwarded") or 0) for g in groups for run in g.runs.values()
+        int((run.results.get("teacher") or {}).get("examples_forwarded") or 0)
+        for g in groups
+        for run in g.runs.values()
     }
     words = f"{forwarded[0]:,}" + (f" – {forwarded[-1]:,}" if len(forwarded) > 1 else "")
     return words + (f" (+ {max(taught):,})" if max(taught) else "")
 
 
-def _differences(study: Study, baseline: str, rows: list[Compared]) -> Table:
+def _differences(baseline: str, rows: list[Compared]) -> Table:
     def told(c: Compared) -> list[str | Cell]:
         low, high = c.difference.interval
-        corrected = "one seed" if c.corrected is None else _p(c.corrected)
         return [
             c.variant,
             c.task or "average over tasks",
-            Cell(f"{c.difference.estimate:+.4f}", bold=c.significant),
+            c.against,
+            Cell(f"{c.difference.estimate:+.4f}", c.verdict),
             f"{low:+.4f} … {high:+.4f}",
             str(c.difference.seeds),
             _p(c.difference.p),
-            Cell(corrected, bold=c.significant),
+            "one seed" if c.corrected is None else _p(c.corrected),
         ]
 
-    name = "differences-" + ("matched" if BASELINES[baseline] else "vanilla")
-    header = ["method", "task", "difference", "95 % interval", "seeds", "p", "p (Holm)"]
-    return Table(name, f"Difference to {baseline}.", header, [told(c) for c in rows])
+    header = ["method", "task", "baseline", "difference", "95 % interval", "seeds", "p", "p (Holm)"]
+    caption = f"Difference to {baseline}. Bold: significantly better; ▼: significantly worse."
+    return Table(FILES[baseline], caption, header, [told(c) for c in rows])
 
 
 def _p(p: float) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-from selfdistill_cli.reports.content import Figure, Section, Table, slug
+from selfdistill_cli.reports.content import Figure, Section, Table, file_name
 from selfdistill_cli.reports.curves import over_seeds, series
 from selfdistill_cli.reports.drawing import COLOURS, legend_below, line, panels
 from selfdistill_cli.reports.statistics import mean_interval
-from selfdistill_cli.reports.variants import Group, Study
+from selfdistill_cli.reports.variants import Group, Study, has
 
 WORDS = """The signals that DynSDPB reads off each previous prediction (u: uncertainty, d: discrimination) and the \
 temperature τ_i and influence α_i that follow from them, over training; then learning curves of all methods. Bands in the \
@@ -27,7 +28,7 @@ def section(study: Study) -> Section | None:
     parts: list[str | Table | Figure] = []
     for task in study.tasks:
         groups = study.of_task(task)
-        moving = [g for g in groups if series(g.first.rows.get("train", []), "uncertainty/mean")[0].size]
+        moving = [g for g in groups if has(g, "train", "uncertainty/mean")]
         parts += [_trajectories(group) for group in moving[:3]]
         if len(moving) > 3:
             parts.append(
@@ -60,12 +61,14 @@ def _trajectories(group: Group) -> Figure:
         figure, axes = panels(4)
         for number, (signal, title) in enumerate(SIGNALS.items()):
             for part, label in (("mean", "mean"), ("p50", "median")):
-                x, mean, _ = over_seeds([series(run.rows["train"], f"{signal}/{part}") for run in group.runs.values()])
+                x, mean, _ = over_seeds(
+                    [series(run.rows.get("train", []), f"{signal}/{part}") for run in group.runs.values()]
+                )
                 axes[number].plot(
                     x, mean, color=COLOURS[number], linestyle="-" if part == "mean" else ":", label=label, linewidth=1.4
                 )
-            x, low, _ = over_seeds([series(run.rows["train"], f"{signal}/p10") for run in group.runs.values()])
-            _, high, _ = over_seeds([series(run.rows["train"], f"{signal}/p90") for run in group.runs.values()])
+            x, low, _ = over_seeds([series(run.rows.get("train", []), f"{signal}/p10") for run in group.runs.values()])
+            _, high, _ = over_seeds([series(run.rows.get("train", []), f"{signal}/p90") for run in group.runs.values()])
             if len(low):
                 axes[number].fill_between(x, low, high, color=COLOURS[number], alpha=0.18, linewidth=0)
             axes[number].set(title=title, xlabel="epoch")
@@ -76,7 +79,7 @@ def _trajectories(group: Group) -> Figure:
     caption = (
         f"{title}: u, d, τ_i and α_i over training ({len(group.runs)} seeds). Band: 10th to 90th percentile of a step."
     )
-    return Figure(f"trajectories-{slug(title)}", caption, draw)
+    return Figure(file_name("trajectories", title), caption, draw)
 
 
 def _single(group: Group) -> Figure:
@@ -101,7 +104,7 @@ def _single(group: Group) -> Figure:
     caption = (
         f"{title}: τ_i and α_i of single examples in three parts of training (one seed; a dot is an example in a step)."
     )
-    return Figure(f"examples-{slug(title)}", caption, draw)
+    return Figure(file_name("examples", title), caption, draw)
 
 
 def _learning(task: str, groups: list[Group], first: int) -> Figure:
@@ -122,28 +125,28 @@ def _learning(task: str, groups: list[Group], first: int) -> Figure:
         return figure
 
     more = f", part {first // MOST_VARIANTS + 1}" if first else ""
-    return Figure(f"learning-{slug(task + more)}", f"Learning curves on {task}{more}.", draw)
+    return Figure(file_name("learning", task + more), f"Learning curves on {task}{more}.", draw)
 
 
 def _partings(study: Study) -> list[list[str]]:
     found = []
     for task in study.tasks:
         groups = study.of_task(task)
-        for dynamic in (g for g in groups if g.settings["method.name"] == "dynsdpb"):
-            static = next((g for g in groups if g.settings["method.name"] == "static_sd" and _alike(g, dynamic)), None)
-            common = sorted(set(dynamic.runs) & set(static.runs)) if static else []
-            if static and common:
+        moving = [g for g in groups if has(g, "train", "tau/mean")]
+        for static, dynamic in itertools.product(groups, moving):
+            common = sorted(set(dynamic.runs) & set(static.runs))
+            if common and _adds_rules(dynamic, static):
                 found.append(_parting(task, dynamic, static, common))
     return found
 
 
-def _alike(static: Group, dynamic: Group) -> bool:
-    return all(
-        dynamic.settings.get(key) == value
-        for key, value in static.settings.items()
-        if not key.startswith("method.")
-        or key in ("method.tau", "method.alpha", "method.overlap", "method.match", "method.start_epoch")
+def _adds_rules(dynamic: Group, static: Group) -> bool:
+    """Whether `dynamic` is `static` with further settings, its rules, beside the same temperature and all else."""
+    ours, theirs = (
+        {k: v for k, v in group.settings.items() if k not in ("method.name", "method._target_")}
+        for group in (dynamic, static)
     )
+    return "method.tau" in theirs and len(ours) > len(theirs) and theirs.items() <= ours.items()
 
 
 def _parting(task: str, dynamic: Group, static: Group, seeds: list[int]) -> list[str]:

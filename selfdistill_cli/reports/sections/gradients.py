@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from selfdistill_cli.reports.content import Figure, Section, Table, slug
+from selfdistill_cli.reports.content import Figure, Section, Table, file_name
 from selfdistill_cli.reports.curves import over_seeds, series
 from selfdistill_cli.reports.drawing import legend_below, line, panels
 from selfdistill_cli.reports.variants import Group, Study
@@ -89,7 +89,7 @@ def _maps(task: str, groups: list[Group], some: str) -> Figure:
     caption = (
         f"{task}: gradient norms by layer over training{some}, geometric mean over seeds. One scale for all panels."
     )
-    return Figure(f"gradients-{slug(task)}", caption, draw)
+    return Figure(file_name("gradients", task), caption, draw)
 
 
 def _ratios(task: str, groups: list[Group], some: str) -> Figure:
@@ -110,7 +110,7 @@ def _ratios(task: str, groups: list[Group], some: str) -> Figure:
     caption = (
         f"{task}: first against last layer over training{some}; mean ± standard deviation over seeds of the logarithm."
     )
-    return Figure(f"gradient-ratio-{slug(task)}", caption, draw)
+    return Figure(file_name("gradient-ratio", task), caption, draw)
 
 
 def _row(task: str, group: Group) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any
 
-from selfdistill_cli.reports.content import Figure, Section, Table, slug
+from selfdistill_cli.reports.content import Figure, Section, Table, file_name
 from selfdistill_cli.reports.curves import over_seeds, series
 from selfdistill_cli.reports.drawing import legend_below, line, panels
 from selfdistill_cli.reports.variants import Group, Study
 
 WORDS = """Runs with runtime.diagnostics=maps predict the same validation examples again and again (gold answers forced, \
-dropout off). KL between an example's maps of two looks against the mean KL of its tokens: their ratio is the part of the \
+dropout off). KL between an example's maps at two times against the mean KL of its tokens: their ratio is the part of the \
 change that a map still shows; it cannot exceed 1. Retrieval: for how many examples the nearest among all maps of now is \
 their own. By tokens (without maps), answers are compared place by place over the places that both have."""
 
@@ -34,7 +34,7 @@ def section(study: Study) -> Section | None:
             rows += [_row(task, group) for group in groups]
     if rows:
         header = ["method", "task", *NAMES.values(), "kept by the map", "chance"]
-        parts.append(Table("maps", "Means over all looks and seeds.", header, rows))
+        parts.append(Table("maps", "Means over all records and seeds.", header, rows))
     return Section("What does a vocabulary map keep?", WORDS, parts) if parts else None
 
 
@@ -52,12 +52,12 @@ def _figure(task: str, groups: list[Group]) -> Figure:
         legend_below(figure, axes[0])
         return figure
 
-    return Figure(f"maps-{slug(task)}", f"{task}: maps and tokens of the same examples between two looks.", draw)
+    return Figure(file_name("maps", task), f"{task}: maps and tokens of the same examples between two records.", draw)
 
 
 def _row(task: str, group: Group) -> list[str]:
-    looks = [row for run in group.runs.values() for row in run.rows.get("maps", [])]
-    means = {name: fmean(row[name] for row in looks) for name in NAMES}
+    records = [row for run in group.runs.values() for row in run.rows.get("maps", [])]
+    means = {name: fmean(row[name] for row in records) for name in NAMES}
     kept = means["map_kl"] / means["token_kl"] if means["token_kl"] else float("nan")
     cells = [f"{means[name]:.3g}" for name in NAMES]
-    return [group.variant, task, *cells, f"{kept:.3f}", f"{looks[0]['retrieval/chance']:.3f}"]
+    return [group.variant, task, *cells, f"{kept:.3f}", f"{records[0]['retrieval/chance']:.3f}"]

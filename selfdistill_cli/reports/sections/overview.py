@@ -6,28 +6,38 @@ from collections import Counter
 from collections.abc import Sequence
 
 from selfdistill_cli.reports.content import Section, Table
-from selfdistill_cli.reports.runs import Run
+from selfdistill_cli.reports.runs import STATUSES, Run
 from selfdistill_cli.reports.variants import Study
 
 
 def section(study: Study, runs: Sequence[Run]) -> Section:
-    """Counts, and every run that did not finish with the reason."""
+    """Counts, every run that did not finish with the reason, and runs that were found twice."""
     counts = Counter(run.status for run in runs)
-    told = ", ".join(
-        f"{counts[status]} {status}" for status in ("finished", "running", "unfinished", "damaged") if counts[status]
-    )
+    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     words = f"{len(runs)} runs: {told or 'none'}. Only finished ones count below."
     if any(g.first.results.get("synthetic") for g in study.groups):
         words += " Tasks marked [synthetic] are generated: their scores compare with nothing but themselves."
     precisions = sorted({str(run.results.get("precision", "fp32")) for run in runs if run.finished})
     if len(precisions) > 1:
         words += f" Runs were computed in different precisions ({', '.join(precisions)}), which is no part of their settings."
-    left = [[str(_place(run)), run.status, run.problem or "–"] for run in runs if not run.finished]
-    header = ["run", "state", "what is known"]
-    return Section(
-        "Runs", words, [Table("not-finished", "Runs that are not in the tables.", header, left)] if left else []
-    )
+    if study.duplicates:
+        words += (
+            f" Finished runs with the settings and seed of another: {len(study.duplicates)}; the first of each counts."
+        )
+    tables = []
+    left_out = [[_place(run), run.status, run.reason or "–"] for run in runs if not run.finished]
+    if left_out:
+        tables.append(Table("not-finished", "Runs that are not in the tables.", ["run", "state", "reason"], left_out))
+    twice = [[str(other.path), _score(other), str(kept.path), _score(kept)] for kept, other in study.duplicates]
+    if twice:
+        caption = "Runs with the same settings and seed as another, which are not in the tables."
+        tables.append(Table("found-twice", caption, ["run", "score", "counts instead", "its score"], twice))
+    return Section("Runs", words, tables)
 
 
 def _place(run: Run) -> str:
     return "/".join(run.path.parts[-4:])
+
+
+def _score(run: Run) -> str:
+    return f"{run.results['score']:.4f}"

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from selfdistill_cli.reports.content import Figure, Section, Table, slug, spread
-from selfdistill_cli.reports.drawing import heat_map, legend_below, look, panels
+from selfdistill_cli.reports.content import Figure, Section, Table, file_name, spread
+from selfdistill_cli.reports.drawing import heat_map, legend_below, line_style, panels, wrapped
+from selfdistill_cli.reports.runs import Settings
 from selfdistill_cli.reports.statistics import mean_interval
-from selfdistill_cli.reports.variants import Group, Study
+from selfdistill_cli.reports.variants import Group, Study, but_the_method, identity, names, short_key, short_values
 
 WORDS = """Wherever runs of one method differ in a setting, its score is shown against that setting: heat maps for two, \
 curves for numbers. Cells are means over seeds ± standard deviation; error bars are 95 % intervals of the mean over seeds. \
-The best of many cells looks better than it is: judge it by its neighbours, which differ from it in one step of one setting."""
+The best of many cells is better by chance: judge it by its neighbours, which differ from it in one step of one setting."""
 
 FIRST = ("method.tau", "method.lambda_", "method.tau_rule", "method.start_epoch")
 """Settings that stand on the horizontal axis where they vary."""
@@ -40,18 +41,20 @@ def section(study: Study) -> Section | None:
 
 
 def _sweeps(study: Study) -> list[tuple[str, list[Group]]]:
-    found = []
+    """Groups of one task, model, method and schedule, with a title that no other sweep has."""
+    common = [_common(group) for group in study.groups]
+    titles = dict(zip(map(identity, common), names(common, "method.name"), strict=True))
+    by_sweep: dict[tuple[str, str], list[Group]] = defaultdict(list)
     for task in study.tasks:
-        by_method: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
         for group in study.of_task(task):
-            others = tuple(
-                f"{k}={v}" for k, v in sorted(group.settings.items()) if not k.startswith(("method.", "task."))
-            )
-            by_method[group.settings["method.name"], str(group.settings["model.name"]), str(others)].append(group)
-        for (method, _, _), groups in by_method.items():
-            if varied(groups):
-                found.append((f"{method} on {task}", groups))
-    return found
+            by_sweep[task, titles[identity(_common(group))]].append(group)
+    return [(f"{sweep} on {task}", groups) for (task, sweep), groups in by_sweep.items() if varied(groups)]
+
+
+def _common(group: Group) -> Settings:
+    """What the cells of a sweep have in common besides the task."""
+    settings = but_the_method(group.settings) | {"method.name": group.settings["method.name"]}
+    return {key: value for key, value in settings.items() if not key.startswith("task.")}
 
 
 def varied(groups: Sequence[Group]) -> list[str]:
@@ -67,46 +70,52 @@ def levels(groups: Sequence[Group], key: str) -> list[Any]:
     return sorted(values.values(), key=lambda v: (isinstance(v, str), v if isinstance(v, (int, float)) else 0, str(v)))
 
 
+def _words(groups: Sequence[Group], key: str) -> dict[str, str]:
+    return short_values(group.settings.get(key) for group in groups)
+
+
 def _figures(title: str, groups: list[Group], keys: list[str]) -> list[Figure]:
-    name, metric = slug(title), groups[0].first.results["metric"]
+    metric = groups[0].first.results["metric"]
     if len(keys) == 1:
-        return [_curves(f"sensitivity-{name}", title, groups, keys[0], None, metric)]
+        return [_curves("sensitivity", title, groups, keys[0], None, metric)]
     x, y, *rest = keys
     figures = []
     for fixed in itertools.product(*(levels(groups, key) for key in rest)):
         chosen = [g for g in groups if all(g.settings.get(k) == v for k, v in zip(rest, fixed, strict=True))]
         if len(chosen) < 2:
             continue
-        said = ", ".join(f"{_name(k)}={v}" for k, v in zip(rest, fixed, strict=True))
-        whole, place = (f"{title}, {said}", slug(f"{name} {said}")) if said else (title, name)
-        figures.append(_heat(f"sensitivity-{place}", whole, chosen, x, y, metric))
+        said = (f"{short_key(k)}={_words(groups, k)[str(v)]}" for k, v in zip(rest, fixed, strict=True))
+        whole = ", ".join([title, *said])
+        figures.append(_heat(whole, chosen, x, y, metric))
         if all(isinstance(v, (int, float)) for v in levels(chosen, x)):
-            figures.append(_curves(f"curves-{place}", whole, chosen, x, y, metric))
+            figures.append(_curves("curves", whole, chosen, x, y, metric))
     return figures
 
 
-def _heat(name: str, title: str, groups: list[Group], x: str, y: str, metric: str) -> Figure:
+def _heat(title: str, groups: list[Group], x: str, y: str, metric: str) -> Figure:
     columns, rows = levels(groups, x), levels(groups, y)
-    cells = {(g.settings.get(y), g.settings.get(x)): g.scores for g in groups}
+    across, down = _words(groups, x), _words(groups, y)
+    cells = {(str(g.settings.get(y)), str(g.settings.get(x))): g.scores for g in groups}
+    scores = [[cells.get((str(r), str(c)), []) for c in columns] for r in rows]
 
     def draw() -> Any:
         figure, (axes,) = panels(1)
         figure.set_size_inches(max(4.2, 1.1 * len(columns) + 1.6), max(2.4, 0.55 * len(rows) + 1.2))
-        means = np.array([[fmean(cells[r, c]) if (r, c) in cells else np.nan for c in columns] for r in rows])
-        heat_map(
-            axes, means, list(map(str, rows)), list(map(str, columns)), lambda i, j: _cell(cells[rows[i], columns[j]])
-        )
-        axes.set(xlabel=_name(x), ylabel=_name(y), title=f"{title}: {metric}")
+        means = np.array([[fmean(cell) if cell else np.nan for cell in line] for line in scores])
+        labels = [down[str(r)] for r in rows], [across[str(c)] for c in columns]
+        heat_map(axes, means, *labels, lambda i, j: _cell(scores[i][j]))
+        axes.set(xlabel=short_key(x), ylabel=short_key(y), title=wrapped(f"{title}: {metric}"))
         return figure
 
-    return Figure(name, f"{title}: {metric} by {_name(x)} and {_name(y)}; mean ± standard deviation over seeds.", draw)
+    caption = f"{title}: {metric} by {short_key(x)} and {short_key(y)}; mean ± standard deviation over seeds."
+    return Figure(file_name("sensitivity", title), caption, draw)
 
 
 def _cell(scores: Sequence[float]) -> str:
     return f"{fmean(scores):.3f}" + (f"\n± {stdev(scores):.3f}" if len(scores) > 1 else "")
 
 
-def _curves(name: str, title: str, groups: list[Group], x: str, by: str | None, metric: str) -> Figure:
+def _curves(kind: str, title: str, groups: list[Group], x: str, by: str | None, metric: str) -> Figure:
     def draw() -> Any:
         figure, (axes,) = panels(1)
         figure.set_size_inches(5, 3.4)
@@ -117,18 +126,18 @@ def _curves(name: str, title: str, groups: list[Group], x: str, by: str | None, 
                 (g for g in groups if by is None or g.settings.get(by) == level),
                 key=lambda g: [str(v) for v in places].index(str(g.settings.get(x))),
             )
+            label = f"{short_key(by)}={_words(groups, by)[str(level)]}" if by else None
             at = [g.settings[x] if number else [str(v) for v in places].index(str(g.settings.get(x))) for g in chosen]
             means, errors = [fmean(g.scores) for g in chosen], [mean_interval(g.scores) for g in chosen]
-            axes.errorbar(
-                at, means, yerr=errors, capsize=3, label=f"{_name(by)}={level}" if by else None, **look(count)
-            )
+            axes.errorbar(at, means, yerr=errors, capsize=3, label=label, **line_style(count))
         if not number:
-            axes.set_xticks(range(len(places)), [str(v)[-24:] for v in places])
-        axes.set(xlabel=_name(x), ylabel=metric, title=title)
+            axes.set_xticks(range(len(places)), [_words(groups, x)[str(v)] for v in places])
+        axes.set(xlabel=short_key(x), ylabel=metric, title=wrapped(title))
         legend_below(figure, axes)
         return figure
 
-    return Figure(name, f"{title}: {metric} over {_name(x)}; bars are 95 % intervals of the mean over seeds.", draw)
+    caption = f"{title}: {metric} over {short_key(x)}; bars are 95 % intervals of the mean over seeds."
+    return Figure(file_name(kind, title), caption, draw)
 
 
 def _best(title: str, groups: list[Group], keys: list[str]) -> list[str]:
@@ -139,7 +148,7 @@ def _best(title: str, groups: list[Group], keys: list[str]) -> list[str]:
     return [
         title,
         str(len(groups)),
-        ", ".join(f"{_name(k)}={best.settings.get(k)}" for k in keys),
+        ", ".join(f"{short_key(k)}={_words(groups, k)[str(best.settings.get(k))]}" for k in keys),
         f"{spread(best.scores)} ({len(best.runs)})",
         f"{fmean(fmean(g.scores) for g in near):.4f} ({len(near)})" if near else "–",
         f"{min(every):.4f} … {max(every):.4f}",
@@ -183,19 +192,15 @@ def _over_sizes(study: Study, name: str, tasks: list[str]) -> Figure:
             sizes = [g.first.results["train_examples"] for g in groups]
             errors = [mean_interval(g.scores) for g in groups]
             axes.errorbar(
-                sizes, [fmean(g.scores) for g in groups], yerr=errors, capsize=3, label=variant, **look(number)
+                sizes, [fmean(g.scores) for g in groups], yerr=errors, capsize=3, label=variant, **line_style(number)
             )
         axes.set_xscale("log")
         every = sorted({g.first.results["train_examples"] for task in tasks for g in study.of_task(task)})
         axes.set_xticks(every, [f"{size:,}" for size in every])
         axes.minorticks_off()
-        axes.set(xlabel="training examples", ylabel=study.groups[0].first.results["metric"], title=name)
+        axes.set(xlabel="training examples", ylabel=study.of_task(tasks[0])[0].first.results["metric"], title=name)
         legend_below(figure, axes)
         return figure
 
     caption = f"{name}: score over the number of training examples; bars are 95 % intervals of the mean over seeds."
-    return Figure(f"training-examples-{slug(name)}", caption, draw)
-
-
-def _name(key: str) -> str:
-    return key.split(".", 1)[1].removesuffix("_")
+    return Figure(file_name("training-examples", name), caption, draw)

@@ -1,4 +1,4 @@
-"""Do the signals mean anything? u and d against correctness on held-out data; DCS's discordant examples."""
+"""Do the signals mean anything? u and d against correctness on held-out data; examples on which student and teacher disagree."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from pyarrow import parquet
 
-from selfdistill_cli.reports.content import Figure, Section, Table, slug, spread
+from selfdistill_cli.reports.content import Figure, Section, Table, file_name, spread
 from selfdistill_cli.reports.curves import over_seeds, series
 from selfdistill_cli.reports.drawing import legend_below, line, panels
-from selfdistill_cli.reports.variants import Group, Study
+from selfdistill_cli.reports.variants import Group, Study, has
 
 WORDS = """At each evaluation, u and d of the validation predictions are held against whether the same predictions are \
 right. AUROC is the chance that a right prediction has the larger d (the smaller u) than a wrong one: 0.5 says nothing. d \
 in its gold form is computed from the label: with two classes its AUROC is 1 by construction, which proves nothing. Its \
-other form, the margin, does not know the label. In generation the signals are those of the gold answer."""
+other form, the margin, does not know the label. In generation the signals are those of the gold answer. Discordant are training \
+examples on which student and teacher predict differently."""
 
 NAMES = {"uncertainty": "u", "discrimination": "d (gold)", "margin": "d (margin)"}
 MOST = 6
@@ -24,26 +25,22 @@ MOST = 6
 
 
 def section(study: Study) -> Section | None:
-    """AUROC over training, a table of the last evaluation, discordant examples of DCS."""
+    """AUROC over training, a table of the last evaluation, examples on which student and teacher disagree."""
     parts: list[str | Table | Figure] = []
     rows = [row for task in study.tasks for group in study.of_task(task) if (row := _last(group))]
     if rows:
         header = ["method", "task", *[f"{n}: {m}" for n in NAMES.values() for m in ("AUROC", "Spearman")]]
         parts.append(Table("signals", "At the last evaluation, mean ± standard deviation over seeds.", header, rows))
     for task in study.tasks:
-        groups = [
-            g for g in study.of_task(task) if series(g.first.rows.get("eval", []), "signal/uncertainty/auroc")[0].size
-        ]
+        groups = [g for g in study.of_task(task) if has(g, "eval", "signal/uncertainty/auroc")]
         if groups:
             parts.append(_over_training(task, groups[:MOST], len(groups)))
-        parts += _discordance(task, [g for g in study.of_task(task) if g.settings["method.name"] == "dcs"])
+        parts += _discordance(task, [g for g in study.of_task(task) if has(g, "train", "discordant/fraction")])
     weighed = [row for task in study.tasks for group in study.of_task(task) if (row := _noise(group))]
     if weighed:
         header = ["method", "task", "discordant at the end", "of them the teacher right", "the student right",
                   "labels replaced", "of the heaviest tenth", "AUROC of the weight for replaced labels"]  # fmt: skip
-        caption = (
-            "DCS's training examples at the end of training, mean over seeds; labels replaced by task.label_noise."
-        )
+        caption = "Training examples by the weights at the end of training, mean over seeds; labels replaced by task.label_noise."
         parts.append(Table("discordant", caption, header, weighed))
     return Section("Do the signals mean anything?", WORDS, parts) if parts else None
 
@@ -76,7 +73,7 @@ def _over_training(task: str, groups: list[Group], of: int) -> Figure:
 
     some = f" (the first {MOST} of {of} methods)" if of > MOST else ""
     caption = f"{task}: how well u and the margin tell right predictions from wrong ones on held-out data{some}."
-    return Figure(f"signals-{slug(task)}", caption, draw)
+    return Figure(file_name("signals", task), caption, draw)
 
 
 def _discordance(task: str, groups: list[Group]) -> list[Figure]:
@@ -98,7 +95,11 @@ def _discordance(task: str, groups: list[Group]) -> list[Figure]:
         return figure
 
     some = f" (the first {MOST} of {len(groups)} settings)" if len(groups) > MOST else ""
-    return [Figure(f"discordant-{slug(task)}", f"{task}: DCS's discordant examples after each epoch{some}.", draw)]
+    return [
+        Figure(
+            file_name("discordant", task), f"{task}: discordant examples and their weights over training{some}.", draw
+        )
+    ]
 
 
 def _dots(rows: list[dict[str, Any]], name: str, scale: float) -> tuple[np.ndarray, np.ndarray]:

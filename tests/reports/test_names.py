@@ -1,0 +1,121 @@
+"""Each figure and table has files, caption and values of its own, and what a run records decides what is shown of it."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+
+from selfdistill_cli.reports import report
+from selfdistill_cli.reports.content import Figure, Section, Table
+from selfdistill_cli.reports.report import sections, write_report
+from selfdistill_cli.reports.runs import find_runs
+from selfdistill_cli.reports.sections import dynamics, other_tasks, sensitivity, signals
+from selfdistill_cli.reports.variants import study
+from tests.reports.made import make_run
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models × two tasks × two schedules, each with dcs at two λ, and scores that no two runs share."""
+    folder = tmp_path_factory.mktemp("crossed")
+    tasks = (["task=synth_entailment"], ["task=synth_similarity", "task.kind=classification"])
+    cells = itertools.product(("minilm", "tiny_bert"), tasks, ("1e-5", "2e-5"), (1, 2))
+    for number, (model, task, lr, lambda_) in enumerate(cells):
+        words = (f"model={model}", *task, f"schedule.lr={lr}", f"method.lambda_={lambda_}")
+        row = {"kind": "train", "step": 31, "epoch": 3.1, "loss": 1.0, "discordant/fraction": 0.1}
+        make_run(folder, "method=dcs", *words, draw=number, score=0.1 + number / 100, rows=[row])
+    return folder
+
+
+def test_two_models_two_tasks_and_two_schedules_give_each_figure_its_own_name_and_values(crossed: Path) -> None:
+    runs = find_runs([crossed])
+    found = sensitivity.section(study(runs))
+    assert found is not None
+    figures = [part for part in found.parts if isinstance(part, Figure)]
+    assert len({figure.name for figure in figures}) == len({figure.caption for figure in figures}) == len(figures) == 8
+    for model, task, lr in itertools.product(
+        ("minilm", "tiny_bert"), ("synth_entailment", "synth_similarity"), (1e-5, 2e-5)
+    ):
+        title = f"dcs (model={model}, lr={lr}) on {task}"
+        (figure,) = (figure for figure in figures if figure.caption.startswith(f"{title}: "))
+        (axes,) = figure.draw().axes
+        assert axes.get_title().replace("\n", " ") == title
+        (line,) = (container.lines[0] for container in axes.containers)
+        own = {
+            run.settings["method.lambda_"]: run.results["score"]
+            for run in runs
+            if (run.settings["model.name"], run.task, run.settings["schedule.lr"]) == (model, task, lr)
+        }
+        assert dict(zip(*line.get_data(), strict=True)) == own
+
+
+def test_every_figure_and_table_of_crossed_runs_has_its_own_files_and_caption(crossed: Path, tmp_path: Path) -> None:
+    made = write_report(find_runs([crossed]), "crossed", tmp_path)
+    parts = [part for one in made for part in one.parts if not isinstance(part, str)]
+    figures, tables = ([p for p in parts if isinstance(p, kind)] for kind in (Figure, Table))
+    assert sorted(path.stem for path in (tmp_path / "figures").glob("*.png")) == sorted(f.name for f in figures)
+    assert sorted(path.stem for path in (tmp_path / "tables").glob("*.csv")) == sorted(t.name for t in tables)
+    assert len({f.caption for f in figures}) == len(figures) >= 8 + 2 * 3  # sweeps; learning, reliability, discordance
+
+
+def test_settings_that_begin_alike_for_long_have_names_of_their_own(tmp_path: Path) -> None:
+    train = {"kind": "train", "step": 31, "epoch": 3.1, "uncertainty/mean": 0.5}
+    for path in ("a", "b"):  # their titles are alike for more than 80 characters
+        words = ("task=custom", f"task.path={'x' * 100}/{path}.csv", "task.text=a", "task.kind=classification")
+        make_run(tmp_path, "method=kd", *words, rows=[train])
+    made = sections(find_runs([tmp_path]))
+    parts = [part.name for one in made for part in one.parts if not isinstance(part, str)]
+    assert len(parts) == len(set(parts))
+    assert sum(name.startswith("trajectories-kd-on-custom") for name in parts) == 2
+    assert all(len(name) < 120 for name in parts)
+
+
+def test_the_tables_of_other_tasks_have_names_of_their_own(tmp_path: Path) -> None:
+    for examples in (50, 100):
+        run = make_run(tmp_path, "method=vanilla", f"task.train_examples={examples}")
+        (run / "evaluations").mkdir()
+        shutil.copy(run / "predictions.parquet", run / "evaluations" / "snli.parquet")
+        (run / "evaluations" / "snli.json").write_text(f'{{"score": 0.{examples}, "metric": "accuracy"}}')
+    found = other_tasks.section(study(find_runs([tmp_path])))
+    assert found is not None
+    cells = {part.name: part.cells[0][2].text for part in found.parts if isinstance(part, Table)}
+    assert sorted(cells.values()) == ["0.1000 (1)", "0.5000 (1)"]
+
+
+def test_two_parts_of_one_name_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [Table("one", caption, ["a"], [["b"]]) for caption in ("first", "second")]
+    monkeypatch.setattr(report, "sections", lambda runs: [Section("t", "w", tables)])
+    with pytest.raises(ValueError, match="two parts of the report would write the same files: one"):
+        write_report([], "title", tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+# --- columns decide, not names ---------------------------------------------------------------------
+
+
+def test_a_plugin_is_shown_by_the_columns_that_it_records(tmp_path: Path) -> None:
+    names = ("uncertainty", "discrimination", "tau", "alpha")
+    moving = {f"{name}/{part}": 0.5 for name in names for part in ("mean", "p10", "p50", "p90")}
+    train = [{"kind": "train", "step": s, "epoch": s / 10, "loss": 1.0, **moving} for s in range(31, 40)]
+    weights = {"discordant/fraction": 0.1, "discordant/teacher_right": 0.5, "weights/effective_sample_size": 90.0}
+    for seed in (0, 1):
+        make_run(tmp_path, f"seed={seed}", "method=static_sd", "method.name=mine", rows=train)
+        make_run(tmp_path, f"seed={seed}", "method=dynsdpb", "method.name=my_rules", rows=train)
+        make_run(tmp_path, f"seed={seed}", "method=kd", "method.name=a_teacher")
+        rows = [{"kind": "train", "step": 31, "epoch": 3.1, "loss": 1.0, **weights}]
+        make_run(tmp_path, f"seed={seed}", "method=dcs", "method.name=my_weights", "method.tau=2", rows=rows)
+    made = study(find_runs([tmp_path]))
+    moved, meant = dynamics.section(made), signals.section(made)
+    assert moved is not None
+    assert meant is not None
+    (partings,) = (part for part in moved.parts if isinstance(part, Table))
+    assert [[cell.text for cell in row[:4]] for row in partings.cells] == [
+        ["synth_entailment", "my_rules", "mine", "2"]
+    ]
+    (figure,) = (part for part in meant.parts if isinstance(part, Figure) and part.name.startswith("discordant-"))
+    assert {text.get_text() for text in figure.draw().legends[0].get_texts()} == {"my_weights"}
