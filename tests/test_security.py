@@ -10,7 +10,8 @@ import pytest
 from selfdistill_cli.config.checks import check
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.directory import RunDirectory, model_slug
-from tests.conftest import REPOSITORY, composed
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.runs import composed
 
 SOURCES = sorted((REPOSITORY / "selfdistill_cli").rglob("*.py"))
 UNSAFE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

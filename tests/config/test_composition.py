@@ -12,7 +12,7 @@ from selfdistill_cli.config.checks import check
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.directory import run_key
-from tests.conftest import composed
+from tests.helpers.runs import composed
 
 PLAIN_GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking")
 OPTIONS = [(group, path.stem) for group in PLAIN_GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]

@@ -15,9 +15,9 @@ from pyarrow import parquet
 from safetensors.torch import load_file
 
 from selfdistill_cli.engine.batching import Batching
-from tests.conftest import REPOSITORY, SMALL, Finished, Sdrun, only_run, results, rows, without_times
-from tests.crashes.test_crashes import assert_same
-from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
+from tests.helpers.processes import REPOSITORY, Finished, Sdrun
+from tests.helpers.runs import SMALL, assert_same, only_run, results, rows, without_times
+from tests.helpers.steps import CASES, gradients_of_second_step, gradients_of_single_example
 
 BIN = Path(sys.executable).parent
 TORCHRUN = [str(BIN / "torchrun"), "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d"]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from selfdistill_cli.engine.runtime import chosen_precision
-from tests.conftest import SMALL, Sdrun, only_run, results, rows, started, user_environment
+from tests.helpers.processes import Sdrun, started, user_environment
+from tests.helpers.runs import SMALL, only_run, results, rows
 
 
 def test_a_profiled_run_tells_the_time_of_each_phase_and_leaves_a_trace(sdrun: Sdrun, tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_run_goes_on_in_the_precision_that_it_began_with(sdrun: Sdrun, tmp_pat
     words = ("method=vanilla", *SMALL, "schedule.epochs=30", "runtime.checkpoint_every='4 steps'")
     process = started(tmp_path, user_environment(tmp_path), *words, until="*/*/*/*/checkpoints/step-*/manifest.json")
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.end().code == -signal.SIGKILL
     other = sdrun(*words, "runtime.precision=bf16")
     assert other.code == 1
     assert "begun with runtime.precision=fp32" in other.err
@@ -72,7 +73,7 @@ def test_auto_takes_bf16_only_where_the_processor_has_it(
 
 
 def test_the_precision_is_fp32_unless_it_is_asked_for() -> None:
-    from tests.conftest import composed
+    from tests.helpers.runs import composed
 
     assert composed().runtime.precision == "fp32"
     assert json.dumps(composed("+experiment=dynsdpb_paper").runtime.precision) == '"fp32"'

@@ -18,7 +18,7 @@ from selfdistill_cli.engine.profiling import PHASES, WARM_UP_STEPS, Phases, trac
 from selfdistill_cli.engine.progress import Progress
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.engine.utilization import matmul_ceiling, utilization
-from tests.engine.test_step import make_examples, make_methods, make_model
+from tests.helpers.steps import make_examples, make_methods, make_model
 
 CPU = torch.device("cpu")
 

@@ -30,7 +30,8 @@ HEAVY = (
     *("transformers.trainer_pt_utils", "torch.utils.flop_counter", "torch.distributed", "torch._dynamo"),
     *("hydra_plugins.hydra_submitit_launcher.submitit_launcher", "matplotlib.pyplot", "jinja2"),
     *("selfdistill_cli.experiment", "selfdistill_cli.train", "selfdistill_cli.evaluate"),
-    "selfdistill_cli.reports.command",
+    *("selfdistill_cli.reports.command", "selfdistill_cli.evaluation.metrics", "transformers.optimization"),
+    *("transformers.models.bert.tokenization_bert", "transformers.trainer_utils", "hydra.experimental.callback"),
 )
 """What runs import sooner or later; what is missing here is imported in the child, as anywhere."""
 
@@ -96,10 +97,22 @@ def become(message: dict[str, Any], files: list[int], paths: list[tuple[dict[str
     return module.main
 
 
+def _measure_and_scan() -> None:
+    """What every process does once and keeps: Hydra's look for plugins, the measure of this processor."""
+    import torch
+    from hydra.core.plugins import Plugins
+
+    from selfdistill_cli.engine.utilization import matmul_ceiling
+
+    Plugins.instance()
+    matmul_ceiling("fp32", torch.device("cpu"))
+
+
 def _program() -> Any:
     for name in HEAVY:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    _measure_and_scan()
     home = os.environ["HF_HOME"]
     paths = constants_below(home)
     tasks = Path("/proc/self/task")

@@ -86,11 +86,14 @@ def start(
     folder: Path, environment: Mapping[str, str], *arguments: str, module: str = SDRUN, fresh: bool = False
 ) -> Running:
     """Start `python -m <module> <arguments>` in this folder; `fresh`: by an interpreter that has imported nothing."""
-    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115: closed with the process's object
+    # They live as long as the object of the process.
+    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
     server = None if fresh else fork_server()
     if server is None or not server.suits(environment):
         command = [sys.executable, "-m", module, *arguments]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+        )
 
         def wait_for(seconds: float) -> int | None:
             try:
@@ -160,7 +163,7 @@ def fork_server() -> ForkServer | None:
     return server
 
 
-def call(
+def run_command(
     folder: Path,
     environment: Mapping[str, str],
     *arguments: str,
@@ -170,9 +173,6 @@ def call(
 ) -> Finished:
     """The command in a process of its own, from a folder that is not the repository; waits for its end."""
     return start(folder, environment, *arguments, module=module, fresh=fresh).end(timeout)
-
-
-call_sdrun = call
 
 
 def started(folder: Path, environment: Mapping[str, str], *arguments: str, until: str) -> Running:

@@ -14,8 +14,8 @@ from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.losses.answers import TokenTerms
 from selfdistill_cli.methods import DCS, KD, TrainingContext
-from tests.methods import reference
-from tests.methods.harness import (
+from tests.helpers import labelled_reference as reference
+from tests.helpers.given_logits import (
     LABELS,
     REGRESSION_TEACHER,
     SIZE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,8 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import embedded
 from selfdistill_cli.models.lora import save_with_lora
 from selfdistill_cli.tasks import Split, TaskData
-from tests.conftest import REPOSITORY
-from tests.models.harness import SIZES, settings, task
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.small_models import SIZES, settings, task
 
 
 def language_task() -> TaskData:
@@ -127,9 +128,14 @@ def test_byte_pairs_are_the_same_in_every_process(tmp_path: Path) -> None:
     )
     vocabularies = {
         subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONHASHSEED": seed},
         ).stdout
-        for _ in range(3)
+        for seed in "12"
     }
     assert len(vocabularies) == 1
 

@@ -15,7 +15,7 @@ from selfdistill_cli.reports.command import chosen
 from selfdistill_cli.reports.index import find_runs
 from selfdistill_cli.reports.runs import read_run
 from selfdistill_cli.reports.variants import study
-from tests.reports.made import make_run
+from tests.helpers.made_runs import make_run
 
 
 def test_an_unchanged_run_is_not_read_again_and_a_changed_one_is(

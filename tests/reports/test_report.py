@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +14,8 @@ from selfdistill_cli.reports.report import sections, write_report
 from selfdistill_cli.reports.sections import comparison, dynamics, sensitivity
 from selfdistill_cli.reports.variants import study
 from selfdistill_cli.reports.writing import csv_table, latex_table
-from tests.conftest import REPOSITORY
-from tests.reports.made import make_run
+from tests.helpers.made_runs import make_run
+from tests.helpers.processes import SDREPORT, Finished, run_command, user_environment
 
 SEEDS = range(3)
 
@@ -181,18 +179,17 @@ def test_no_finished_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_it_wrote_and_what_is_wrong(outputs: Path, tmp_path: Path) -> None:
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "selfdistill_cli.reports.command", *words]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    def call(*words: str) -> Finished:
+        return run_command(tmp_path, user_environment(tmp_path), *words, module=SDREPORT)
 
     written = call(str(outputs), "--out", str(tmp_path / "r"), "--where", "method.name=static_sd")
-    assert written.returncode == 0, written.stderr
-    assert "3 finished runs, 1 others (listed in the report)" in written.stdout
+    assert written.code == 0, written.err
+    assert "3 finished runs, 1 others (listed in the report)" in written.out
     assert (tmp_path / "r" / "index.html").is_file()
     (tmp_path / "empty").mkdir()
     nothing = call(str(tmp_path / "empty"))
-    assert nothing.returncode == 1
-    assert nothing.stderr.startswith("sdreport: there is no run below")
+    assert nothing.code == 1
+    assert nothing.err.startswith("sdreport: there is no run below")
 
 
 def test_watching_tells_what_changed(outputs: Path) -> None:

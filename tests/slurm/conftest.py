@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, SMALL, Finished, call_sdrun, user_environment
+from tests.helpers.processes import REPOSITORY, Finished, run_command, user_environment
+from tests.helpers.runs import SMALL
 
 SCRIPT = REPOSITORY / "scripts" / "slurm_local.sh"
 ON_THIS_NODE = (
@@ -154,6 +155,6 @@ def undisturbed_longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def left_alone(folder: Path, *words: str) -> Path:
     """The outputs of a run without SLURM."""
-    ended = call_sdrun(folder, user_environment(folder), "method=dynsdpb", *words)
+    ended = run_command(folder, user_environment(folder), "method=dynsdpb", *words)
     assert ended.code == 0, ended.err
     return folder / "outputs"

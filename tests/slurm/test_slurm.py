@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, only_run, results, user_environment
-from tests.crashes.test_crashes import assert_same
-from tests.end_to_end.test_sweeps import table
-from tests.end_to_end.test_tracking import SECRET
+from tests.helpers.processes import user_environment
+from tests.helpers.runs import SECRET, SMALL, assert_same, only_run, results, table
 from tests.slurm.conftest import (
     LONG,
     LONGER,

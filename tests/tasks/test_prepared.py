@@ -14,7 +14,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import embedded
 from selfdistill_cli.problem import encode_split
 from selfdistill_cli.tasks import TaskData, data, load_task, sources
-from tests.conftest import composed
+from tests.helpers.runs import composed
 
 ROWS = 23
 

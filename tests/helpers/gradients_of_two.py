@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.system.ranks import is_main, part
-from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
+from tests.helpers.steps import CASES, gradients_of_second_step, gradients_of_single_example
 
 
 def main(path: str) -> None:
