@@ -25,6 +25,16 @@ def sdrun(environment: dict[str, str], tmp_path: Path) -> Sdrun:
     return call
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders that say how long their tests take."""
+    here = Path(__file__).parent
+    for item in items:
+        if here / "end_to_end" in item.path.parents:
+            item.add_marker(pytest.mark.end_to_end)
+        if here / "crashes" in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the crash tests did, counted over all of them."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]

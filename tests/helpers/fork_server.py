@@ -91,9 +91,9 @@ def become(message: dict[str, Any], files: list[int], paths: list[tuple[dict[str
     from selfdistill_cli.system import fault_points
 
     importlib.reload(fault_points)
+    sys.path[0:1] = [message["folder"], *os.environ["PYTHONPATH"].split(os.pathsep)]
     module = importlib.import_module(message["module"])
     sys.argv = [str(module.__file__), *message["arguments"]]
-    sys.path[0] = message["folder"]
     return module.main
 
 

@@ -134,9 +134,16 @@ class ForkServer:
         """Whether a child can be what a fresh interpreter with this environment would be."""
 
         def relevant(variables: Mapping[str, str]) -> dict[str, str]:
-            return {n: v for n, v in variables.items() if n.startswith(READ_AT_IMPORT) and n != "HF_HOME"}
+            names = [name for name in variables if name.startswith(READ_AT_IMPORT)]
+            return {name: variables[name] for name in names if name not in ("HF_HOME", "PYTHONPATH")}
 
-        return "HF_HOME" in environment and relevant(environment) == relevant(self._environment)
+        # Further folders of PYTHONPATH come last; what comes first could hide what the server has imported.
+        path = environment.get("PYTHONPATH", "").split(os.pathsep)
+        return (
+            path[0] == str(REPOSITORY)
+            and "HF_HOME" in environment
+            and relevant(environment) == relevant(self._environment)
+        )
 
     def fork(self, message: bytes, out: int, err: int) -> IO[bytes]:
         """A new child; the answers are its process number and, later, its exit code."""
@@ -175,12 +182,36 @@ def run_command(
     return start(folder, environment, *arguments, module=module, fresh=fresh).end(timeout)
 
 
+def start_together(
+    folder: Path, environment: Mapping[str, str], *arguments: str, module: str = SDRUN, count: int = 2
+) -> list[Running]:
+    """Several processes of one run, with the variables that torchrun sets."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    return [
+        start(folder, {**environment, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, *arguments, module=module)
+        for rank in range(count)
+    ]
+
+
 def started(folder: Path, environment: Mapping[str, str], *arguments: str, until: str) -> Running:
     """`sdrun` in the background, once a file that `until` names below outputs/ is there and not empty."""
     process = start(folder, environment, *arguments)
-    deadline = time.monotonic() + 120
-    while not any(path.stat().st_size for path in (folder / "outputs").glob(until)):
+    wait_for_file(process, folder / "outputs", until)
+    return process
+
+
+def wait_for_file(process: Running, outputs: Path, pattern: str, seconds: float = 120) -> None:
+    """Wait until a running process has written something into a file that `pattern` names below `outputs`."""
+    deadline = time.monotonic() + seconds
+    while not any(path.stat().st_size for path in outputs.glob(pattern)):
         assert process.poll() is None, process.said()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return process
