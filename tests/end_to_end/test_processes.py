@@ -66,6 +66,7 @@ def test_two_processes_leave_the_records_of_one(
     two = only_run(tmp_path / "two", method)
     assert (results(one)["processes"], results(two)["processes"]) == (1, 2)
     assert results(one)["examples_forwarded"] == results(two)["examples_forwarded"]
+    assert any(name.startswith("signal/") for row in rows(one) for name in row)
     for first, second in zip(rows(one), rows(two), strict=True):
         assert first.pop("kind") == second.pop("kind")
         for name in [name for name in first if name.startswith("signal/")]:

@@ -71,7 +71,9 @@ def test_two_sweeps_at_once_share_the_runs(environment: dict[str, str], tmp_path
         with path.open() as file:
             statuses += [job["status"] for job in csv.DictReader(file)]
     assert sorted(statuses) == ["finished"] * 4 + ["skipped"] * 4
-    for run in (path.parent for path in (tmp_path / "outputs").glob("*/*/*/*/results.json")):
+    runs = [path.parent for path in (tmp_path / "outputs").glob("*/*/*/*/results.json")]
+    assert len(runs) == 4 + 2  # and the teachers of dcs
+    for run in runs:
         assert [row["step"] for row in rows(run, "train")] == list(range(1, 11))
         log = (run / "train.log").read_text()
         assert log.count(f"examples; {run}\n") == 1  # begun once

@@ -6,13 +6,13 @@ import gzip
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, BertForSequenceClassification
 
+from selfdistill_cli.engine import profiling
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.profiling import PHASES, WARM_UP_STEPS, Phases, traced
 from selfdistill_cli.engine.progress import Progress
@@ -23,12 +23,14 @@ from tests.helpers.steps import make_examples, make_methods, make_model
 CPU = torch.device("cpu")
 
 
-def test_phases_add_up_what_they_last() -> None:
+def test_phases_add_up_what_they_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.5, 20.0, 22.0])
+    monkeypatch.setattr(profiling, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     phases = Phases(True, CPU)
     for _ in range(2):
         with phases("loss"):
-            time.sleep(0.02)
-    assert 0.04 <= phases.seconds["loss"] < 0.2
+            pass
+    assert phases.seconds["loss"] == 2.5
     assert set(phases.seconds) == set(PHASES)
     assert phases.seconds["data"] == 0
 
@@ -60,20 +62,6 @@ def test_without_a_number_of_steps_nothing_is_traced(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_operations_are_those_of_the_formula() -> None:
-    """6 a weight of a matrix and token, forward and backward, and 12 · length · width a token and layer in attention."""
-    width, layers, tokens = 64, 3, (4, 16)
-    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 256}
-    model = BertForSequenceClassification(BertConfig(vocab_size=50, attn_implementation="eager", **sizes))
-    with FlopCounterMode(display=False) as counter:
-        model(input_ids=torch.ones(tokens, dtype=torch.long)).logits.sum().backward()
-    weights = layers * (4 * width**2 + 2 * width * 256)
-    pooled = 6 * tokens[0] * (width**2 + width * 2)
-    attention = 12 * tokens[1] * width * layers
-    expected = tokens[0] * tokens[1] * (6 * weights + attention) + pooled
-    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
-
-
 def test_a_step_tells_its_tokens_with_padding() -> None:
     examples, model = make_examples("classification"), make_model("classification")
     method = make_methods("classification", examples, model)["vanilla"]
@@ -98,6 +86,7 @@ def test_the_share_of_the_ceiling() -> None:
     assert utilization(Progress(), "fp32", CPU, 1)["mfu"] is None
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_at_least_a_product_timed_by_hand() -> None:
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     a @ b

@@ -91,7 +91,8 @@ def become(message: dict[str, Any], files: list[int], paths: list[tuple[dict[str
     from selfdistill_cli.system import fault_points
 
     importlib.reload(fault_points)
-    sys.path[0:1] = [message["folder"], *os.environ["PYTHONPATH"].split(os.pathsep)]
+    # In front stood this program's folder, and PYTHONPATH.
+    sys.path[0:2] = [message["folder"], *os.environ["PYTHONPATH"].split(os.pathsep)]
     module = importlib.import_module(message["module"])
     sys.argv = [str(module.__file__), *message["arguments"]]
     return module.main

@@ -61,6 +61,7 @@ def test_a_broken_index_is_made_anew(tmp_path: Path) -> None:
     assert len(find_runs([tmp_path])) == 1
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_take_less_than_ten_seconds(tmp_path: Path) -> None:
     run = make_run(tmp_path / "one")
     for number in range(1000):

@@ -45,7 +45,9 @@ def test_a_sweep_ends_with_its_table(tmp_path: Path) -> None:
     assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished"] * 4
     assert "4 finished" in ended.out
     assert "sacct" not in ended.out
-    for path in (tmp_path / "outputs").glob("*/*/*/*/environment.json"):
+    written = list((tmp_path / "outputs").glob("*/*/*/*/environment.json"))
+    assert len(written) == 4
+    for path in written:
         assert json.loads(path.read_text())["processor_threads"] == 2  # those of the job, not of the machine
     # Once more: nothing is left to submit.
     again = Sweep(tmp_path, "method=vanilla,static_sd", "seed=0,1", *SMALL).end()
