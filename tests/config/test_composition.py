@@ -49,11 +49,10 @@ def test_every_file_says_what_it_is(path: Path) -> None:
     assert any(line.startswith("#") and "@package" not in line for line in lines[:3])
 
 
-@pytest.mark.parametrize("path", EXPLAINED, ids=lambda path: str(path.relative_to(CONF_DIR)))
-def test_every_key_of_method_schedule_and_runtime_is_explained(path: Path) -> None:
-    lines = path.read_text().splitlines()
+def test_every_key_of_method_schedule_and_runtime_is_explained() -> None:
+    lines = [line for path in EXPLAINED for line in path.read_text().splitlines()]
     found = [line for line in lines if re.match(r"\s*[a-z_]+: [^\s{]", line) and not line.startswith("name:")]
-    assert found
+    assert len(found) > 40
     assert [line for line in found if "#" not in line] == []
 
 

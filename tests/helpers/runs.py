@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,14 @@ SECRET = "0123456789abcdef0123456789abcdef01234567"
 
 
 def composed(*overrides: str, hydra: bool = False) -> DictConfig:
-    """The configuration that `sdrun <overrides>` composes."""
+    """The configuration that `sdrun <overrides>` composes; a copy of its own."""
+    return copy.deepcopy(_composed(overrides, hydra))
+
+
+@lru_cache(maxsize=512)
+def _composed(overrides: tuple[str, ...], hydra: bool) -> DictConfig:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("config", overrides=list(overrides), return_hydra_config=hydra)
+        return compose("config", overrides=[*overrides], return_hydra_config=hydra)
 
 
 def only_run(outputs: Path, method: str = "*") -> Path:
