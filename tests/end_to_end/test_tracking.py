@@ -40,7 +40,7 @@ def test_without_a_network_it_is_offline_even_with_a_key_and_the_key_stays_secre
 
 def test_trouble_there_never_costs_a_run(sdrun: Sdrun, tmp_path: Path) -> None:
     (tmp_path / "wandb.py").write_text("raise RuntimeError('this installation is broken')\n")
-    ended = sdrun("method=vanilla", *TRACKED, PYTHONPATH=f"{tmp_path}:{Path(__file__).parent.parent.parent}")
+    ended = sdrun("method=vanilla", *TRACKED)  # Python looks into the folder that it is called from first
     assert ended.code == 0
     assert "Weights & Biases is off for this run: this installation is broken" in ended.err
 
