@@ -96,11 +96,11 @@ def test_a_run_is_scored_on_other_tasks_once_and_without_training(
         assert found["score"] == pytest.approx(sum(right) / count)
 
     shutil.rmtree(run / "evaluations")
-    words = (str(run), "--data", str(tmp_path / "data"), "--tasks")
-    by_folder = run_command(tmp_path, environment, *words, "scitail", module=SDEVALUATE)
+    asked = (str(run), "--data", str(tmp_path / "data"), "--tasks")
+    by_folder = run_command(tmp_path, environment, *asked, "scitail", module=SDEVALUATE)
     assert by_folder.code == 0, by_folder.err
     assert f"scitail: accuracy {found['score']:.4f} (6 examples)" in by_folder.out
-    wrong = run_command(tmp_path, environment, *words, "scitial", module=SDEVALUATE)
+    wrong = run_command(tmp_path, environment, *asked, "scitial", module=SDEVALUATE)
     assert wrong.code == 1
     assert "there is no task 'scitial'. Did you mean 'scitail'?" in wrong.err
 

@@ -124,7 +124,7 @@ class ForkServer:
             [sys.executable, "-m", "tests.helpers.fork_server"],
             cwd=REPOSITORY,
             env=self._environment | quiet,
-            stdin=theirs,
+            stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is the tests' affair, and ends them and it
         )
@@ -145,7 +145,7 @@ class ForkServer:
             and relevant(environment) == relevant(self._environment)
         )
 
-    def fork(self, message: bytes, out: int, err: int) -> IO[bytes]:
+    def fork(self, message: bytes, out: int, err: int) -> socket.SocketIO:
         """A new child; the answers are its process number and, later, its exit code."""
         ours, theirs = socket.socketpair()
         with theirs, open(os.devnull, "rb") as nothing:

@@ -19,6 +19,7 @@ SIZES: dict[str, Any] = {
 
 
 def task(kind: str = "classification") -> TaskData:
+    """Twenty sentences with labels of this kind; the training split is the validation split as well."""
     texts = [f"sentence number {i} about cats and dogs" for i in range(20)]
     labels = np.arange(20) % 3 if kind == "classification" else np.linspace(0, 5, 20, dtype=np.float32)
     split = Split("train", texts, None, labels, np.arange(20))
@@ -27,5 +28,6 @@ def task(kind: str = "classification") -> TaskData:
 
 
 def settings(name: str, **changes: Any) -> Any:
+    """Settings of a model as `conf/model/` gives them."""
     plain = {"dropout": None, "dtype": "float32", "lora": {"rank": None}, "trust_remote_code": False, "config": {}}
     return OmegaConf.create({"name": name} | plain | changes)

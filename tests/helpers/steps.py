@@ -32,10 +32,12 @@ KINDS = ["classification", "regression", "decoder", "encoder_decoder"]
 
 
 def is_language(kind: str) -> bool:
+    """Whether a model of this kind writes."""
     return kind in ("decoder", "encoder_decoder")
 
 
 def make_examples(kind: str, padding_side: str = "right") -> Any:
+    """`SIZE` examples of random tokens and labels."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(3, 40, SIZE)
     tokens = rng.integers(5, 100, lengths.sum()).astype(np.int32)
@@ -52,10 +54,12 @@ def make_examples(kind: str, padding_side: str = "right") -> Any:
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """Where each example begins, and the end."""
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
 def make_model(kind: str) -> Any:
+    """A transformer of two layers without dropout, always with the same weights."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     if kind == "decoder":
@@ -79,6 +83,7 @@ def make_model(kind: str) -> Any:
 
 
 def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
+    """Every method, and variants that take another path through a step, with a random teacher."""
     torch.manual_seed(1)
     terms: Any = RegressionTerms(5.0) if kind == "regression" else ClassificationTerms()
     teacher: Any = torch.randn(SIZE) if kind == "regression" else torch.randn(SIZE, 3)
