@@ -112,6 +112,7 @@ def test_kept_logits_stand_in_the_order_of_the_plan() -> None:
         Phases(False, torch.device("cpu")),
     )
     expected = predict(model, examples, Batching(4096), Accelerator(cpu=True))[rows]
+    assert isinstance(result.logits, torch.Tensor)
     assert torch.allclose(result.logits, expected, atol=1e-6)
 
 

@@ -93,8 +93,8 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
         teacher = TokenRows(torch.from_numpy(examples.labels), {"log_p": log_p, "entries": entries.int()})
     context = TrainingContext(terms, torch.from_numpy(examples.labels), 10, teacher)
     static: dict[str, Any] = {"tau": 3.0, "alpha": 1.0, "overlap": "append", "match": "vmm", "start_epoch": 0.0}
-    rules = {"tau_rule": "uncertainty", "alpha_rule": "discrimination", "discrimination": "gold"}
-    own = {"signal": "previous", "granularity": "example"}
+    rules: dict[str, Any] = {"tau_rule": "uncertainty", "alpha_rule": "discrimination", "discrimination": "gold"}
+    own: dict[str, Any] = {"signal": "previous", "granularity": "example"}
     methods: dict[str, Method] = {
         "vanilla": Vanilla(context),
         "static_sd": StaticSD(context, **static),

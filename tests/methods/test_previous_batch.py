@@ -102,6 +102,7 @@ def test_constant_rules_are_static_sd_bit_for_bit() -> None:
         loss_of(method, plan, z)[0].total.sum().backward()
         gradients.append(z.grad)
     assert gradients[0] is not None
+    assert gradients[1] is not None
     assert torch.equal(gradients[0], gradients[1])
 
 

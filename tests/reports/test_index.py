@@ -13,7 +13,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports import index
 from selfdistill_cli.reports.command import chosen
 from selfdistill_cli.reports.index import find_runs
-from selfdistill_cli.reports.runs import read_run
+from selfdistill_cli.reports.runs import Run, read_run
 from selfdistill_cli.reports.variants import study
 from tests.helpers.made_runs import make_run
 
@@ -24,7 +24,12 @@ def test_an_unchanged_run_is_not_read_again_and_a_changed_one_is(
     runs = [make_run(tmp_path, f"seed={seed}") for seed in range(3)]
     first = find_runs([tmp_path])
     read: list[Path] = []
-    monkeypatch.setattr(index, "read_run", lambda path: read.append(path) or read_run(path))
+
+    def reading(path: Path) -> Run:
+        read.append(path)
+        return read_run(path)
+
+    monkeypatch.setattr(index, "read_run", reading)
     assert find_runs([tmp_path]) == first
     assert read == []
     results = json.loads((runs[1] / "results.json").read_text())

@@ -226,7 +226,7 @@ def test_the_page_opens_offline_and_nothing_overflows(scheme: str, width: int, w
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)  # type: ignore[arg-type]
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
         wanted: list[str] = []
         page.on("request", lambda request: wanted.append(request.url))
         page.goto(f"file://{written}/index.html")

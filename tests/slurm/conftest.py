@@ -102,8 +102,8 @@ def wait(met: Callable[[], object], seconds: float = 240) -> None:
         time.sleep(0.5)
 
 
-def hurry_requeued() -> None:
-    """Take away the two minutes for which SLURM holds requeued jobs back, once the last start has ended wholly.
+def hurry_requeued() -> bool:
+    """Whether all jobs have ended. Takes away the two minutes for which SLURM holds requeued jobs back, once the last start has ended wholly.
 
     That is what the two minutes are for: news of the old start's end, coming late, would be taken for the new one's.
     """
@@ -113,6 +113,7 @@ def hurry_requeued() -> None:
         if reason == "BeginTime" and daemons.returncode == 1:
             time.sleep(1)
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
+    return not squeue()
 
 
 def squeue(*words: str) -> str:

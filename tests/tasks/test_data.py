@@ -17,7 +17,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
 
-REVIEWS = {"body": [f"text, {i} “ü”" for i in range(40)], "stars": [i % 4 + 1 for i in range(40)]}
+REVIEWS: dict[str, list[Any]] = {"body": [f"text, {i} “ü”" for i in range(40)], "stars": [i % 4 + 1 for i in range(40)]}
 CUSTOM = ("task=custom", "task.text=body", "task.label=stars")
 
 
