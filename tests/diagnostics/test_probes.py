@@ -43,7 +43,9 @@ def test_norms_are_those_of_all_gradients_of_a_layer_together() -> None:
     layers[1].bias.grad = None
     found = layer_norms(network.named_parameters())
     assert list(found) == ["embeddings", "layer 0", "head"]
-    first = network["layers"][0]
+    first = layers[0]
+    assert first.weight.grad is not None
+    assert first.bias.grad is not None
     expected = torch.cat([first.weight.grad.flatten(), first.bias.grad.flatten()]).norm()
     assert found["layer 0"] == pytest.approx(float(expected))
 

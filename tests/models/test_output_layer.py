@@ -67,8 +67,8 @@ def compare(model: Any, batch: dict[str, torch.Tensor]) -> None:
     values, _ = over_tokens(
         LikelihoodsAndMaps(labels),
         [one.flatten(0, 1) for one in inputs],
-        list(layer.weights),
-        layer.bias,  # type: ignore[arg-type]
+        list(layer.weights),  # type: ignore[arg-type]
+        layer.bias,
     )
     ours = slopes(model, values.mean())
     assert ours.keys() == theirs.keys()

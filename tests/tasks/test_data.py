@@ -52,7 +52,7 @@ def test_an_own_validation_file(tmp_path: Path) -> None:
 
 
 def test_labels_in_words_are_taken_in_sorted_order(tmp_path: Path) -> None:
-    columns = {"a": list("uvwxyz") * 5, "b": list("UVWXYZ") * 5, "y": ["no", "yes", "maybe"] * 10}
+    columns: dict[str, list[Any]] = {"a": list("uvwxyz") * 5, "b": list("UVWXYZ") * 5, "y": ["no", "yes", "maybe"] * 10}
     path = write(tmp_path / "pairs.csv", columns)
     task = load("task=custom", f"task.path={path}", "task.text=a", "task.text_pair=b", "task.label=y")
     assert task.label_names == ["maybe", "no", "yes"]
@@ -83,7 +83,7 @@ def test_the_kind_can_be_said(tmp_path: Path) -> None:
 
 
 def rte(folder: Path, ending: str = "parquet", **changes: list[Any]) -> Path:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "sentence1": list("abcdef"),
         "sentence2": list("ghijkl"),
         "label": [0, 1, 0, 1, 1, 1],
@@ -110,7 +110,12 @@ def test_label_names_are_as_good_as_numbers(tmp_path: Path) -> None:
 
 
 def test_templates_fill_in_columns(tmp_path: Path) -> None:
-    columns = {"word": ["bank"], "sentence1": ["{a} bank"], "sentence2": ["the bank"], "label": [1]}
+    columns: dict[str, list[Any]] = {
+        "word": ["bank"],
+        "sentence1": ["{a} bank"],
+        "sentence2": ["the bank"],
+        "label": [1],
+    }
     for split in ("train", "validation"):
         write(tmp_path / "wic" / f"{split}.jsonl", columns)
     task = load("task=wic", data=tmp_path)
@@ -119,7 +124,7 @@ def test_templates_fill_in_columns(tmp_path: Path) -> None:
 
 
 def test_both_validation_sets_of_mnli(tmp_path: Path) -> None:
-    columns = {"premise": ["p"], "hypothesis": ["h"], "label": [2]}
+    columns: dict[str, list[Any]] = {"premise": ["p"], "hypothesis": ["h"], "label": [2]}
     for split in ("train", "validation_matched", "validation_mismatched"):
         write(tmp_path / "mnli" / f"{split}.parquet", columns)
     assert [split.name for split in load("task=mnli", data=tmp_path).validation] == [
@@ -137,7 +142,12 @@ def test_diagnostic_sets_train_on_another_task(tmp_path: Path) -> None:
 
 
 def test_multirc_groups_answers_by_question(tmp_path: Path) -> None:
-    columns = {"paragraph": ["p"] * 3, "question": ["q", "q", "r"], "answer": list("abc"), "label": [0, 1, 1]}
+    columns: dict[str, list[Any]] = {
+        "paragraph": ["p"] * 3,
+        "question": ["q", "q", "r"],
+        "answer": list("abc"),
+        "label": [0, 1, 1],
+    }
     for split in ("train", "validation"):
         write(tmp_path / "multirc" / f"{split}.parquet", columns)
     task = load("task=multirc", data=tmp_path)
@@ -156,7 +166,10 @@ def test_the_hub_is_asked_when_the_data_folder_has_nothing(tmp_path: Path) -> No
 
 
 def test_train_examples_is_a_seeded_stratified_subset(tmp_path: Path) -> None:
-    columns = {"sentence": [str(i) for i in range(100)], "label": [int(i >= 80) for i in range(100)]}
+    columns: dict[str, list[Any]] = {
+        "sentence": [str(i) for i in range(100)],
+        "label": [int(i >= 80) for i in range(100)],
+    }
     for split in ("train", "validation"):
         write(tmp_path / "sst2" / f"{split}.parquet", columns)
     first, again, other = (load("task=sst2", "task.train_examples=10", data=tmp_path, seed=seed) for seed in (0, 0, 1))
