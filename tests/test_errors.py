@@ -9,7 +9,7 @@ import pytest
 from selfdistill_cli import train
 from selfdistill_cli.errors import first_line
 from selfdistill_cli.tracking import WandbTracker
-from tests.conftest import composed
+from tests.helpers.runs import composed
 
 
 @pytest.mark.parametrize(

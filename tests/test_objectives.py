@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -74,7 +76,7 @@ def test_losses_are_float32_for_half_precision_logits() -> None:
     ],
     ids=["cross_entropy", "tempered_kl", "squared_error", "gaussian_kl"],
 )
-def test_gradients(loss: object) -> None:
+def test_gradients(loss: Callable[..., torch.Tensor]) -> None:
     assert gradcheck(loss, (tensor(LOGITS).requires_grad_(),))
 
 

@@ -15,8 +15,8 @@ from pyarrow import parquet
 from selfdistill_cli import experiment, other_tasks
 from selfdistill_cli.engine.runtime import make_accelerator
 from selfdistill_cli.other_tasks import score_on_other_tasks
-from tests.conftest import SMALL, composed, only_run
-from tests.tasks.test_data import write
+from tests.helpers.runs import SMALL, composed, only_run
+from tests.helpers.task_files import write
 
 TEXTS = [f"Anna sold {n} red lamps in the park." for n in ("two", "three", "four", "five", "six", "seven")]
 LABELS = ["entailment", "neutral", "contradiction"] * 2

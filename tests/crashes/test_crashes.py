@@ -10,7 +10,6 @@ SDRUN_CRASH_KILLS=60 kills four times in each of the fifteen cases; by default i
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -19,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, Finished, call_sdrun, rows, user_environment, without_times
+from tests.helpers.processes import Finished, run_command, user_environment
+from tests.helpers.runs import SMALL, assert_same
 
 METHODS = ("vanilla", "static_sd", "dynsdpb", "dcs", "kd")
 TASKS = ("synth_entailment", "synth_similarity", "synth_arithmetic")
@@ -39,7 +39,7 @@ def command(method: str, task: str) -> list[str]:
 
 def sdrun(folder: Path, words: list[str], **variables: str) -> Finished:
     folder.mkdir(exist_ok=True)
-    return call_sdrun(folder, user_environment(folder) | variables, *words)
+    return run_command(folder, user_environment(folder) | variables, *words)
 
 
 @pytest.mark.parametrize(("method", "task"), CASES)
@@ -84,14 +84,3 @@ def run_of(folder: Path, method: str) -> Path:
     """The run that the command was given for; kd and dcs also leave their teacher's, by vanilla."""
     (found,) = (path.parent for path in (folder / "outputs").glob(f"*/*/{method}/*/config.yaml"))
     return found
-
-
-def assert_same(first: Path, second: Path) -> None:
-    """The same files, and in each the same bytes where it holds no times."""
-    assert [without_times(row) for row in rows(first)] == [without_times(row) for row in rows(second)]
-    results = [json.loads((run / "results.json").read_text()) for run in (first, second)]
-    assert without_times(results[0]) == without_times(results[1])
-    for name in ("model/model.safetensors", "model/config.json", "model/tokenizer.json", "predictions.parquet"):
-        assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    names = [sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) for run in (first, second)]
-    assert names[0] == names[1]

@@ -35,15 +35,18 @@ def test_the_layer_of_a_parameter(parameter: str, layer: str) -> None:
 
 def test_norms_are_those_of_all_gradients_of_a_layer_together() -> None:
     network = nn.ModuleDict({"classifier": nn.Linear(2, 2), "embeddings": nn.Embedding(3, 2)})
-    network["layers"] = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+    layers = [nn.Linear(2, 2), nn.Linear(2, 2)]
+    network["layers"] = nn.ModuleList(layers)
     torch.manual_seed(0)
     for parameter in network.parameters():
         parameter.grad = torch.randn_like(parameter)
-    network["layers"][1].weight.grad = None
-    network["layers"][1].bias.grad = None
+    layers[1].weight.grad = None
+    layers[1].bias.grad = None
     found = layer_norms(network.named_parameters())
     assert list(found) == ["embeddings", "layer 0", "head"]
-    first = network["layers"][0]
+    first = layers[0]
+    assert first.weight.grad is not None
+    assert first.bias.grad is not None
     expected = torch.cat([first.weight.grad.flatten(), first.bias.grad.flatten()]).norm()
     assert found["layer 0"] == pytest.approx(float(expected))
 

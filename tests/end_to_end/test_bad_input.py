@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, Finished, Sdrun, only_run
+from tests.helpers.processes import Finished, Sdrun, run_command
+from tests.helpers.runs import SMALL, assert_one_clear_message, only_run
 
 MISTAKES = {
     "misspelt option": (["method=dynsdp"], ["no method=dynsdp", "Did you mean 'dynsdpb'?", "static_sd"]),
@@ -34,15 +35,6 @@ MISTAKES = {
 }
 
 
-def assert_one_clear_message(ended: Finished, words: list[str]) -> None:
-    assert ended.code == 1, ended
-    assert "Traceback" not in ended.err + ended.out
-    message = ended.err[ended.err.index("sdrun: ") :]
-    for part in words:
-        assert part in message
-    assert ended.err.count("sdrun: ") == 1
-
-
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_ends_in_one_clear_message(mistake: str, sdrun: Sdrun, tmp_path: Path) -> None:
     arguments, words = MISTAKES[mistake]
@@ -63,7 +55,8 @@ def test_a_full_disk_is_named_and_leaves_nothing_that_looks_finished(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     # A limit on the size of files is what a full disk looks like to a program, and needs no disk to fill.
-    command = [sys.executable, "-m", "selfdistill_cli.train", "method=vanilla", *SMALL, "model.config.hidden_size=256"]
+    words = ("method=vanilla", *SMALL, "model.config.hidden_size=256")
+    command = [sys.executable, "-m", "selfdistill_cli.train", *words]
     limited = "import resource, os, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000,) * 2); os.execv(sys.argv[1], sys.argv[1:])"
     process = subprocess.run(
         [sys.executable, "-c", limited, *command],
@@ -77,8 +70,8 @@ def test_a_full_disk_is_named_and_leaves_nothing_that_looks_finished(
     run = only_run(tmp_path / "outputs")
     assert not (run / "results.json").exists()
     assert not list(run.rglob(".*.partial"))
-    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    again = run_command(tmp_path, environment, *words)
+    assert again.code == 0, again.err
 
 
 def test_a_folder_that_cannot_be_written(sdrun: Sdrun, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY, SMALL, Sdrun, call_sdrun, user_environment
+from tests.helpers.processes import REPOSITORY, Sdrun, run_command, user_environment
+from tests.helpers.runs import SMALL
 
 GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking", "size", "experiment", "hydra/launcher")
 
@@ -117,7 +118,7 @@ def test_the_wheel_carries_the_configuration_and_runs(tmp_path: Path) -> None:
     }
     assert shipped == {path.relative_to(REPOSITORY / "conf") for path in (REPOSITORY / "conf").rglob("*.yaml")}
     environment = user_environment(tmp_path) | {"PYTHONPATH": os.fspath(installed)}
-    ended = call_sdrun(tmp_path, environment, "method=vanilla", *SMALL)
+    ended = run_command(tmp_path, environment, "method=vanilla", *SMALL)
     assert ended.code == 0, ended.err
     where = subprocess.run(
         [sys.executable, "-c", "import selfdistill_cli.config.schema as c; print(c.CONF_DIR)"],

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from selfdistill_cli.config.schema import CONF_DIR
-from tests.conftest import composed, results, user_environment
+from tests.helpers.processes import user_environment
+from tests.helpers.runs import composed, results
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
 WITHOUT_A_NETWORK = ("model=tiny_bert", "task=synth_entailment")

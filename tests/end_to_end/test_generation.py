@@ -12,9 +12,8 @@ import torch
 from pyarrow import parquet
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from tests.conftest import Finished, Sdrun, call_sdrun, only_run, results, rows, user_environment
-from tests.crashes.test_crashes import assert_same
-from tests.end_to_end.test_bad_input import assert_one_clear_message
+from tests.helpers.processes import Finished, Sdrun, run_command, user_environment
+from tests.helpers.runs import assert_one_clear_message, assert_same, only_run, results, rows
 
 METHODS = ("vanilla", "static_sd", "dynsdpb", "kd", "dcs")
 SMALL = (
@@ -40,7 +39,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Fin
     for model, sizes in TINY.items():
         folder = tmp_path_factory.mktemp(model)
         words = ("-m", f"method={','.join(METHODS)}", f"model={model}", *sizes, *SMALL)
-        found[model] = (folder / "outputs", call_sdrun(folder, user_environment(folder), *words))
+        found[model] = (folder / "outputs", run_command(folder, user_environment(folder), *words))
     return found
 
 
@@ -230,7 +229,7 @@ def test_a_killed_run_with_lora_goes_on_as_the_undisturbed_one(tmp_path: Path) -
     for name, faults in (("undisturbed", [{}]), ("killed", [{"SDRUN_FAULT_AT": "40"}, {}])):
         folder = tmp_path / name
         folder.mkdir()
-        ends = [call_sdrun(folder, user_environment(folder) | fault, *words).code for fault in faults]
+        ends = [run_command(folder, user_environment(folder) | fault, *words).code for fault in faults]
         assert ends == [-signal.SIGKILL, 0][-len(ends) :]
         runs.append(only_run(folder / "outputs"))
     assert_same(*runs)

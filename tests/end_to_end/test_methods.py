@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tests.conftest import SMALL, Finished, Sdrun, call_sdrun, composed, only_run, results, rows, user_environment
+from tests.helpers.processes import Finished, Sdrun, run_command, user_environment
+from tests.helpers.runs import SMALL, composed, only_run, results, rows
 
 METHODS = ("vanilla", "static_sd", "dynsdpb", "kd", "dcs")
 TASKS = {"synth_entailment": "accuracy", "synth_similarity": "pearson"}
@@ -21,7 +22,7 @@ TASKS = {"synth_entailment": "accuracy", "synth_similarity": "pearson"}
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
     """All methods on both kinds of task; their runs and what the command said."""
     folder = tmp_path_factory.mktemp("sweep")
-    ended = call_sdrun(
+    ended = run_command(
         folder, user_environment(folder), "-m", "+experiment=compare", "seed=0", f"task={','.join(TASKS)}", *SMALL
     )
     return folder / "outputs", ended

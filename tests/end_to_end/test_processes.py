@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -15,9 +14,9 @@ from pyarrow import parquet
 from safetensors.torch import load_file
 
 from selfdistill_cli.engine.batching import Batching
-from tests.conftest import REPOSITORY, SMALL, Finished, Sdrun, only_run, results, rows, without_times
-from tests.crashes.test_crashes import assert_same
-from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
+from tests.helpers.processes import Finished, Sdrun, run_command, start_together, wait_for_file
+from tests.helpers.runs import SMALL, assert_same, only_run, results, rows, without_times
+from tests.helpers.steps import CASES, gradients_of_second_step, gradients_of_single_example
 
 BIN = Path(sys.executable).parent
 TORCHRUN = [str(BIN / "torchrun"), "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d"]
@@ -39,8 +38,8 @@ def together(launcher: list[str], folder: Path, environment: dict[str, str], *wo
 
 
 def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tmp_path: Path) -> None:
-    script = REPOSITORY / "tests" / "end_to_end" / "gradients_of_two.py"
-    subprocess.run([*TORCHRUN, str(script), str(tmp_path / "found")], env=environment, check=True, cwd=tmp_path)
+    both = start_together(tmp_path, environment, str(tmp_path / "found"), module="tests.helpers.gradients_of_two")
+    assert [process.end().code for process in both] == [0, 0]
     found = load_file(tmp_path / "found")
     assert len(found) == len(CASES) + 1
     for kind, name in CASES:
@@ -52,7 +51,9 @@ def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tm
     assert float((found["one example for two processes"] - single).norm() / single.norm()) < 1e-5
 
 
-@pytest.mark.parametrize(("launcher", "method"), [(TORCHRUN, "dynsdpb"), (ACCELERATE, "dcs")])
+@pytest.mark.parametrize(
+    ("launcher", "method"), [(TORCHRUN, "dynsdpb"), pytest.param(ACCELERATE, "dcs", marks=pytest.mark.slow)]
+)
 def test_two_processes_leave_the_records_of_one(
     launcher: list[str], method: str, environment: dict[str, str], sdrun: Sdrun, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_two_processes_leave_the_records_of_one(
     two = only_run(tmp_path / "two", method)
     assert (results(one)["processes"], results(two)["processes"]) == (1, 2)
     assert results(one)["examples_forwarded"] == results(two)["examples_forwarded"]
+    assert any(name.startswith("signal/") for row in rows(one) for name in row)
     for first, second in zip(rows(one), rows(two), strict=True):
         assert first.pop("kind") == second.pop("kind")
         for name in [name for name in first if name.startswith("signal/")]:
@@ -79,46 +81,40 @@ def test_two_processes_leave_the_records_of_one(
 def test_a_killed_run_of_two_goes_on_and_not_as_one(environment: dict[str, str], tmp_path: Path) -> None:
     words = ("method=dynsdpb", *SMALL, "schedule.epochs=4", "runtime.checkpoint_every=4 steps")
     environment["SDRUN_OUTPUTS"] = str(tmp_path / "undisturbed")
-    assert together(TORCHRUN, tmp_path, environment, *words).code == 0
+    assert [process.end().code for process in start_together(tmp_path, environment, *words)] == [0, 0]
     environment["SDRUN_OUTPUTS"] = str(tmp_path / "killed")
-    assert together(TORCHRUN, tmp_path, environment | {"SDRUN_FAULT_AT": "50"}, *words).code != 0
+    first, second = start_together(tmp_path, environment | {"SDRUN_FAULT_AT": "50"}, *words)
+    assert first.end().code == -signal.SIGKILL
+    second.send_signal(signal.SIGKILL)  # as torchrun does
+    second.end()
     killed = only_run(tmp_path / "killed")
     assert list(killed.glob("checkpoints/step-*"))
     copy = tmp_path / "alone"
     shutil.copytree(tmp_path / "killed", copy)
-    alone = subprocess.run(
-        [sys.executable, "-m", "selfdistill_cli.train", *words],
-        cwd=tmp_path,
-        env=environment | {"SDRUN_OUTPUTS": str(copy)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert alone.returncode == 1
-    assert "begun by 2 process(es)" in alone.stderr
-    assert together(TORCHRUN, tmp_path, environment, *words).code == 0
+    alone = run_command(tmp_path, environment | {"SDRUN_OUTPUTS": str(copy)}, *words)
+    assert alone.code == 1
+    assert "begun by 2 process(es)" in alone.err
+    assert [process.end().code for process in start_together(tmp_path, environment, *words)] == [0, 0]
     assert_same(only_run(tmp_path / "undisturbed"), killed)
 
 
 def test_a_signal_to_one_process_stops_both_with_a_checkpoint(environment: dict[str, str], tmp_path: Path) -> None:
     words = ("method=static_sd", *SMALL, "schedule.epochs=400", "runtime.checkpoint_every=1000 epochs")
-    command = [*TORCHRUN, "-m", "selfdistill_cli.train", *words]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "outputs"
-    while not any(path.stat().st_size for path in metrics.glob("*/*/*/*/metrics.jsonl")):
-        assert process.poll() is None
-    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(workers.stdout.split()[-1]), signal.SIGUSR1)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert said.count("with a checkpoint: the same command goes on from there") == 2
+    both = start_together(tmp_path, environment, *words)
+    wait_for_file(both[0], tmp_path / "outputs", "*/*/*/*/metrics.jsonl")
+    both[1].send_signal(signal.SIGUSR1)
+    for process in both:
+        ended = process.end(timeout=120)
+        assert ended.code == 128 + signal.SIGUSR1
+        assert "with a checkpoint: the same command goes on from there" in ended.err
     assert list(only_run(tmp_path / "outputs").glob("checkpoints/step-*"))
 
 
 def test_a_sweep_by_several_processes_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
-    ended = together(TORCHRUN, tmp_path, environment, "-m", "seed=0,1", *SMALL)
-    assert ended.code != 0
-    assert "a sweep cannot be run by several processes together" in ended.err
+    for process in start_together(tmp_path, environment, "-m", "seed=0,1", *SMALL):
+        ended = process.end()
+        assert ended.code == 1
+        assert "a sweep cannot be run by several processes together" in ended.err
 
 
 def test_an_experiment_by_several_processes_is_refused_although_nobody_said_m(sdrun: Sdrun, tmp_path: Path) -> None:

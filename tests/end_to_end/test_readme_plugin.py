@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, SMALL, call_sdrun, only_run, rows, user_environment
+from tests.helpers.processes import REPOSITORY, run_command, user_environment
+from tests.helpers.runs import SMALL, only_run, rows
 
 
 def files_of_the_readme() -> dict[str, str]:
@@ -40,10 +41,10 @@ def test_the_plugin_installs_and_trains(tmp_path: Path) -> None:
     environment = user_environment(tmp_path)
     environment["PYTHONPATH"] += f":{installed}"
     command = ("hydra.searchpath=[pkg://confidence_penalty.conf]", "method=confidence_penalty", "method.beta=0.2")
-    ended = call_sdrun(tmp_path, environment, *command, *SMALL)
+    ended = run_command(tmp_path, environment, *command, *SMALL)
     assert ended.code == 0, ended.err
     train = rows(only_run(tmp_path / "outputs", "confidence_penalty"), "train")
     assert train[0]["loss/penalty"] == pytest.approx(-0.2 * 0.693, abs=0.02)  # two classes, undecided: −β log 2
-    wrong = call_sdrun(tmp_path, environment, *command[:2], "method.beta=-1", *SMALL)
+    wrong = run_command(tmp_path, environment, *command[:2], "method.beta=-1", *SMALL)
     assert wrong.code == 1
     assert wrong.err == "sdrun: method.beta=-1: must be at least 0.\n"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests.conftest import REPOSITORY, SMALL, Sdrun, only_run, results, rows, without_times
+from tests.helpers.processes import SDEVALUATE, SDREPORT, Sdrun, run_command
+from tests.helpers.runs import SMALL, only_run, results, rows, without_times
 
 DIAGNOSTICS = "runtime.diagnostics=[gradients,examples]"
 
@@ -73,7 +72,9 @@ def pairs(folder: Path, labels: list[str]) -> None:
     )
 
 
-def test_a_run_is_scored_on_other_tasks_once_and_without_training(sdrun: Sdrun, tmp_path: Path) -> None:
+def test_a_run_is_scored_on_other_tasks_once_and_without_training(
+    sdrun: Sdrun, environment: dict[str, str], tmp_path: Path
+) -> None:
     pairs(tmp_path / "data" / "snli", ["entailment", "neutral", "contradiction", "neutral"])
     pairs(tmp_path / "data" / "scitail", ["entails", "neutral"] * 3)
     words = ("method=vanilla", *SMALL)
@@ -95,30 +96,13 @@ def test_a_run_is_scored_on_other_tasks_once_and_without_training(sdrun: Sdrun, 
         assert found["score"] == pytest.approx(sum(right) / count)
 
     shutil.rmtree(run / "evaluations")
-    command = [
-        sys.executable,
-        "-m",
-        "selfdistill_cli.evaluate",
-        str(run),
-        "--tasks",
-        "scitail",
-        "--data",
-        str(tmp_path / "data"),
-    ]
-    by_folder = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=_env()
-    )
-    assert by_folder.returncode == 0, by_folder.stderr
-    assert f"scitail: accuracy {found['score']:.4f} (6 examples)" in by_folder.stdout
-    wrong = subprocess.run([*command[:-4], "--tasks", "scitial"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=_env())  # fmt: skip
-    assert wrong.returncode == 1
-    assert "there is no task 'scitial'. Did you mean 'scitail'?" in wrong.stderr
-
-
-def _env() -> dict[str, str]:
-    import os
-
-    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    asked = (str(run), "--data", str(tmp_path / "data"), "--tasks")
+    by_folder = run_command(tmp_path, environment, *asked, "scitail", module=SDEVALUATE)
+    assert by_folder.code == 0, by_folder.err
+    assert f"scitail: accuracy {found['score']:.4f} (6 examples)" in by_folder.out
+    wrong = run_command(tmp_path, environment, *asked, "scitial", module=SDEVALUATE)
+    assert wrong.code == 1
+    assert "there is no task 'scitial'. Did you mean 'scitail'?" in wrong.err
 
 
 def test_a_wrong_evaluation_task_is_refused_before_anything_is_trained(sdrun: Sdrun, tmp_path: Path) -> None:
@@ -128,13 +112,12 @@ def test_a_wrong_evaluation_task_is_refused_before_anything_is_trained(sdrun: Sd
     assert not list((tmp_path / "outputs").glob("*/*/*/*"))
 
 
-def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, tmp_path: Path) -> None:
+def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, environment: dict[str, str], tmp_path: Path) -> None:
     swept = sdrun("-m", "method=vanilla,dynsdpb", *SMALL, DIAGNOSTICS)
     assert swept.code == 0, swept.err
-    command = [sys.executable, "-m", "selfdistill_cli.reports.command", "outputs", "--out", "report"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=_env())
-    assert ended.returncode == 0, ended.stderr
-    assert "2 finished runs, 0 others" in ended.stdout
+    ended = run_command(tmp_path, environment, "outputs", "--out", "report", module=SDREPORT)
+    assert ended.code == 0, ended.err
+    assert "2 finished runs, 0 others" in ended.out
     text = (tmp_path / "report" / "report.md").read_text()
     for title in (
         "Which method",

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from selfdistill_cli.engine.runtime import chosen_precision
-from tests.conftest import SMALL, Sdrun, only_run, results, rows, started, user_environment
+from tests.helpers.processes import Sdrun, started, user_environment
+from tests.helpers.runs import SMALL, composed, only_run, results, rows
 
 
 def test_a_profiled_run_tells_the_time_of_each_phase_and_leaves_a_trace(sdrun: Sdrun, tmp_path: Path) -> None:
@@ -22,7 +24,7 @@ def test_a_profiled_run_tells_the_time_of_each_phase_and_leaves_a_trace(sdrun: S
     measured = {"data", "forward", "loss", "backward", "optimizer", "diagnostics", "evaluation", "checkpoint"}
     assert set(phases) == {*measured, "other"}
     assert all(phases[name] > 0 for name in ("data", "forward", "loss", "backward", "optimizer", "evaluation"))
-    assert sum(phases.values()) == pytest.approx(found["seconds"], abs=0.01)
+    assert sum(phases.values()) == pytest.approx(found["seconds"], abs=0.01)  # "other" is the rest
     assert sum(phases[name] for name in ("data", "forward", "loss", "backward", "optimizer")) <= found["step_seconds"]
     assert (run / "trace.json.gz").stat().st_size > 1000
 
@@ -38,6 +40,14 @@ def test_every_run_tells_how_much_of_the_machine_it_used(sdrun: Sdrun, tmp_path:
     assert found["mfu"] == pytest.approx(found["gflops_per_s"] / found["matmul_gflops_per_s"], abs=1e-3)
     assert found["precision"] == "fp32"
     assert found["step_seconds"] < found["seconds"]
+    # 6 operations a weight of a matrix and token, forward and backward, and 12 · length · width a token and layer in
+    # attention, over at most 64 tokens; the pooler and the output see one token of each example, counted once a token.
+    weights = load_file(run / "model" / "model.safetensors")
+    layers = sum(w.numel() for name, w in weights.items() if ".layer." in name and w.ndim == 2)
+    once = sum(w.numel() for name, w in weights.items() if w.ndim == 2 and ("pooler" in name or "classifier" in name))
+    assert layers == 2 * (4 * 32**2 + 2 * 32 * 64)
+    operations = found["gflops_per_s"] * 1e9 / found["tokens_per_s"]
+    assert 0.98 * 6 * layers < operations < 1.02 * (6 * layers + 12 * 64 * 32 * 2 + 6 * once)
 
 
 def test_bf16_trains_too_and_is_recorded(sdrun: Sdrun, tmp_path: Path) -> None:
@@ -51,7 +61,7 @@ def test_a_run_goes_on_in_the_precision_that_it_began_with(sdrun: Sdrun, tmp_pat
     words = ("method=vanilla", *SMALL, "schedule.epochs=30", "runtime.checkpoint_every='4 steps'")
     process = started(tmp_path, user_environment(tmp_path), *words, until="*/*/*/*/checkpoints/step-*/manifest.json")
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.end().code == -signal.SIGKILL
     other = sdrun(*words, "runtime.precision=bf16")
     assert other.code == 1
     assert "begun with runtime.precision=fp32" in other.err
@@ -72,7 +82,5 @@ def test_auto_takes_bf16_only_where_the_processor_has_it(
 
 
 def test_the_precision_is_fp32_unless_it_is_asked_for() -> None:
-    from tests.conftest import composed
-
     assert composed().runtime.precision == "fp32"
     assert json.dumps(composed("+experiment=dynsdpb_paper").runtime.precision) == '"fp32"'

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import csv
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import REPOSITORY, SMALL, Sdrun, rows
-from tests.end_to_end.test_tracking import SECRET
+from tests.helpers.processes import REPOSITORY, Sdrun, start
+from tests.helpers.runs import SECRET, SMALL, rows, table
 
 LAUNCHED = tuple(word for word in SMALL if "epochs" not in word)
-
-
-def table(outputs: Path) -> list[dict[str, str]]:
-    """The newest sweep.csv."""
-    with max(outputs.glob("sweeps/*/sweep.csv")).open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_failing_job_is_reported_and_the_others_go_on(sdrun: Sdrun, tmp_path: Path) -> None:
@@ -70,15 +63,17 @@ def test_jobs_as_processes_of_their_own(sdrun: Sdrun, tmp_path: Path) -> None:
 
 
 def test_two_sweeps_at_once_share_the_runs(environment: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "selfdistill_cli.train", "-m", "method=vanilla,dcs", "seed=0,1", *SMALL]
-    both = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    command = ("-m", "method=vanilla,static_sd", "seed=0,1", *SMALL)
+    both = [start(tmp_path, environment, *command) for _ in range(2)]
+    assert [process.end().code for process in both] == [0, 0]
     statuses = []
     for path in (tmp_path / "outputs").glob("sweeps/*/sweep.csv"):
         with path.open() as file:
             statuses += [job["status"] for job in csv.DictReader(file)]
     assert sorted(statuses) == ["finished"] * 4 + ["skipped"] * 4
-    for run in (path.parent for path in (tmp_path / "outputs").glob("*/*/*/*/results.json")):
+    runs = [path.parent for path in (tmp_path / "outputs").glob("*/*/*/*/results.json")]
+    assert len(runs) == 4
+    for run in runs:
         assert [row["step"] for row in rows(run, "train")] == list(range(1, 11))
         log = (run / "train.log").read_text()
         assert log.count(f"examples; {run}\n") == 1  # begun once

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from selfdistill_cli.tracking import weights_and_biases
-from tests.conftest import SMALL, Sdrun, only_run
+from tests.helpers.processes import Sdrun
+from tests.helpers.runs import SECRET, SMALL, only_run
 
 TRACKED = tuple(word for word in SMALL if word != "tracking=none")
-SECRET = "0123456789abcdef0123456789abcdef01234567"
 
 
 def test_without_a_network_it_is_offline_even_with_a_key_and_the_key_stays_secret(sdrun: Sdrun, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_without_a_network_it_is_offline_even_with_a_key_and_the_key_stays_secre
 
 def test_trouble_there_never_costs_a_run(sdrun: Sdrun, tmp_path: Path) -> None:
     (tmp_path / "wandb.py").write_text("raise RuntimeError('this installation is broken')\n")
-    ended = sdrun("method=vanilla", *TRACKED, PYTHONPATH=f"{tmp_path}:{Path(__file__).parent.parent.parent}")
+    ended = sdrun("method=vanilla", *TRACKED)  # Python looks into the folder that it is called from first
     assert ended.code == 0
     assert "Weights & Biases is off for this run: this installation is broken" in ended.err
 

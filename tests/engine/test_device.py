@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selfdistill_cli.engine.runtime import make_accelerator
-from tests.conftest import composed
+from tests.helpers.runs import composed
 
 
 @pytest.fixture(autouse=True)

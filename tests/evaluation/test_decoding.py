@@ -29,7 +29,12 @@ def tokenizer() -> Any:
 def make(kind: str) -> tuple[Any, AnswerExamples]:
     torch.manual_seed(1)
     if kind == "decoder":
-        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        sizes: dict[str, Any] = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        }
         model: Any = LlamaForCausalLM(
             LlamaConfig(vocab_size=SIZE + 2, **sizes, pad_token_id=0, eos_token_id=1, initializer_range=0.5)
         )

@@ -26,7 +26,7 @@ def test_every_configurable_metric_exists() -> None:
 
 
 def counts(positive: int = 1) -> tuple[int, int, int, int]:
-    p, r = positive == PREDICTIONS, positive == REFERENCES
+    p, r = np.equal(PREDICTIONS, positive), np.equal(REFERENCES, positive)
     return int((p & r).sum()), int((p & ~r).sum()), int((~p & r).sum()), int((~p & ~r).sum())
 
 
@@ -55,7 +55,7 @@ def test_correlations() -> None:
     y = x + noise
     ranks = [np.argsort(np.argsort(values)) for values in (x, y)]
     assert compute("pearson", x, y) == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert compute("spearman", x, y) == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert compute("spearman", x, y) == pytest.approx(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])

@@ -13,7 +13,7 @@ from torch import Tensor
 from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
 from selfdistill_cli.losses import chunked
 from selfdistill_cli.losses.answers import AnswerLosses
-from tests.losses import dense
+from tests.helpers import answers_reference as dense
 
 V, H, R = 17, 6, 2
 LENGTHS = np.array([3, 1, 5, 2])

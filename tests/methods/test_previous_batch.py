@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from selfdistill_cli.methods import DynSDPB, StaticSD, Vanilla
-from tests.methods import reference
-from tests.methods.harness import LABELS, TARGETS, classification, loss_of, random_logits, regression, total
+from tests.helpers import labelled_reference as reference
+from tests.helpers.given_logits import LABELS, TARGETS, classification, loss_of, random_logits, regression, total
 
 FIRST, SECOND = [3, 1, 4, 15, 9], [2, 6, 5, 3, 8]
 STATIC: dict[str, Any] = {"tau": 3.0, "alpha": 0.7, "overlap": "append", "match": "vmm", "start_epoch": 0.0}
@@ -102,6 +102,7 @@ def test_constant_rules_are_static_sd_bit_for_bit() -> None:
         loss_of(method, plan, z)[0].total.sum().backward()
         gradients.append(z.grad)
     assert gradients[0] is not None
+    assert gradients[1] is not None
     assert torch.equal(gradients[0], gradients[1])
 
 

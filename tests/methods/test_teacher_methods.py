@@ -13,8 +13,8 @@ import torch
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.methods import DCS, KD, TrainingContext
 from selfdistill_cli.teacher import require_same_cuts
-from tests.methods import reference
-from tests.methods.harness import (
+from tests.helpers import labelled_reference as reference
+from tests.helpers.given_logits import (
     LABELS,
     REGRESSION_TEACHER,
     SIZE,

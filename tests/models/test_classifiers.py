@@ -15,7 +15,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import loading, sources
 from selfdistill_cli.models.adaptation import set_dropout
 from selfdistill_cli.models.lora import save_with_lora
-from tests.models.harness import SIZES, settings, split_of, task
+from tests.helpers.small_models import SIZES, settings, split_of, task
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "bert": SIZES,

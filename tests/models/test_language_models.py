@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,8 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import embedded
 from selfdistill_cli.models.lora import save_with_lora
 from selfdistill_cli.tasks import Split, TaskData
-from tests.conftest import REPOSITORY
-from tests.models.harness import SIZES, settings, split_of, task, task_data
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.small_models import SIZES, settings, split_of, task, task_data
 
 
 def language_task() -> TaskData:
@@ -120,6 +121,7 @@ def test_digits_are_tokens_of_their_own() -> None:
         assert [piece for piece in pieces if any(c.isdigit() for c in piece)] == list("123470")
 
 
+@pytest.mark.end_to_end
 def test_byte_pairs_are_the_same_in_every_process(tmp_path: Path) -> None:
     script = (
         "from tests.models.test_language_models import embedded, language_task; import json; "
@@ -127,9 +129,14 @@ def test_byte_pairs_are_the_same_in_every_process(tmp_path: Path) -> None:
     )
     vocabularies = {
         subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONHASHSEED": seed},
         ).stdout
-        for _ in range(3)
+        for seed in "12"
     }
     assert len(vocabularies) == 1
 

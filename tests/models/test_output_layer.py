@@ -65,8 +65,11 @@ def compare(model: Any, batch: dict[str, torch.Tensor]) -> None:
     theirs = slopes(model, torch.nn.functional.cross_entropy(expected.flatten(0, 1), labels))
     inputs, layer = catch_inputs(model, **batch), output_layer(model)
     values, _ = over_tokens(
-        LikelihoodsAndMaps(labels), [one.flatten(0, 1) for one in inputs], layer.weights, layer.bias
-    )  # type: ignore[arg-type]
+        LikelihoodsAndMaps(labels),
+        [one.flatten(0, 1) for one in inputs],
+        list(layer.weights),  # type: ignore[arg-type]
+        layer.bias,
+    )
     ours = slopes(model, values.mean())
     assert ours.keys() == theirs.keys()
     for name, slope in theirs.items():

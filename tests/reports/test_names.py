@@ -14,7 +14,7 @@ from selfdistill_cli.reports.report import sections, write_report
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import dynamics, other_tasks, sensitivity, signals
 from selfdistill_cli.reports.variants import study
-from tests.reports.made import make_run
+from tests.helpers.made_runs import make_run
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import dataclasses
 import io
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +18,8 @@ from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import comparison, dynamics, sensitivity
 from selfdistill_cli.reports.variants import study
 from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
-from tests.conftest import REPOSITORY
-from tests.reports.made import make_run
+from tests.helpers.made_runs import make_run
+from tests.helpers.processes import SDREPORT, Finished, run_command, user_environment
 
 SEEDS = range(3)
 
@@ -198,7 +196,8 @@ def test_every_part_of_a_report_is_written(outputs: Path, written: Path) -> None
     assert not re.search(r"(src|href)=[\"']?(http|//|file:|/)", page)
     assert "<script" not in page
     assert "damaged" in page
-    names = [part.name for one in sections(find_runs([outputs])) for part in one.parts if not isinstance(part, str)]
+    parts = [part for one in sections(find_runs([outputs])) for part in one.parts if not isinstance(part, str)]
+    names = [part.name for part in parts]
     assert len(names) == len(set(names)), "two parts would write the same file"
     files = [
         path.stem
@@ -227,19 +226,19 @@ def test_no_finished_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
     assert "1 interrupted" in only.words
 
 
+@pytest.mark.end_to_end
 def test_the_command_says_what_it_wrote_and_what_is_wrong(outputs: Path, tmp_path: Path) -> None:
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "selfdistill_cli.reports.command", *words]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    def call(*words: str) -> Finished:
+        return run_command(tmp_path, user_environment(tmp_path), *words, module=SDREPORT)
 
     written = call(str(outputs), "--out", str(tmp_path / "r"), "--where", "method.name=static_sd")
-    assert written.returncode == 0, written.stderr
-    assert "3 finished runs, 1 others (listed in the report)" in written.stdout
+    assert written.code == 0, written.err
+    assert "3 finished runs, 1 others (listed in the report)" in written.out
     assert (tmp_path / "r" / "index.html").is_file()
     (tmp_path / "empty").mkdir()
     nothing = call(str(tmp_path / "empty"))
-    assert nothing.returncode == 1
-    assert nothing.stderr.startswith("sdreport: there is no run below")
+    assert nothing.code == 1
+    assert nothing.err.startswith("sdreport: there is no run below")
 
 
 def test_watching_tells_what_changed(outputs: Path) -> None:
@@ -275,6 +274,7 @@ def test_watching_says_how_far_a_run_is_and_that_a_killed_one_is_interrupted(tmp
 CHROMIUM = shutil.which("chromium")
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's package chromium (apt-get install chromium)")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
@@ -283,7 +283,7 @@ def test_the_page_opens_offline_and_nothing_overflows(scheme: str, width: int, w
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)  # type: ignore[arg-type]
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
         wanted: list[str] = []
         page.on("request", lambda request: wanted.append(request.url))
         page.goto(f"file://{written}/index.html")

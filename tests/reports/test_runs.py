@@ -16,7 +16,7 @@ from selfdistill_cli.reports.command import chosen
 from selfdistill_cli.reports.runs import find_runs, read_run
 from selfdistill_cli.reports.variants import study
 from selfdistill_cli.system.lease import claimed
-from tests.reports.made import make_run
+from tests.helpers.made_runs import make_run
 
 
 def unfinished(outputs: Path, *overrides: str) -> Path:

@@ -115,18 +115,6 @@ def test_an_effect_is_found_and_more_seeds_find_it_more_often() -> None:
     assert power[-1] > 0.9
 
 
-def test_resampling_seeds_as_well_would_find_effects_that_are_not_there() -> None:
-    """Why seeds are not resampled: with three of them, a percentile interval errs far more often than it says."""
-    rng = np.random.default_rng(5)
-    wrong = 0
-    for _ in range(400):
-        differences = rng.normal(0, 0.04, 3)
-        draws = differences[rng.integers(0, 3, (500, 3))].mean(1)
-        low, high = np.percentile(draws, [2.5, 97.5])
-        wrong += low > 0 or high < 0
-    assert wrong / 400 > 0.15
-
-
 def test_runs_without_common_seeds_or_examples_are_not_compared() -> None:
     some = right(np.ones(5))
     assert paired_difference({0: some}, {1: some}) is None

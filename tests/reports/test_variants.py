@@ -10,7 +10,7 @@ import pytest
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import overview
 from selfdistill_cli.reports.variants import Study, short_values, study
-from tests.reports.made import make_run
+from tests.helpers.made_runs import make_run
 
 
 def studied(outputs: Path) -> Study:

@@ -14,7 +14,7 @@ from selfdistill_cli.config.checks import check
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.keys import effective_schedule, run_key
 from selfdistill_cli.teacher import teacher_config
-from tests.conftest import SMALL, composed, only_run, results, rows, without_times
+from tests.helpers.runs import SMALL, composed, only_run, results, rows, without_times
 
 BRIEF = tuple(word for word in SMALL if "epochs" not in word)
 

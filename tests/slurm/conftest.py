@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, SMALL, Finished, call_sdrun, user_environment
+from tests.helpers.processes import REPOSITORY, Finished, run_command, user_environment
+from tests.helpers.runs import SMALL
 
 SCRIPT = REPOSITORY / "scripts" / "slurm_local.sh"
 ON_THIS_NODE = (
@@ -101,8 +102,8 @@ def wait(met: Callable[[], object], seconds: float = 240) -> None:
         time.sleep(0.5)
 
 
-def hurry_requeued() -> None:
-    """Take away the two minutes for which SLURM holds requeued jobs back, once the last start has ended wholly.
+def hurry_requeued() -> bool:
+    """Whether all jobs have ended. Takes away the two minutes for which SLURM holds requeued jobs back, once the last start has ended wholly.
 
     That is what the two minutes are for: news of the old start's end, coming late, would be taken for the new one's.
     """
@@ -112,6 +113,7 @@ def hurry_requeued() -> None:
         if reason == "BeginTime" and daemons.returncode == 1:
             time.sleep(1)
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False)
+    return not squeue()
 
 
 def squeue(*words: str) -> str:
@@ -154,6 +156,6 @@ def undisturbed_longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def left_alone(folder: Path, *words: str) -> Path:
     """The outputs of a run without SLURM."""
-    ended = call_sdrun(folder, user_environment(folder), "method=dynsdpb", *words)
+    ended = run_command(folder, user_environment(folder), "method=dynsdpb", *words)
     assert ended.code == 0, ended.err
     return folder / "outputs"

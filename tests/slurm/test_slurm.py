@@ -12,17 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, only_run, results, user_environment
-from tests.crashes.test_crashes import assert_same
-from tests.end_to_end.test_sweeps import table
-from tests.end_to_end.test_tracking import SECRET
+from tests.helpers.processes import user_environment
+from tests.helpers.runs import SECRET, SMALL, assert_same, only_run, results, table
 from tests.slurm.conftest import (
     LONG,
     LONGER,
     Sweep,
     hurry_requeued,
     job_id,
-    squeue,
     the_machine_dies,
     wait,
 )
@@ -47,7 +44,9 @@ def test_a_sweep_ends_with_its_table(tmp_path: Path) -> None:
     assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished"] * 4
     assert "4 finished" in ended.out
     assert "sacct" not in ended.out
-    for path in (tmp_path / "outputs").glob("*/*/*/*/environment.json"):
+    written = list((tmp_path / "outputs").glob("*/*/*/*/environment.json"))
+    assert len(written) == 4
+    for path in written:
         assert json.loads(path.read_text())["processor_threads"] == 2  # those of the job, not of the machine
     # Once more: nothing is left to submit.
     again = Sweep(tmp_path, "method=vanilla,static_sd", "seed=0,1", *SMALL).end()
@@ -120,7 +119,7 @@ def test_a_preempted_script_of_the_users_is_requeued_and_goes_on(tmp_path: Path,
     subprocess.run(batch, cwd=tmp_path, env=user_environment(tmp_path), check=True)
     wait(lambda: list(tmp_path.glob("outputs/*/*/*/*/checkpoints/step-*")))
     subprocess.run(["srun", "--partition=urgent", "--exclusive", "sleep", "3"], timeout=60, check=True)
-    wait(lambda: hurry_requeued() or not squeue())
+    wait(hurry_requeued)
     said = (tmp_path / "job.log").read_text()
     assert "SIGTERM: a checkpoint after this step" in said
     assert "going on after step" in said

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.kinds import load_task, load_validation
+from selfdistill_cli.kinds import load_validation
 from selfdistill_cli.tasks import TaskData
-from tests.conftest import composed
-
-
-def load(*overrides: str, data: Path | str = "nowhere", seed: int = 0) -> TaskData:
-    return load_task(composed(*overrides).task, str(data), seed)
-
-
-def write(path: Path, columns: dict[str, list[Any]]) -> Path:
-    """Write a table in the format of the file's ending."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table(columns)
-    if path.suffix == ".parquet":
-        parquet.write_table(table, path)
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
-    else:
-        table.to_pandas().to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
-    return path
+from tests.helpers.runs import composed
+from tests.helpers.task_files import load, write
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +20,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
 
-REVIEWS = {"body": [f"text, {i} “ü”" for i in range(40)], "stars": [i % 4 + 1 for i in range(40)]}
+REVIEWS: dict[str, list[Any]] = {"body": [f"text, {i} “ü”" for i in range(40)], "stars": [i % 4 + 1 for i in range(40)]}
 CUSTOM = ("task=custom", "task.text=body", "task.label=stars")
 
 
@@ -74,7 +55,7 @@ def test_an_own_validation_file(tmp_path: Path) -> None:
 
 
 def test_labels_in_words_are_taken_in_sorted_order(tmp_path: Path) -> None:
-    columns = {"a": list("uvwxyz") * 5, "b": list("UVWXYZ") * 5, "y": ["no", "yes", "maybe"] * 10}
+    columns: dict[str, list[Any]] = {"a": list("uvwxyz") * 5, "b": list("UVWXYZ") * 5, "y": ["no", "yes", "maybe"] * 10}
     path = write(tmp_path / "pairs.csv", columns)
     task = load("task=custom", f"task.path={path}", "task.text=a", "task.text_pair=b", "task.label=y")
     assert task.label_names == ["maybe", "no", "yes"]
@@ -105,7 +86,7 @@ def test_the_kind_can_be_said(tmp_path: Path) -> None:
 
 
 def rte(folder: Path, ending: str = "parquet", **changes: list[Any]) -> Path:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "sentence1": list("abcdef"),
         "sentence2": list("ghijkl"),
         "label": [0, 1, 0, 1, 1, 1],
@@ -132,7 +113,12 @@ def test_label_names_are_as_good_as_numbers(tmp_path: Path) -> None:
 
 
 def test_templates_fill_in_columns(tmp_path: Path) -> None:
-    columns = {"word": ["bank"], "sentence1": ["{a} bank"], "sentence2": ["the bank"], "label": [1]}
+    columns: dict[str, list[Any]] = {
+        "word": ["bank"],
+        "sentence1": ["{a} bank"],
+        "sentence2": ["the bank"],
+        "label": [1],
+    }
     for split in ("train", "validation"):
         write(tmp_path / "wic" / f"{split}.jsonl", columns)
     task = load("task=wic", data=tmp_path)
@@ -141,7 +127,7 @@ def test_templates_fill_in_columns(tmp_path: Path) -> None:
 
 
 def test_both_validation_sets_of_mnli(tmp_path: Path) -> None:
-    columns = {"premise": ["p"], "hypothesis": ["h"], "label": [2]}
+    columns: dict[str, list[Any]] = {"premise": ["p"], "hypothesis": ["h"], "label": [2]}
     for split in ("train", "validation_matched", "validation_mismatched"):
         write(tmp_path / "mnli" / f"{split}.parquet", columns)
     assert [split.name for split in load("task=mnli", data=tmp_path).validation] == [
@@ -159,7 +145,12 @@ def test_diagnostic_sets_train_on_another_task(tmp_path: Path) -> None:
 
 
 def test_multirc_groups_answers_by_question(tmp_path: Path) -> None:
-    columns = {"paragraph": ["p"] * 3, "question": ["q", "q", "r"], "answer": list("abc"), "label": [0, 1, 1]}
+    columns: dict[str, list[Any]] = {
+        "paragraph": ["p"] * 3,
+        "question": ["q", "q", "r"],
+        "answer": list("abc"),
+        "label": [0, 1, 1],
+    }
     for split in ("train", "validation"):
         write(tmp_path / "multirc" / f"{split}.parquet", columns)
     task = load("task=multirc", data=tmp_path)
@@ -178,7 +169,10 @@ def test_the_hub_is_asked_when_the_data_folder_has_nothing(tmp_path: Path) -> No
 
 
 def test_train_examples_is_a_seeded_stratified_subset(tmp_path: Path) -> None:
-    columns = {"sentence": [str(i) for i in range(100)], "label": [int(i >= 80) for i in range(100)]}
+    columns: dict[str, list[Any]] = {
+        "sentence": [str(i) for i in range(100)],
+        "label": [int(i >= 80) for i in range(100)],
+    }
     for split in ("train", "validation"):
         write(tmp_path / "sst2" / f"{split}.parquet", columns)
     first, again, other = (load("task=sst2", "task.train_examples=10", data=tmp_path, seed=seed) for seed in (0, 0, 1))

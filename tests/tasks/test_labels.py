@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from selfdistill_cli.tasks.labels import infer_kind
-from tests.tasks.test_data import CUSTOM, refused, write
+from tests.helpers.task_files import write
+from tests.tasks.test_data import CUSTOM, refused
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

@@ -15,7 +15,7 @@ from selfdistill_cli.kinds import load_task
 from selfdistill_cli.models import embedded
 from selfdistill_cli.system import files
 from selfdistill_cli.tasks import TaskData, data, sources
-from tests.conftest import composed
+from tests.helpers.runs import composed
 
 ROWS = 23
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.tasks.test_data import CUSTOM, REVIEWS, refused, rte, write
+from tests.helpers.task_files import write
+from tests.tasks.test_data import CUSTOM, REVIEWS, refused, rte
 
 
 def forbid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

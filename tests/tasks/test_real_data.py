@@ -11,8 +11,9 @@ import pytest
 from selfdistill_cli.evaluation.answer_rules import RULES
 from selfdistill_cli.evaluation.label_maps import common_labels
 from selfdistill_cli.kinds import load_validation
-from tests.conftest import REPOSITORY, composed
-from tests.tasks.test_data import load
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.runs import composed
+from tests.helpers.task_files import load
 
 DATA = Path(os.environ.get("SDRUN_DATA", REPOSITORY.parent / "shared" / "data"))
 pytestmark = pytest.mark.skipif(

@@ -21,6 +21,7 @@ SIZES: dict[str, Any] = {
 
 
 def task(kind: str = "classification") -> TaskData:
+    """Twenty sentences with labels of this kind; the training split is the validation split as well."""
     texts = [f"sentence number {i} about cats and dogs" for i in range(20)]
     labels = np.arange(20) % 3 if kind == "classification" else np.linspace(0, 5, 20, dtype=np.float32)
     split = Split("train", "train", texts, None, labels, np.arange(20))
@@ -29,6 +30,7 @@ def task(kind: str = "classification") -> TaskData:
 
 
 def task_data(kind: str, names: list[str], split: Split, metric: str) -> TaskData:
+    """A task of one split, which is validated on as well."""
     validation = replace(split, name="validation", role="selection")
     settings = OmegaConf.create({"name": "t", "max_length": 32})
     return TaskData(
@@ -37,6 +39,7 @@ def task_data(kind: str, names: list[str], split: Split, metric: str) -> TaskDat
 
 
 def settings(name: str, **changes: Any) -> Any:
+    """Settings of a model as `conf/model/` gives them."""
     plain = {"dropout": None, "dtype": "float32", "lora": {"rank": None}, "trust_remote_code": False, "config": {}}
     return OmegaConf.create({"name": name} | plain | changes)
 

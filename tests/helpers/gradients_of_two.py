@@ -1,6 +1,6 @@
-"""Run by test_processes.py under torchrun: the gradients of one step, for every method and kind of task.
+"""The gradients of one step for every method and kind of task, by the two processes that test_processes.py starts.
 
-torchrun --nproc-per-node 2 gradients_of_two.py <file.safetensors>
+python -m tests.helpers.gradients_of_two <file.safetensors>, with the variables that torchrun sets.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from safetensors.torch import save_file
 
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.system.ranks import is_main, part
-from tests.engine.test_step import CASES, gradients_of_second_step, gradients_of_single_example
+from tests.helpers.steps import CASES, gradients_of_second_step, gradients_of_single_example
 
 
-def main(path: str) -> None:
+def main() -> None:
+    """Compute them together; the first process writes them into the file."""
     found = {}
     for kind, name in CASES:
         gradient, loss = gradients_of_second_step(kind, name, batching=Batching(200))
         found[f"{kind} {name}"] = torch.cat([gradient, torch.tensor([loss])])
     found["one example for two processes"] = gradients_of_single_example()
     if is_main():
-        save_file(found, path)
+        save_file(found, sys.argv[1])
     part()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from pyarrow import parquet
 
 from selfdistill_cli.runs.directory import RunDirectory
-from tests.conftest import composed
+from tests.helpers.runs import composed
 
 
 def make_run(
