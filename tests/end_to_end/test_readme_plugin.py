@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import subprocess
 import sys
@@ -22,7 +24,7 @@ def files_of_the_readme() -> dict[str, str]:
 
 def test_the_plugin_is_short() -> None:
     written = sum(len(content.strip().splitlines()) for content in files_of_the_readme().values())
-    assert 10 < written <= 32
+    assert 10 < written <= 36
 
 
 def test_the_plugin_installs_and_trains(tmp_path: Path) -> None:
@@ -45,6 +47,17 @@ def test_the_plugin_installs_and_trains(tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     train = rows(only_run(tmp_path / "outputs", "confidence_penalty"), "train")
     assert train[0]["loss/penalty"] == pytest.approx(-0.2 * 0.693, abs=0.02)  # two classes, undecided: −β log 2
+    writes = ("task=synth_arithmetic", "model=tiny_llama", "task.decoding.max_new_tokens=4", "schedule.max_steps=2")
+    small = [word for word in SMALL if not word.startswith("model=")]
+    ended = run_command(tmp_path, environment, *command, *small, *writes)
+    assert ended.code == 0, ended.err
+    (run,) = (tmp_path / "outputs").glob("synth_arithmetic/*/confidence_penalty/*")
+    entries = json.loads((run / "model" / "config.json").read_text())["vocab_size"]
+    found = rows(run, "train")[0]["loss/penalty"]
+    assert found == pytest.approx(-0.2 * math.log(entries), rel=0.02)  # an untrained model is undecided among them
+    regression = run_command(tmp_path, environment, *command, *SMALL, "task=synth_similarity")
+    assert regression.code == 1
+    assert "a regression predicts a single number" in regression.err
     wrong = run_command(tmp_path, environment, *command[:2], "method.beta=-1", *SMALL)
     assert wrong.code == 1
     assert wrong.err == "sdrun: method.beta=-1: must be at least 0.\n"
