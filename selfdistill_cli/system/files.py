@@ -1,4 +1,4 @@
-"""Writing that a crash cannot tear: beside the target, flushed to the disk, then renamed into place."""
+"""Writing that a crash cannot tear: beside the target, flushed to the disk, then renamed into place. Digests of files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.fault_points import passing
+
+REMEMBERED_FROM_BYTES = 2**20
+"""Of a file whose digest is kept; smaller ones are read as fast."""
 
 
 @contextmanager
@@ -114,6 +118,25 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_digest(path: Path, cache: Path | None = None) -> str:
+    """SHA-256 of a file's bytes, remembered while size and time of change stay; of large files, in `cache` too."""
+    status = path.stat()
+    return _file_digest(path.absolute(), status.st_size, status.st_mtime_ns, cache)
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, changed: int, cache: Path | None) -> str:
+    if cache is None or size < REMEMBERED_FROM_BYTES:
+        return sha256(path)
+    known = cache / "digests" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    about = {"path": str(path), "size": size, "changed": changed}
+    content = read_json(known)
+    if content is None or {name: content[name] for name in about} != about:
+        content = {**about, "sha256": sha256(path)}
+        write_json(known, content)
+    return str(content["sha256"])
 
 
 def sync(path: Path) -> None:
