@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.runtime import Runtime, make_runtime
-from selfdistill_cli.engine.utilization import utilization
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.methods import Method, TrainingContext
@@ -28,7 +28,8 @@ from selfdistill_cli.models.cpu.tuning import tune
 from selfdistill_cli.other_tasks import score_on_other_tasks
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import effective_schedule
-from selfdistill_cli.runs.results import cost_of, save_examples, save_model, save_predictions, summarize
+from selfdistill_cli.runs.model_card import save_model
+from selfdistill_cli.runs.results import Results, save_examples, save_predictions, summarize
 from selfdistill_cli.tasks import Split, TaskData
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
@@ -58,18 +59,18 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
                 results = _train(cfg, directory, group, runtime)
     if finished is not None:
         on_main(runtime.accelerator, lambda: _require_same_data(cfg, finished))
-        results = {**finished, "status": "skipped"}
+        results = replace(finished, status="finished earlier")
     evaluations = score_on_other_tasks(cfg, directory.path, others, runtime)
     if runtime.is_main:
-        print_results(make_console(), results, directory.path, evaluations)
+        print_results(make_console(), results.as_dict(), directory.path, evaluations)
         absent = _diagnostics_absent(cfg, directory)
         if absent:
             words = f"It was run without runtime.diagnostics={','.join(absent)}; rerun=true does it again with them."
             say(make_console(), words)
-    return {**results, "directory": str(directory.path)}
+    return {**results.as_dict(), "directory": str(directory.path)}
 
 
-def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) -> dict[str, Any] | None:
+def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) -> Results | None:
     """The results of a finished run; else None, and the run is locked until `lock` closes."""
     afresh = cfg.rerun and not directory.begun_by_this_job()
     finished = None if afresh else directory.results()
@@ -85,7 +86,7 @@ def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) 
     return finished
 
 
-def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, runtime: Runtime) -> dict[str, Any]:
+def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, runtime: Runtime) -> Results:
     task = _task(cfg)
     task.kind.check(cfg)  # of a file of the user's own, the kind is known only now
     teacher = None
@@ -96,7 +97,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, runtime:
         loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if runtime.device.type == "cpu":
         tune(loaded.model)
-    fingerprints = {"data": task.fingerprint, "weights": loaded.fingerprint}
+    fingerprints = {"data": task.fingerprint, **loaded.fingerprints}
     identity = on_main(runtime.accelerator, lambda: directory.begin(cfg, fingerprints))
     train = _encoded(task, loaded, task.train)
     validation = [_encoded(task, loaded, split) for split in task.validation]
@@ -126,22 +127,21 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, runtime:
             make_probes=make_probes(task, loaded, losses, runtime),
         )
         outcome = loop.run()
-        results = summarize(cfg, directory, task, train, loaded, outcome) | cost_of(teacher)
-        results |= {"processes": runtime.processes, "precision": runtime.precision}
-        results |= utilization(outcome.progress, runtime.precision, runtime.device, runtime.processes)
+        results = summarize(cfg, task, train, loaded, outcome, teacher, runtime)
         predictions = evaluator.predictions(loop.model)
 
         def save() -> None:
             save_predictions(directory.path / "predictions.parquet", predictions)
             save_examples(directory.path / "examples.parquet", task, method.per_example())
-            save_model(directory.path / "model", runtime.unwrap(loop.model), loaded, cfg, task, results)
+            model = runtime.unwrap(loop.model)
+            save_model(directory.path / "model", model, loaded, cfg, task.kind.pipeline_tag, results)
             recorder.flush()
             directory.finish(results)
             loop.checkpoints.clear()
 
         on_main(runtime.accelerator, save)
-        recorded = results
-        log.debug("finished: %s %.4f in %.1f s", task.metric, results["score"], results["seconds"])
+        recorded = results.as_dict()
+        log.debug("finished: %s %.4f in %.1f s", task.metric, results.score, results.seconds)
     finally:
         recorder.close(recorded)
     return results
@@ -205,15 +205,15 @@ def _encoded(task: TaskData, loaded: LoadedModel, split: Split) -> Any:
     return place["examples"]
 
 
-def _require_same_data(cfg: DictConfig, finished: dict[str, Any]) -> None:
+def _require_same_data(cfg: DictConfig, finished: Results) -> None:
     """Refuse an old result if the data changed since; where the data is gone, there is nothing to compare."""
     try:
         now = _task(cfg).fingerprint
     except UserError:
         return
-    if finished["fingerprints"]["data"] != now:
+    if finished.fingerprints["data"] != now:
         raise UserError(
-            f"The data of task={cfg.task.name} changed since this run finished (key {finished['key']}). "
+            f"The data of task={cfg.task.name} changed since this run finished (key {finished.key}). "
             "Its result is kept; rerun=true throws it away and starts afresh."
         )
 

@@ -20,6 +20,7 @@ from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import LoadedModel, load_finished
 from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.runs.keys import model_folder
 from selfdistill_cli.system.files import new_file
 from selfdistill_cli.system.lease import claimed
 from selfdistill_cli.tasks import TaskData
@@ -54,9 +55,9 @@ def teacher_folder(cfg: DictConfig, runtime: Runtime, train: Callable[[DictConfi
             train(settings)
         return RunDirectory(settings).path / "model"
     path = Path(cfg.method.teacher.path).expanduser()
-    for folder in (path / "model", path):
-        if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
-            return folder
+    folder = model_folder(path)
+    if folder is not None:
+        return folder
     what = "an unfinished run" if (path / "config.yaml").is_file() else "no such run or model"
     raise UserError(f"method.teacher.path={path}: {what}. Name a finished run directory or a folder with a model.")
 

@@ -9,7 +9,8 @@ import pytest
 
 from selfdistill_cli.config.checks import check
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.runs.directory import RunDirectory, model_slug
+from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.runs.keys import model_slug
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.runs import composed
 

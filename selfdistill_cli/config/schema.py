@@ -17,9 +17,25 @@ CONF_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "co
 """conf/ inside an installed wheel, or at the top of the repository."""
 
 
-def number(*, above: float | None = None, at_least: float | None = None, at_most: float | None = None) -> Any:
-    """A number within bounds; the value comes from conf/."""
-    return dataclasses.field(default=MISSING, metadata={"above": above, "at_least": at_least, "at_most": at_most})
+def number(
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    neutral: float | None = None,
+) -> Any:
+    """A number within bounds; the value comes from conf/.
+
+    `neutral`: the value at which the setting does nothing, and is no part of a run's key (runs/keys.py). Null and an
+    empty list or mapping are always neutral; the default of a setting that always acts never is.
+    """
+    bounds = {"above": above, "at_least": at_least, "at_most": at_most}
+    return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral})
+
+
+def switch() -> Any:
+    """True switches something on, false is neutral; the value comes from conf/."""
+    return dataclasses.field(default=MISSING, metadata={"neutral": False})
 
 
 def choice(*allowed: str) -> Any:
@@ -36,7 +52,7 @@ class Lora:
     alpha: float = number(above=0)
     dropout: float = number(at_least=0, at_most=0.99)
     target_modules: Any = None
-    merge: bool = MISSING
+    merge: bool = switch()
 
 
 @dataclass
@@ -45,7 +61,7 @@ class Model:
     dropout: float | None = number(at_least=0, at_most=0.99)
     dtype: str = choice("float32", "bfloat16")
     lora: Lora = MISSING
-    trust_remote_code: bool = MISSING
+    trust_remote_code: bool = switch()
     config: dict[str, Any] = MISSING
 
 
@@ -70,8 +86,8 @@ class Generator:
 @dataclass
 class Decoding:
     max_new_tokens: int = number(at_least=1)
-    num_beams: int = number(at_least=1)
-    temperature: float = number(at_least=0)
+    num_beams: int = number(at_least=1, neutral=1)
+    temperature: float = number(at_least=0, neutral=0)
 
 
 @dataclass
@@ -104,7 +120,7 @@ class Task:
     validation_path: str | None = None
     train_examples: int | None = number(at_least=1)
     validation_examples: int | None = number(at_least=1)
-    label_noise: float = number(at_least=0, at_most=1)
+    label_noise: float = number(at_least=0, at_most=1, neutral=0)
     label_map: dict[str, str] = MISSING
     max_length: int = number(at_least=4)
 
@@ -117,7 +133,7 @@ class Method:
     """What the runner reads of every method; a plugin's own settings need not have `passes`."""
 
     name: str = MISSING
-    passes: float = number(above=0)
+    passes: float = number(above=0, neutral=1)
 
 
 @dataclass
@@ -132,7 +148,7 @@ class StaticSD(Method):
     alpha: float = number(at_least=0)
     overlap: str = choice("append", "half", "none")
     match: str = choice("vmm", "token")
-    start_epoch: float = number(at_least=0)
+    start_epoch: float = number(at_least=0, neutral=0)
 
 
 @dataclass
@@ -169,7 +185,7 @@ class DCS(KD):
     update: str = choice("epoch", "step")
     weight_on: str = choice("both", "ce", "kd")
     max_weight: float = number(above=1)
-    warmup_epochs: int = number(at_least=0)
+    warmup_epochs: int = number(at_least=0, neutral=0)
     discordance_quantile: float = number(at_least=0, at_most=1)
 
 
@@ -183,9 +199,9 @@ class Schedule:
     batch_size: int = number(at_least=1)
     optimizer: str = choice("adamw", "adafactor", "sgd")
     lr: float = number(above=0)
-    warmup_ratio: float = number(at_least=0, at_most=1)
+    warmup_ratio: float = number(at_least=0, at_most=1, neutral=0)
     scheduler: str = choice("linear", "cosine", "constant")
-    weight_decay: float = number(at_least=0)
+    weight_decay: float = number(at_least=0, neutral=0)
     max_grad_norm: float | None = number(above=0)
     evaluate_every: Any = MISSING
     patience: int | None = number(at_least=1)

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ class LoadedModel:
     """With LoRA, peft's model around it."""
     tokenizer: Any
     fingerprint: str
+    """Of the weights."""
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the weights, and of what the tokenizer is."""
+        return {"weights": self.fingerprint, "tokenizer": tokenizer_digest(self.tokenizer)}
 
 
 def load_model(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
@@ -168,6 +175,17 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
         fingerprint=weights_digest(known),
         is_shared=sum(p.numel() * p.element_size() for p in model.parameters()) < LARGE_BYTES,
     )
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 over all that decides which tokens a text becomes; how calls truncate and pad is no part of it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules: Any = sorted(tokenizer.get_vocab().items())  # of a slow one nothing else can be told
+    if backend is not None:
+        rules = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    content = json.dumps([rules, special], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def weights_digest(tensors: dict[str, torch.Tensor]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,7 +20,8 @@ from filelock import SoftFileLease
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.runs.keys import run_key
+from selfdistill_cli.runs.keys import model_slug, run_key
+from selfdistill_cli.runs.results import Results, read_results
 from selfdistill_cli.system.environment import environment
 from selfdistill_cli.system.files import disk_errors, new_file, read_json, remove_partials, write_json
 from selfdistill_cli.system.lease import claimed, require
@@ -29,19 +29,16 @@ from selfdistill_cli.system.lease import claimed, require
 log = logging.getLogger(__name__)
 
 
-def model_slug(name: str) -> str:
-    """A model's name as a folder: the last part of a path or Hub id."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip(".-")
-    return slug or "model"
-
-
 class RunDirectory:
     """The place of one run."""
 
     def __init__(self, cfg: DictConfig) -> None:
         self.key = run_key(cfg)
-        names = (cfg.task.name, model_slug(cfg.model.name), cfg.method.name)
-        self.path = Path(cfg.paths.outputs, *names, self.key).absolute()
+        of_task = Path(cfg.paths.outputs, cfg.task.name).absolute()
+        self.path = of_task / model_slug(cfg.model.name) / cfg.method.name / self.key
+        if not self.path.exists() and Path(cfg.model.name).expanduser().is_dir():
+            # The same model may have had another folder's name when the run was made.
+            self.path = next(of_task.glob(f"*/{cfg.method.name}/{self.key}"), self.path)
         self._lease: SoftFileLease | None = None
 
     @property
@@ -49,9 +46,9 @@ class RunDirectory:
         """Where the run's checkpoints lie while it trains."""
         return self.path / "checkpoints"
 
-    def results(self) -> dict[str, Any] | None:
+    def results(self) -> Results | None:
         """What results.json holds, or None if the run has not finished."""
-        return read_json(self.path / "results.json")
+        return read_results(self.path / "results.json")
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
@@ -88,15 +85,16 @@ class RunDirectory:
     def begin(self, cfg: DictConfig, fingerprints: dict[str, str]) -> dict[str, Any]:
         """Write config.yaml, environment.json and run.json, or take up those of an interrupted run.
 
-        Returns the run's identity. Raises `UserError` if data or starting weights are no longer those
-        that this run began with.
+        Returns the run's identity. Raises `UserError` if data, starting weights or tokenizer are no longer those
+        that this run began with; what an earlier version took no fingerprint of is not compared.
         """
         identity = read_json(self.path / "run.json")
         if identity is None:
             identity = {"key": self.key, "wandb_id": f"{self.key}-{secrets.token_hex(4)}", "fingerprints": fingerprints}
             identity |= {"slurm_job": os.environ.get("SLURM_JOB_ID")}
             write_json(self.path / "run.json", identity)
-        changed = [name for name, value in fingerprints.items() if identity["fingerprints"].get(name) != value]
+        began_with = identity["fingerprints"]
+        changed = [name for name, value in fingerprints.items() if began_with.get(name, value) != value]
         if changed:
             raise UserError(
                 f"{self.path} was begun with other {' and '.join(changed)} under the same settings. "
@@ -107,10 +105,10 @@ class RunDirectory:
         write_json(self.path / "environment.json", environment())
         return identity
 
-    def finish(self, results: dict[str, Any]) -> None:
+    def finish(self, results: Results) -> None:
         """Write results.json: from now on the run counts as finished."""
         self.require_claim()
-        write_json(self.path / "results.json", results)
+        write_json(self.path / "results.json", results.as_dict())
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:

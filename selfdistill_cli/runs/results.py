@@ -1,78 +1,181 @@
-"""What a finished run leaves: results, predictions, the model."""
+"""What a finished run leaves: results.json, and tables of its predictions and examples.
+
+Imports nothing heavy at the top: launchers read results before anything is trained.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from omegaconf import DictConfig
-from pyarrow import parquet
 
-from selfdistill_cli.engine.progress import Outcome, Progress
-from selfdistill_cli.models import LoadedModel
-from selfdistill_cli.models.lora import save_with_lora
-from selfdistill_cli.runs.directory import RunDirectory, model_slug
-from selfdistill_cli.runs.model_card import write_model_card
-from selfdistill_cli.system.files import new_file, new_folder, read_json
-from selfdistill_cli.tasks import TaskData
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.runs.keys import model_slug, run_key
+from selfdistill_cli.system.files import new_file, read_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfdistill_cli.engine.progress import Outcome, Progress
+    from selfdistill_cli.engine.runtime import Runtime
+    from selfdistill_cli.models import LoadedModel
+    from selfdistill_cli.tasks import TaskData
+
+SCHEMA_VERSION = 1
+"""Raise it when a field of `Results` changes its meaning or goes. A new field with a default is no new version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """results.json. A field that earlier versions did not write has a default, and is left out of the file if None."""
+
+    key: str
+    task: str
+    model: str
+    method: str
+    seed: int
+    metric: str
+    """The task's main metric, of which `score` is the value."""
+    score: float
+    metrics: dict[str, dict[str, float] | None]
+    """All metrics of the validation splits: `final` (of the saved weights), `best`, `last`."""
+    best_epoch: float
+    epochs: float
+    steps: int
+    stopped_early: bool
+    examples_forwarded: int
+    """In training; a previous-batch method forwards each example twice an epoch."""
+    seconds: float
+    """Of training, evaluation and checkpoints."""
+    checkpoint_seconds: float
+    step_seconds: float
+    tokens: int
+    """Forwarded in training, without padding."""
+    train_examples: int
+    truncated_examples: int
+    parameters: int
+    trained_parameters: int
+    kind: str
+    labels: list[str]
+    data: str
+    """Where the data came from, in words."""
+    synthetic: bool
+    fingerprints: dict[str, str]
+    """Of data, starting weights and tokenizer."""
+    processes: int
+    precision: str
+    tokens_per_s: float | None = None
+    gflops_per_s: float | None = None
+    """10^9 operations a second of the matrix products on real tokens."""
+    matmul_gflops_per_s: float | None = None
+    """The machine's own ceiling."""
+    mfu: float | None = None
+    phase_seconds: dict[str, float] | None = None
+    """With `runtime.profile`."""
+    teacher: dict[str, Any] | None = None
+    """Key and forwarded examples of the run that made the teacher, where one of ours did."""
+    status: str = "finished"
+    schema_version: int = SCHEMA_VERSION
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the file holds."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+def read_results(path: Path) -> Results | None:
+    """What a results.json holds; None if there is none. Fields that this version does not know are passed over.
+
+    Raises `UserError` if the file is damaged or a later version wrote it in another form.
+    """
+    content = read_json(path)
+    if content is None:
+        return None
+    version = content.get("schema_version", SCHEMA_VERSION)
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{path} was written by a later version of selfdistill_cli (schema version {version}, here "
+            f"{SCHEMA_VERSION}). Upgrade, or name another place for runs: paths.outputs=<folder>."
+        )
+    fields = dataclasses.fields(Results)
+    missing = [each.name for each in fields if each.default is dataclasses.MISSING and each.name not in content]
+    if missing:
+        raise UserError(f"{path} is damaged: it has no {', '.join(missing)}. rerun=true starts the run afresh.")
+    return Results(**{each.name: content[each.name] for each in fields if each.name in content})
 
 
 def summarize(
-    cfg: DictConfig, directory: RunDirectory, task: TaskData, train: Any, loaded: LoadedModel, outcome: Outcome
-) -> dict[str, Any]:
+    cfg: DictConfig,
+    task: TaskData,
+    train: Any,
+    loaded: LoadedModel,
+    outcome: Outcome,
+    teacher: Path | None,
+    runtime: Runtime,
+) -> Results:
+    """The results of a run whose loop has ended. `train`: the encoded training set; `teacher`: its teacher's folder."""
+    from selfdistill_cli.engine.utilization import utilization
+
     progress = outcome.progress
-    return {
-        "status": "finished",
-        "key": directory.key,
-        "task": cfg.task.name,
-        "model": model_slug(cfg.model.name),
-        "method": cfg.method.name,
-        "seed": cfg.seed,
-        "metric": task.metric,
-        "score": outcome.final_metrics[task.metric],
-        "metrics": {"final": outcome.final_metrics, "best": progress.best_metrics, "last": progress.last_metrics},
-        "best_epoch": round(progress.best_step / outcome.steps_per_epoch, 6),
-        "epochs": round(progress.step / outcome.steps_per_epoch, 6),
-        "steps": progress.step,
-        "stopped_early": progress.stopped_early,
-        "examples_forwarded": progress.examples_forwarded,
-        "seconds": round(progress.seconds, 3),
-        "checkpoint_seconds": round(progress.checkpoint_seconds, 3),
-        "step_seconds": round(progress.step_seconds, 3),
-        **_phases(progress),
-        "tokens": progress.tokens,
-        "train_examples": len(train),
-        "truncated_examples": train.truncated,
-        "parameters": loaded.model.num_parameters(),
-        "trained_parameters": loaded.model.num_parameters(only_trainable=True),
-        "kind": task.kind.name,
-        "labels": task.label_names,
-        "data": task.source,
-        "synthetic": task.synthetic,
-        "fingerprints": {"data": task.fingerprint, "weights": loaded.fingerprint},
-    }
+    return Results(
+        key=run_key(cfg),
+        task=cfg.task.name,
+        model=model_slug(cfg.model.name),
+        method=cfg.method.name,
+        seed=cfg.seed,
+        metric=task.metric,
+        score=outcome.final_metrics[task.metric],
+        metrics={"final": outcome.final_metrics, "best": progress.best_metrics, "last": progress.last_metrics},
+        best_epoch=round(progress.best_step / outcome.steps_per_epoch, 6),
+        epochs=round(progress.step / outcome.steps_per_epoch, 6),
+        steps=progress.step,
+        stopped_early=progress.stopped_early,
+        examples_forwarded=progress.examples_forwarded,
+        seconds=round(progress.seconds, 3),
+        checkpoint_seconds=round(progress.checkpoint_seconds, 3),
+        step_seconds=round(progress.step_seconds, 3),
+        tokens=progress.tokens,
+        train_examples=len(train),
+        truncated_examples=train.truncated,
+        parameters=loaded.model.num_parameters(),
+        trained_parameters=loaded.model.num_parameters(only_trainable=True),
+        kind=task.kind.name,
+        labels=list(task.label_names),
+        data=task.source,
+        synthetic=task.synthetic,
+        fingerprints={"data": task.fingerprint, **loaded.fingerprints},
+        processes=runtime.processes,
+        precision=runtime.precision,
+        phase_seconds=_phase_seconds(progress),
+        teacher=_cost_of(teacher),
+        **utilization(progress, runtime.precision, runtime.device, runtime.processes),
+    )
 
 
-def _phases(progress: Progress) -> dict[str, Any]:
+def _phase_seconds(progress: Progress) -> dict[str, float] | None:
     """Seconds by phase, with what belongs to none (method, records, the terminal), if they were measured."""
     measured = progress.phase_seconds
     if not measured:
-        return {}
+        return None
     other = progress.seconds - sum(measured.values())
-    return {"phase_seconds": {name: round(seconds, 3) for name, seconds in {**measured, "other": other}.items()}}
+    return {name: round(seconds, 3) for name, seconds in {**measured, "other": other}.items()}
 
 
-def cost_of(teacher: Path | None) -> dict[str, Any]:
+def _cost_of(teacher: Path | None) -> dict[str, Any] | None:
     """Which teacher a run had and what it cost, where a run of ours made it: part of a fair comparison."""
     if teacher is None:
-        return {}
+        return None
     made_by = read_json(teacher.parent / "results.json") or {}
-    return {"teacher": {name: made_by.get(name) for name in ("key", "examples_forwarded")}}
+    return {name: made_by.get(name) for name in ("key", "examples_forwarded")}
 
 
 def save_predictions(path: Path, tables: list[pa.Table]) -> None:
     """predictions.parquet: every validation example's split, index, prediction and label."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
     with new_file(path) as beside:
         parquet.write_table(pa.concat_tables(tables), beside)
 
@@ -82,6 +185,9 @@ def save_examples(path: Path, task: TaskData, columns: dict[str, Any]) -> None:
 
     With `task.label_noise` also `clean_label`, what the label was. Without either there is no such file.
     """
+    import pyarrow as pa
+    from pyarrow import parquet
+
     if not columns and task.train.clean_labels is None:
         return
     table: dict[str, Any] = {"index": task.train.rows, "label": task.train.labels}
@@ -89,16 +195,3 @@ def save_examples(path: Path, task: TaskData, columns: dict[str, Any]) -> None:
         table["clean_label"] = task.train.clean_labels
     with new_file(path) as beside:
         parquet.write_table(pa.table(table | {name: values.numpy() for name, values in columns.items()}), beside)
-
-
-def save_model(
-    path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, task: TaskData, results: dict[str, Any]
-) -> None:
-    """model/: weights, tokenizer and model card, as `from_pretrained` reads them."""
-    with new_folder(path) as folder:
-        if cfg.model.lora.rank is None:
-            model.save_pretrained(folder)
-        else:
-            save_with_lora(model, cfg.model, folder)
-        loaded.tokenizer.save_pretrained(folder)
-        write_model_card(folder / "README.md", cfg, task.kind.pipeline_tag, results)

@@ -89,7 +89,7 @@ def print_results(
     table.add_row("time", duration(results["seconds"]))
     if results["synthetic"]:
         table.add_row("data", "synthetic: compare with nothing but itself")
-    if results["status"] == "skipped":
+    if results["status"] == "finished earlier":
         table.add_row("status", "finished earlier; rerun=true does it again")
     table.add_row("files", str(shortest(path)))
     console.print(table)

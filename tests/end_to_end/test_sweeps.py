@@ -28,7 +28,12 @@ def test_a_failing_job_is_reported_and_the_others_go_on(sdrun: Sdrun, tmp_path: 
     # Once more: what has finished is not done again.
     again = sdrun(*command)
     assert again.code == 1
-    assert [job["status"] for job in table(tmp_path / "outputs")] == ["skipped", "failed", "failed", "skipped"]
+    assert [job["status"] for job in table(tmp_path / "outputs")] == [
+        "finished earlier",
+        "failed",
+        "failed",
+        "finished earlier",
+    ]
 
 
 def test_a_named_sweep_with_optuna(sdrun: Sdrun, tmp_path: Path) -> None:
@@ -59,7 +64,7 @@ def test_jobs_as_processes_of_their_own(sdrun: Sdrun, tmp_path: Path) -> None:
     # Once more: only what is missing is started.
     again = sdrun(*command)
     assert again.code == 0, again.err
-    assert [job["status"] for job in table(tmp_path / "outputs")] == ["skipped", "finished"]
+    assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished earlier", "finished"]
 
 
 def test_two_sweeps_at_once_share_the_runs(environment: dict[str, str], tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_two_sweeps_at_once_share_the_runs(environment: dict[str, str], tmp_path
     for path in (tmp_path / "outputs").glob("sweeps/*/sweep.csv"):
         with path.open() as file:
             statuses += [job["status"] for job in csv.DictReader(file)]
-    assert sorted(statuses) == ["finished"] * 4 + ["skipped"] * 4
+    assert sorted(statuses) == ["finished"] * 4 + ["finished earlier"] * 4
     runs = [path.parent for path in (tmp_path / "outputs").glob("*/*/*/*/results.json")]
     assert len(runs) == 4
     for run in runs:
@@ -84,7 +89,7 @@ def test_a_killed_sweep_is_finished_by_the_same_command(sdrun: Sdrun, tmp_path: 
     assert sdrun(*command, SDRUN_FAULT_AT="75").code == -signal.SIGKILL
     assert len(list((tmp_path / "outputs").glob("*/*/*/*/results.json"))) == 1
     assert sdrun(*command).code == 0
-    assert [job["status"] for job in table(tmp_path / "outputs")] == ["skipped", "finished", "finished"]
+    assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished earlier", "finished", "finished"]
 
 
 def test_a_launcher_that_is_not_there_is_named_with_the_way_to_get_it(sdrun: Sdrun, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_sweep_ends_with_its_table(tmp_path: Path) -> None:
     again = Sweep(tmp_path, "method=vanilla,static_sd", "seed=0,1", *SMALL).end()
     assert again.code == 0
     assert "SLURM's job" not in again.out
-    assert [job["status"] for job in table(tmp_path / "outputs")] == ["skipped"] * 4
+    assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished earlier"] * 4
 
 
 def test_a_failing_job_stops_nobody(tmp_path: Path) -> None:
