@@ -296,6 +296,10 @@ class Config:
     eval_tasks: list[str] = MISSING
 
 
+METHODS: dict[str, type[Method]] = {"vanilla": Vanilla, "static_sd": StaticSD, "dynsdpb": DynSDPB, "kd": KD, "dcs": DCS}
+"""The built-in ones, by the names of their schemas; a plugin registers its own."""
+
+
 def register_schemas() -> None:
     """Make the dataclasses known to Hydra as `schema/...`, apart from the options that a user chooses."""
     store = ConfigStore.instance()
@@ -307,7 +311,7 @@ def register_schemas() -> None:
         "runtime": {"runtime": Runtime},
         "tracking": {"tracking": Tracking},
         "launcher": {"slurm": Slurm, "slurm_local": SlurmLocal},
-        "method": {"vanilla": Vanilla, "static_sd": StaticSD, "dynsdpb": DynSDPB, "kd": KD, "dcs": DCS},
+        "method": METHODS,
     }
     for group, nodes in groups.items():
         for name, node in nodes.items():

@@ -25,7 +25,6 @@ from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.system.files import file_digest
 
 SCHEMAS: dict[str, type] = {"model": schema.Model, "task": schema.Task, "schedule": schema.Schedule}
-METHODS = (schema.Vanilla, schema.StaticSD, schema.DynSDPB, schema.KD, schema.DCS)
 MODEL_FILES = (".json", ".jinja", ".model", ".py", ".safetensors", ".txt")
 """Endings of the files that make a model and its tokenizer; not its card, which names runs and times."""
 
@@ -90,7 +89,7 @@ def _schema_of(name: str, part: Any) -> type | None:
     if dataclasses.is_dataclass(typed):
         return typed
     if name == "method":
-        return next((known for known in METHODS if known._target_ == part.get("_target_")), None)
+        return next((known for known in schema.METHODS.values() if getattr(known, "_target_", None) == part.get("_target_")), None)
     return SCHEMAS.get(name)
 
 

@@ -119,6 +119,7 @@ def summarize(
     from selfdistill_cli.engine.utilization import utilization
 
     progress = outcome.progress
+    used: dict[str, Any] = dict(utilization(progress, runtime.precision, runtime.device, runtime.processes))
     return Results(
         key=run_key(cfg),
         task=cfg.task.name,
@@ -150,7 +151,7 @@ def summarize(
         precision=runtime.precision,
         phase_seconds=_phase_seconds(progress),
         teacher=_cost_of(teacher),
-        **utilization(progress, runtime.precision, runtime.device, runtime.processes),
+        **used,
     )
 
 
