@@ -10,7 +10,8 @@ import yaml
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
-from selfdistill_cli.config.schema import CONF_DIR, Slurm
+from selfdistill_cli.config.launchers import Slurm
+from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import did_you_mean
 
 OPEN_MAPPINGS = ("model.config", "task.rename", "hydra.launcher.additional_parameters")

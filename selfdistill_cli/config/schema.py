@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from selfdistill_cli.config.launchers import Slurm, SlurmLocal
 from selfdistill_cli.kinds import KINDS
 
 PACKAGE_DIR = Path(__file__).parent.parent
@@ -236,45 +237,6 @@ class Paths:
     data: str = MISSING
     outputs: str = MISSING
     cache: str = MISSING
-
-
-# --- launchers -----------------------------------------------------------------------------------
-
-
-@dataclass
-class Slurm:
-    """A SLURM job array; the names are those of hydra-submitit-launcher, the meanings sbatch's."""
-
-    _target_: str = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
-    submitit_folder: str = MISSING
-    name: str = MISSING
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    exclude: str | None = None
-    timeout_min: int = MISSING
-    signal_delay_s: int = MISSING
-    max_num_timeout: int = MISSING
-    nodes: int = MISSING
-    tasks_per_node: int = MISSING
-    cpus_per_task: int | None = None
-    mem_gb: int | None = None
-    gpus_per_node: int | None = None
-    gres: str | None = None
-    array_parallelism: int = MISSING
-    setup: list[str] = MISSING
-    additional_parameters: dict[str, Any] = MISSING
-
-
-@dataclass
-class SlurmLocal:
-    """submitit's local executor."""
-
-    _target_: str = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
-    submitit_folder: str = MISSING
-    timeout_min: int = MISSING
-    array_parallelism: int | None = None
 
 
 SCIENCE = ("model", "task", "method", "schedule", "seed")

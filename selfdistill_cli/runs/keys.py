@@ -89,7 +89,10 @@ def _schema_of(name: str, part: Any) -> type | None:
     if dataclasses.is_dataclass(typed):
         return typed
     if name == "method":
-        return next((known for known in schema.METHODS.values() if getattr(known, "_target_", None) == part.get("_target_")), None)
+        return next(
+            (known for known in schema.METHODS.values() if getattr(known, "_target_", None) == part.get("_target_")),
+            None,
+        )
     return SCHEMAS.get(name)
 
 

@@ -42,6 +42,31 @@ def test_a_mistake_ends_in_one_clear_message(mistake: str, sdrun: Sdrun, tmp_pat
     assert not list(tmp_path.rglob("results.json"))
 
 
+KINDS = {
+    "classification": ["task=synth_entailment"],
+    "regression": ["task=synth_similarity"],
+    "generation": ["task=synth_arithmetic", "model=tiny_llama", "task.decoding.max_new_tokens=4"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_divergence_in_the_last_step_is_named_at_the_evaluation(kind: str, sdrun: Sdrun, tmp_path: Path) -> None:
+    """No step comes after it that would notice: the metric's own library would complain of NaN."""
+    words = ["method=vanilla", *SMALL, "schedule.max_steps=1", "schedule.lr=1e38", "schedule.warmup_ratio=0"]
+    ended = sdrun(*words, *KINDS[kind], "schedule.max_grad_norm=null")
+    assert_one_clear_message(ended, ["not finite after step 1", "training diverged", "lower schedule.lr"])
+    assert not list(tmp_path.rglob("results.json"))
+
+
+def test_a_margin_of_labels_that_turn_out_to_be_numbers_is_refused(sdrun: Sdrun, tmp_path: Path) -> None:
+    lines = ["body,stars", *(f"film {i},{i / 7:.4f}" for i in range(40))]
+    (tmp_path / "reviews.csv").write_text("\n".join(lines) + "\n")
+    command = ("task=custom", "task.path=reviews.csv", "task.text=body", "task.label=stars")
+    small = [word for word in SMALL if not word.startswith("task.")]
+    ended = sdrun(*command, *small, "method=dynsdpb", "method.discrimination=margin")
+    assert_one_clear_message(ended, ["discrimination=margin reads class probabilities", "Allowed is gold"])
+
+
 def test_a_failed_run_starts_afresh_once_the_mistake_is_mended(sdrun: Sdrun, tmp_path: Path) -> None:
     lines = ["body,stars", *(f"good {i},1\nbad {i},2" for i in range(20))]
     (tmp_path / "reviews.csv").write_text("\n".join([*lines, ",3"]) + "\n")

@@ -131,3 +131,13 @@ def test_random_generators_go_on_where_they_were() -> None:
 
 def test_tensor_bytes_counts_every_tensor() -> None:
     assert tensor_bytes(state(1.0)) == (6 + 6 + 1) * 4 + 2 * 2
+
+
+def test_the_generator_of_an_apple_gpu_is_part_of_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.tensor([7, 7], dtype=torch.uint8)
+    restored: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: drawn)
+    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
+    restore_random_state(random_state())
+    assert [state.tolist() for state in restored] == [[7, 7]]
