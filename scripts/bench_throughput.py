@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
 import os
 import platform
 import statistics
@@ -145,9 +146,7 @@ def _without(part: str) -> Iterator[None]:
 def time_sdrun(
     precision: str, method: str, variant: str, seed: int, steps: int, outputs: str
 ) -> list[tuple[int, float]]:
-    """Examples and seconds of each step of `sdrun`."""
-    import torch
-
+    """Examples and seconds of each step of `sdrun`, as its metrics.jsonl has them."""
     from selfdistill_cli import experiment
     from selfdistill_cli.engine.loop import TrainingLoop
 
@@ -159,24 +158,20 @@ def time_sdrun(
             experiment.run(compose(f"paths.outputs={outputs}", "method=vanilla", "schedule.max_steps=2"))["directory"]
         )
         settings.append(f"method.teacher.path={teacher}")
-    taken: list[tuple[int, float]] = []
-    step = TrainingLoop._step
+    run = TrainingLoop.run
 
-    def timed(loop: Any) -> None:
-        before, began = loop.progress.examples_forwarded, time.perf_counter()
-        if variant == "recomputed" and loop.progress.step == 0:
-            _forward_teacher_too(loop, teacher)
-        step(loop)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        taken.append((loop.progress.examples_forwarded - before, time.perf_counter() - began))
+    def recomputing(loop: Any) -> Any:
+        _forward_teacher_too(loop, teacher)
+        return run(loop)
 
-    with (
-        mock.patch.object(TrainingLoop, "_step", timed),
-        _without(variant),
-    ):
-        experiment.run(compose(*settings, f"paths.outputs={folder}"))
-    return taken[SKIPPED:-1]  # the last step evaluates
+    with contextlib.ExitStack() as changed:
+        changed.enter_context(_without(variant))
+        if variant == "recomputed":
+            changed.enter_context(mock.patch.object(TrainingLoop, "run", recomputing))
+        directory = Path(experiment.run(compose(*settings, f"paths.outputs={folder}"))["directory"])
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    taken = [(row["examples"], row["examples"] / row["examples_per_s"]) for row in rows if row["kind"] == "train"]
+    return taken[SKIPPED:-1]
 
 
 def _forward_teacher_too(loop: Any, folder: Path | None) -> None:

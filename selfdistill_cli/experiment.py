@@ -76,7 +76,7 @@ def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) 
     finished = None if afresh else directory.results()
     if finished is not None and not directory.checkpoints.exists():
         return finished
-    lock.enter_context(directory.claimed())
+    lock.enter_context(directory.held())
     if afresh:
         directory.clear()
     finished = directory.results()  # another process may have finished it in the meantime
@@ -123,7 +123,7 @@ def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, runtime:
             seed=cfg.seed,
             runtime=runtime,
             recorder=recorder,
-            checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_claim),
+            checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_lock),
             make_probes=make_probes(task, loaded, losses, runtime),
         )
         outcome = loop.run()

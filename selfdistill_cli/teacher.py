@@ -22,7 +22,7 @@ from selfdistill_cli.models import LoadedModel, load_finished
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import model_folder
 from selfdistill_cli.system.files import new_file
-from selfdistill_cli.system.lease import claimed
+from selfdistill_cli.system.lease import held
 from selfdistill_cli.tasks import TaskData
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def require_same_cuts(teacher: Tensor, student: np.ndarray) -> None:
 def _present(stored: Path, lock: contextlib.ExitStack) -> bool:
     """Whether the logits are there; if not, whoever computes them holds `lock` until it closes."""
     if not stored.is_file():
-        lock.enter_context(claimed(stored.with_suffix(".lock")))
+        lock.enter_context(held(stored.with_suffix(".lock")))
     return stored.is_file()  # another process may have stored them in the meantime
 
 

@@ -1,4 +1,4 @@
-"""A run's directory: addressed by its settings, claimed while in use, finished once results.json is there.
+"""A run's directory: addressed by its settings, locked while in use, finished once results.json is there.
 
 outputs/<task>/<model>/<method>/<key>/
     config.yaml  metrics.jsonl  results.json  predictions.parquet  model/  checkpoints/
@@ -24,7 +24,7 @@ from selfdistill_cli.runs.keys import model_slug, run_key
 from selfdistill_cli.runs.results import Results, read_results
 from selfdistill_cli.system.environment import environment
 from selfdistill_cli.system.files import disk_errors, new_file, read_json, remove_partials, write_json
-from selfdistill_cli.system.lease import claimed, require
+from selfdistill_cli.system.lease import held, require
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +51,12 @@ class RunDirectory:
         return read_results(self.path / "results.json")
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Hold the run for this process, with what a killed one left half-written removed; wait for another.
 
         Two jobs of a sweep may need the same teacher at the same time: one trains it, the other waits.
         """
-        with claimed(self.path / "lock") as self._lease:
+        with held(self.path / "lock") as self._lease:
             remove_partials(self.path)
             yield
 
@@ -69,13 +69,13 @@ class RunDirectory:
         again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
         return again and begun is not None and begun == os.environ.get("SLURM_JOB_ID")
 
-    def require_claim(self) -> None:
+    def require_lock(self) -> None:
         """Raise `UserError` if another process took the run over in the meantime."""
         if self._lease is not None:
             require(self._lease)
 
     def clear(self) -> None:
-        """Throw away everything but the claim."""
+        """Throw away everything but the lock."""
         for entry in self.path.iterdir() if self.path.is_dir() else ():
             if entry.is_dir():
                 shutil.rmtree(entry)
@@ -107,7 +107,7 @@ class RunDirectory:
 
     def finish(self, results: Results) -> None:
         """Write results.json: from now on the run counts as finished."""
-        self.require_claim()
+        self.require_lock()
         write_json(self.path / "results.json", results.as_dict())
 
     @contextlib.contextmanager

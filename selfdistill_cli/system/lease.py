@@ -1,6 +1,6 @@
-"""A claim on a run or a cached file: one process holds it at a time, on whichever machine.
+"""A lock on a run or a cached file: one process holds it at a time, on whichever machine.
 
-The claim is a file with the holder's host, process and start time, refreshed by a heartbeat. One whose
+The lock is a file with the holder's host, process and start time, refreshed by a heartbeat. One whose
 holder is dead is taken over at once on the same machine, after LEASE_SECONDS without a heartbeat on another.
 """
 
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.25
 
 
 @contextlib.contextmanager
-def claimed(path: Path) -> Iterator[SoftFileLease]:
+def held(path: Path) -> Iterator[SoftFileLease]:
     """Hold `path` while the block runs; wait, and say for whom, while somebody else holds it."""
     lease = _lease(path)
     waiting = False
@@ -58,7 +58,7 @@ def missing(folder: Path) -> Iterator[Path | None]:
 
     One process fills it; others that want it wait. `folder` is there afterwards.
     """
-    with claimed(folder.with_suffix(".lock")):
+    with held(folder.with_suffix(".lock")):
         if folder.is_dir():
             yield None
         else:
@@ -67,7 +67,7 @@ def missing(folder: Path) -> Iterator[Path | None]:
 
 
 def require(lease: SoftFileLease) -> None:
-    """Raise `UserError` if the claim was lost: this process stood still so long that another took it."""
+    """Raise `UserError` if the lock was lost: this process stood still so long that another took it."""
     if lease.compromise is not None:
         raise UserError(
             f"{lease.lock_file} was taken over by another process: this one gave no heartbeat for "
@@ -76,7 +76,7 @@ def require(lease: SoftFileLease) -> None:
 
 
 def in_use(path: Path) -> bool:
-    """Whether a living process holds `path`. A claim that a killed one left behind does not count."""
+    """Whether a living process holds `path`. A lock that a killed one left behind does not count."""
     owner = _lease(path).owner
     try:
         silent = time.time() - path.stat().st_mtime
@@ -89,7 +89,7 @@ def in_use(path: Path) -> bool:
 
 @functools.cache
 def _this_host() -> str:
-    """This machine as claims name it; filelock keeps containers of one machine apart."""
+    """This machine as locks name it; filelock keeps containers of one machine apart."""
     with tempfile.TemporaryDirectory() as folder:
         lease = _lease(Path(folder) / "lock")
         with lease:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from selfdistill_cli.system.lease import claimed
+from selfdistill_cli.system.lease import held
 from tests.helpers.processes import Sdrun, run_command, start, started, user_environment
 from tests.helpers.runs import SMALL, only_run, results, rows, without_times
 
@@ -97,7 +97,7 @@ def test_waiting_names_the_holder(environment: dict[str, str], tmp_path: Path) -
     assert run_command(tmp_path, environment, *command).code == 0
     run = only_run(tmp_path / "outputs")
     (run / "results.json").unlink()
-    with claimed(run / "lock"):
+    with held(run / "lock"):
         waiting = start(tmp_path, environment, *command)
         holder = f"in use by process {os.getpid()} on {socket.gethostname()}: waiting"
         while holder not in waiting.said()[0]:

@@ -15,7 +15,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports.command import chosen
 from selfdistill_cli.reports.runs import find_runs, read_run
 from selfdistill_cli.reports.variants import study
-from selfdistill_cli.system.lease import claimed
+from selfdistill_cli.system.lease import held
 from tests.helpers.made_runs import make_run
 
 
@@ -65,11 +65,11 @@ def test_damaged_and_interrupted_runs_are_told_and_harm_nothing(tmp_path: Path) 
 
 def test_a_run_is_running_while_its_process_lives_and_interrupted_once_it_was_killed(tmp_path: Path) -> None:
     run = unfinished(tmp_path)
-    with claimed(run / "lock"):
+    with held(run / "lock"):
         assert read_run(run).status == "running"
     program = (
-        "import os, sys; from pathlib import Path; from selfdistill_cli.system.lease import claimed\n"
-        "with claimed(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from selfdistill_cli.system.lease import held\n"
+        "with held(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(run / "lock")], check=False)
     assert (run / "lock").is_file()

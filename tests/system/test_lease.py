@@ -1,4 +1,4 @@
-"""A claim: held by one, kept by its heartbeat, taken over from the dead, its loss noticed."""
+"""A lock: held by one, kept by its heartbeat, taken over from the dead, its loss noticed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import pytest
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system import lease
-from selfdistill_cli.system.lease import claimed, in_use, require
+from selfdistill_cli.system.lease import held, in_use, require
 
 ELSEWHERE = (
     "filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=0123456789abcdef0123456789abcdef\nduration={}\nstart=5\n"
 )
-"""A claim as another machine's process leaves it."""
+"""A lock as another machine's process leaves it."""
 
 
 def test_a_claim_is_in_use_while_it_is_held(tmp_path: Path) -> None:
     assert not in_use(tmp_path / "lock")
-    with claimed(tmp_path / "lock"):
+    with held(tmp_path / "lock"):
         assert in_use(tmp_path / "lock")
     assert not in_use(tmp_path / "lock")
     assert list(tmp_path.iterdir()) == []
@@ -44,10 +44,10 @@ def test_the_next_one_waits_until_it_is_given_back(tmp_path: Path, capsys: pytes
     order = []
 
     def second() -> None:
-        with claimed(tmp_path / "lock"):
+        with held(tmp_path / "lock"):
             order.append("second")
 
-    with claimed(tmp_path / "lock"):
+    with held(tmp_path / "lock"):
         waiting = threading.Thread(target=second)
         waiting.start()
         time.sleep(1.0)
@@ -61,14 +61,14 @@ def test_a_dead_process_of_this_machine_loses_its_claim_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from selfdistill_cli.system.lease import claimed\n"
-        "with claimed(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from selfdistill_cli.system.lease import held\n"
+        "with held(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "lock")], check=False)
     assert in_use(tmp_path / "lock")
     never = SimpleNamespace(sleep=lambda seconds: pytest.fail("it waited"))
     monkeypatch.setattr(lease, "time", never)
-    with claimed(tmp_path / "lock"):
+    with held(tmp_path / "lock"):
         assert "was left behind by process" in caplog.text
 
 
@@ -78,7 +78,7 @@ def test_a_silent_process_of_another_machine_loses_its_claim_after_the_lease(
     monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
     (tmp_path / "lock").write_text(ELSEWHERE.format(2.0))
     began = time.monotonic()
-    with caplog.at_level(logging.WARNING), claimed(tmp_path / "lock"):
+    with caplog.at_level(logging.WARNING), held(tmp_path / "lock"):
         assert time.monotonic() - began >= 2.0
     assert "was left behind by process 7 on elsewhere" in caplog.text
 
@@ -91,7 +91,7 @@ def test_a_process_of_another_machine_that_gives_heartbeats_keeps_its_claim(
     taken = threading.Event()
 
     def other() -> None:
-        with claimed(tmp_path / "lock"):
+        with held(tmp_path / "lock"):
             taken.set()
 
     thread = threading.Thread(target=other)
@@ -105,7 +105,7 @@ def test_a_process_of_another_machine_that_gives_heartbeats_keeps_its_claim(
 
 def test_a_lost_claim_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.6)
-    with claimed(tmp_path / "lock") as mine:
+    with held(tmp_path / "lock") as mine:
         require(mine)
         (tmp_path / "lock").unlink()
         (tmp_path / "lock").write_text(ELSEWHERE.format(0.6))
