@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 
 from torch import nn
 
 from selfdistill_cli.models.cpu.attention import pack_attention_dropout
 from selfdistill_cli.models.cpu.dropout import pack_dropout
-from selfdistill_cli.models.cpu.memory import keep_freed_memory
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+"""Of <malloc.h>."""
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to take all memory from the heap and to give none back; whether it will.
+
+    By default each large tensor is mapped anew and unmapped when it is freed: a step of MiniLM then faults
+    more pages in than its matrix products take time for. Other C libraries are left as they are.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return all(mallopt(option, value) for option, value in
+               ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)))  # fmt: skip
+
 
 TUNINGS: dict[str, Callable[[nn.Module], object]] = {
     "memory": lambda _: keep_freed_memory(),

@@ -118,7 +118,7 @@ def test_attention_of_another_kind_stays() -> None:
 def test_freed_memory_is_not_faulted_in_again() -> None:
     code = """
 import resource, sys, torch
-from selfdistill_cli.models.cpu.memory import keep_freed_memory
+from selfdistill_cli.models.cpu.tuning import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():
