@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pyarrow import parquet
 
 from selfdistill_cli import experiment, other_tasks
-from selfdistill_cli.engine.runtime import make_accelerator
+from selfdistill_cli.engine.runtime import make_runtime
 from selfdistill_cli.other_tasks import score_on_other_tasks
 from tests.helpers.runs import SMALL, composed, only_run
 from tests.helpers.task_files import write
@@ -49,7 +49,7 @@ def score(run: Path, task: DictConfig, **of_the_run: Any) -> dict[str, Any]:
     assert isinstance(cfg, DictConfig)
     OmegaConf.set_struct(cfg, False)
     cfg.task.update(of_the_run)
-    return score_on_other_tasks(cfg, run, [task], make_accelerator(cfg.runtime))[task.name]
+    return score_on_other_tasks(cfg, run, [task], make_runtime(cfg.runtime, cfg.model.dtype))[task.name]
 
 
 @pytest.fixture

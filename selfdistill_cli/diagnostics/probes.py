@@ -43,7 +43,7 @@ def make_probes(task: TaskData, loaded: LoadedModel, losses: Any, runtime: Runti
     for name in names:
         if name not in allowed:
             raise UserError(
-                f"runtime.diagnostics={name} does not go with {task.kind.name}: vocabulary maps are of written answers. "
+                f"runtime.diagnostics={name} compares vocabulary maps, which only generation and multiple choice have. "
                 f"Allowed here are {', '.join(allowed)}."
             )
 

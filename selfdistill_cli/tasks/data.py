@@ -72,8 +72,12 @@ class TaskData:
 
     @property
     def label_range(self) -> float:
-        """Largest minus smallest training label (regression); 1 if all are equal."""
-        return float(np.ptp(self.train.labels)) or 1.0
+        """Largest minus smallest training label (regression), of a task without training examples those of validation.
+
+        1 if all are equal.
+        """
+        labels = self.train.labels if len(self.train) else self.validation[0].labels
+        return float(np.ptp(labels)) or 1.0
 
 
 def load(

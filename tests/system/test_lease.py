@@ -65,7 +65,8 @@ def test_a_dead_process_of_this_machine_loses_its_claim_at_once(
         "with held(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "lock")], check=False)
-    assert in_use(tmp_path / "lock")
+    assert (tmp_path / "lock").is_file()
+    assert not in_use(tmp_path / "lock")
     never = SimpleNamespace(sleep=lambda seconds: pytest.fail("it waited"))
     monkeypatch.setattr(lease, "time", never)
     with held(tmp_path / "lock"):
