@@ -73,6 +73,8 @@ def main() -> None:
         if sys.argv[1:] in (["--help"], ["-h"]):
             _print_help()
             return
+        if {"-m", "--multirun"} & set(sys.argv) and {"-c", "--cfg", "--info", "-i"} & set(sys.argv):
+            raise UserError("--cfg and --info show the settings of one run: leave out -m and lists such as seed=0,1.")
         adopt_slurm_tasks()
         _hydra_main()
     except UserError as error:

@@ -30,7 +30,7 @@ from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimize
 from selfdistill_cli.engine.probes import Probe, rows_of
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.profiling import traced
-from selfdistill_cli.engine.progress import Evaluator, Outcome, Progress, total_steps
+from selfdistill_cli.engine.progress import Outcome, Progress, Scorer, total_steps
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.engine.selection import Selection
 from selfdistill_cli.engine.step import StepResult, backward_step
@@ -60,7 +60,7 @@ class TrainingLoop:
         model: nn.Module,
         method: TrainingMethod,
         examples: Examples,
-        evaluator: Evaluator,
+        evaluator: Scorer,
         schedule: DictConfig,
         seed: int,
         runtime: Runtime,

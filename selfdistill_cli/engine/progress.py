@@ -46,11 +46,14 @@ class Scores:
     """How well a prediction's signals tell whether it is right, on the split that selects."""
 
 
-class Evaluator(Protocol):
+class Scorer(Protocol):
     """What scores the model while it trains."""
 
     def scores(self, model: nn.Module) -> Scores:
-        """The task's metrics. Raises `FloatingPointError` if a prediction is not a finite number."""
+        """The task's metrics, and what the signals of the predictions are worth.
+
+        Raises `FloatingPointError` if a prediction is not a finite number.
+        """
         ...
 
 

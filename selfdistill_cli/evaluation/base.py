@@ -8,19 +8,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from selfdistill_cli.engine.progress import Scores
+from selfdistill_cli.engine.progress import Scorer
 from selfdistill_cli.tasks.split import Split
 
 
-class Evaluator(Protocol):
-    """Scores a model on the task's validation splits."""
-
-    def scores(self, model: nn.Module) -> Scores:
-        """The task's metrics, and what the signals of the predictions are worth.
-
-        Raises `FloatingPointError` if a prediction is not a finite number.
-        """
-        ...
+class Evaluator(Scorer, Protocol):
+    """Scores a model on the task's validation splits, and shows its predictions."""
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """Every prediction: a table a split, for predictions.parquet."""

@@ -23,6 +23,7 @@ MISTAKES = {
     ),
     "wrong type": (["method.tau=warm"], ["method.tau=warm", "could not be converted to Float"]),
     "value out of bounds": (["method.tau=0"], ["method.tau=0.0", "greater than 0"]),
+    "settings of a sweep": (["-m", "--cfg", "job"], ["leave out -m"]),
     "unfinished list": (["schedule.epochs=[1"], ["[1"]),
     "missing file": (["task=custom", "task.path=no.csv", "task.text=a"], ["There is no file no.csv"]),
     "missing data": (["task=rte"], ["no train split", "Three ways out", "SDRUN_DATA"]),
