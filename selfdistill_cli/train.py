@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.checks import check
 from selfdistill_cli.config.messages import explain, help_text
 from selfdistill_cli.errors import Interrupted, UserError
+from selfdistill_cli.kinds import check
 from selfdistill_cli.sweeps.job import run_job
 from selfdistill_cli.system.ranks import adopt_slurm_tasks, part
 from selfdistill_cli.system.signals import leaving_when_asked, listening

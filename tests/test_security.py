@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from selfdistill_cli.config.checks import check
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import model_slug
 from tests.helpers.processes import REPOSITORY

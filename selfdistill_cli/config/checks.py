@@ -12,11 +12,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError, did_you_mean
-from selfdistill_cli.kinds import KINDS
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise `UserError` unless every value is one that a run can be made from."""
+    """Raise `UserError` unless every value is one that a run can be made from, whatever kind its task is."""
     if cfg.task.name == "custom" and cfg.task.path is None:
         raise UserError("task=custom needs a file: task.path=reviews.csv task.text=<column> task.label=<column>.")
     _check_node(cfg, "")
@@ -30,9 +29,6 @@ def check(cfg: DictConfig) -> None:
     _check_name("method.name", cfg.method.name)
     _check_task(cfg.task)
     _check_method(cfg)
-    # Where the kind is read off the labels it is one of those that a head labels; which one is known, and checked
-    # again, when the data is.
-    KINDS[cfg.task.kind or "classification"].check(cfg)
     evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
     checkpoint_interval(cfg.runtime.checkpoint_every)
     diagnostics_of(cfg.runtime.diagnostics)

@@ -11,7 +11,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from selfdistill_cli.config.launchers import Slurm, SlurmLocal
-from selfdistill_cli.kinds import KINDS
 
 PACKAGE_DIR = Path(__file__).parent.parent
 CONF_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
@@ -96,7 +95,7 @@ class Task:
     """What all tasks share; conf/base/task.yaml gives the values that a task leaves alone."""
 
     name: str = MISSING
-    kind: str | None = dataclasses.field(default=None, metadata={"choices": tuple(KINDS)})
+    kind: str | None = None
     text: str = MISSING
     text_pair: str | None = None
     label: str = MISSING

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.checks import check as check_settings
+from selfdistill_cli.errors import UserError, did_you_mean
 from selfdistill_cli.kinds.base import Kind
 from selfdistill_cli.kinds.classification import Classification
 from selfdistill_cli.kinds.generation import Generation
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (Classification(), Regression(), Generation(), MultipleChoice())}
 """By the names of `task.kind`."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise `UserError` unless every setting is one that a run of this kind of task can be made from."""
+    check_settings(cfg)
+    # Where the kind is read off the labels it is one of those that a head labels; which one is known, and checked
+    # again, when the data is.
+    name = cfg.task.kind or "classification"
+    if name not in KINDS:
+        raise UserError(f"task.kind={name}: allowed are {', '.join(KINDS)}.{did_you_mean(name, KINDS)}")
+    KINDS[name].check(cfg)
 
 
 def load_task(settings: DictConfig, data_dir: str, seed: int, cache: Path | None = None) -> TaskData:
@@ -34,4 +47,4 @@ def load_validation(settings: DictConfig, data_dir: str, cache: Path | None = No
     return load_validation_alone(settings, KINDS, data_dir, cache)
 
 
-__all__ = ["KINDS", "Kind", "load_task", "load_validation"]
+__all__ = ["KINDS", "Kind", "check", "load_task", "load_validation"]

@@ -9,9 +9,9 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.checks import check
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.keys import run_key
 from tests.helpers.keys_read import keys_read
 from tests.helpers.processes import REPOSITORY

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import load_file
 
 from selfdistill_cli import experiment
-from selfdistill_cli.config.checks import check
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.keys import effective_schedule, run_key
 from selfdistill_cli.teacher import teacher_config
 from tests.helpers.runs import SMALL, composed, only_run, results, rows, without_times
