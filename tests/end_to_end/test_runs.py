@@ -131,17 +131,32 @@ def test_a_requeued_job_goes_on_although_it_was_told_to_start_afresh(sdrun: Sdru
 
 
 def test_changed_data_is_never_mixed_into_an_old_run(sdrun: Sdrun, tmp_path: Path) -> None:
-    lines = ["body,stars", *(f"good thing {i},1\nbad thing {i},2" for i in range(20))]
-    path = tmp_path / "reviews.csv"
-    path.write_text("\n".join(lines) + "\n")
-    command = ("method=vanilla", "task=custom", f"task.path={path}", "task.text=body", "task.label=stars")
-    small = tuple(word for word in SMALL if not word.startswith("task."))
-    assert sdrun(*command, *small).code == 0
-    path.write_text("\n".join([*lines, "one more,1"]) + "\n")
-    refused = sdrun(*command, *small)
+    lines = [f"{'good' if i % 2 else 'bad'} thing {i},thing,{i % 2}" for i in range(40)]
+    for split in ("train", "validation"):
+        path = tmp_path / "data" / "rte" / f"{split}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(["sentence1,sentence2,label", *lines]) + "\n")
+    command = ("method=vanilla", "task=rte", *(word for word in SMALL if not word.startswith("task.")))
+    assert sdrun(*command).code == 0
+    path.write_text(path.read_text() + "one more,thing,1\n")
+    refused = sdrun(*command)
     assert refused.code == 1
-    assert "The data of task=custom changed" in refused.err
-    assert sdrun(*command, *small, "rerun=true").code == 0
+    assert "The data of task=rte changed" in refused.err
+    assert sdrun(*command, "rerun=true").code == 0
+
+
+def test_a_changed_file_of_a_user_s_own_is_another_run(sdrun: Sdrun, tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("body,stars\n" + "".join(f"good thing {i},1\nbad thing {i},2\n" for i in range(20)))
+    small = tuple(word for word in SMALL if not word.startswith("task."))
+    command = ("method=vanilla", "task=custom", "task.text=body", "task.label=stars", *small)
+    assert sdrun(*command, f"task.path={path}").code == 0
+    assert "finished earlier" in sdrun(*command, "task.path=reviews.csv").out
+    path.write_text(path.read_text() + "one more,1\n")
+    again = sdrun(*command, f"task.path={path}")
+    assert again.code == 0
+    assert "finished earlier" not in again.out
+    assert len(list((tmp_path / "outputs").glob("custom/*/vanilla/*/results.json"))) == 2
 
 
 def test_best_and_last_weights(sdrun: Sdrun, tmp_path: Path) -> None:

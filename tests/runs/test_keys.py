@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config import schema
+from selfdistill_cli.config.schema import SCIENCE, number
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import run_key, scientific_settings
 from selfdistill_cli.runs.results import SCHEMA_VERSION, read_results
+from selfdistill_cli.system import files
+from tests.helpers.processes import user_environment
 from tests.helpers.runs import composed
 
 FINISHED = Path(__file__).parent / "data" / "finished"
@@ -34,6 +42,17 @@ FINISHED = Path(__file__).parent / "data" / "finished"
 )
 def test_what_does_nothing_is_no_part_of_a_key(neutral: str, acting: str) -> None:
     assert run_key(composed(neutral)) == run_key(composed())
+    assert run_key(composed(acting)) != run_key(composed())
+
+
+@pytest.mark.parametrize(
+    "acting",
+    [
+        *("schedule.max_grad_norm=null", "schedule.warmup_ratio=0", "method.alpha=0", "model.trust_remote_code=true"),
+        *("+model.config.hidden_act=null", "+model.config.layers=[]", "task.generator.seed=1", "seed=1"),
+    ],
+)
+def test_what_acts_changes_the_key(acting: str) -> None:
     assert run_key(composed(acting)) != run_key(composed())
 
 
@@ -74,16 +93,135 @@ def test_a_file_counts_by_content_wherever_it_lies(tmp_path: Path, monkeypatch: 
     assert run_key(own("missing.csv")) not in keys  # whoever reads it will say that it is not there
 
 
+def write_model(folder: Path, width: int = 32) -> Path:
+    """What `save_pretrained` leaves, as far as a key looks at it."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"hidden_size": width}))
+    (folder / "model.safetensors").write_bytes(bytes(width))
+    (folder / "README.md").write_text(f"the card of {folder}")
+    return folder
+
+
 def test_a_folder_with_a_model_counts_by_content(tmp_path: Path) -> None:
     for name, width in (("one", 32), ("two", 32), ("other", 64)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps({"hidden_size": width}))
-        (tmp_path / name / "model.safetensors").write_bytes(bytes(width))
-        (tmp_path / name / "README.md").write_text(f"the card of {name}")
+        write_model(tmp_path / name, width)
     keys = [run_key(composed(f"model.name={tmp_path}/{name}")) for name in ("one", "two", "other")]
     assert keys[0] == keys[1] != keys[2]
     teachers = [run_key(composed("method=kd", f"method.teacher.path={tmp_path}/{name}")) for name in ("one", "other")]
     assert teachers[0] != teachers[1]
+
+
+@dataclass
+class LaterSchedule(schema.Schedule):
+    """The schedule of a later version with two more options."""
+
+    label_smoothing: float = number(at_least=0, neutral=0)
+    floor: float | None = number(at_least=0)
+
+
+@pytest.mark.parametrize(("smoothing", "floor", "same"), [(0.0, None, True), (0.1, None, False), (0.0, 0.5, False)])
+def test_a_later_option_at_its_neutral_value_keeps_the_key(smoothing: float, floor: Any, same: bool) -> None:
+    now = composed()
+    later: Any = OmegaConf.create(OmegaConf.to_container(now, resolve=True))
+    added = {"label_smoothing": smoothing, "floor": floor}
+    later.schedule = OmegaConf.merge(OmegaConf.structured(LaterSchedule), later.schedule, added)
+    later.method.averaging = None
+    later.task.filters = []
+    later.model.adapters = {}
+    assert (run_key(later) == run_key(now)) == same
+
+
+@pytest.mark.parametrize(
+    ("shared", "void"),
+    [
+        ((), "model.lora.alpha=3"),
+        (("schedule.max_steps=5",), "schedule.epochs=9"),
+        (("method=kd", "method.teacher.path=nowhere"), "method.teacher.epochs=9"),
+    ],
+)
+def test_what_another_setting_makes_void_is_no_part_of_a_key(shared: tuple[str, ...], void: str) -> None:
+    assert run_key(composed(*shared, void)) == run_key(composed(*shared))
+
+
+def test_a_plugin_with_a_schema_declares_its_own_neutral_values_and_one_without_keeps_all() -> None:
+    @dataclass
+    class Penalty:
+        _target_: str = "theirs.Penalty"
+        name: str = "penalty"
+        beta: float = number(neutral=0)
+
+    def key(method: Any) -> str:
+        cfg = composed()
+        cfg.method = method
+        return run_key(OmegaConf.masked_copy(cfg, [*SCIENCE, "paths"]))
+
+    plain = {"_target_": "theirs.Penalty", "name": "penalty"}
+    assert key(OmegaConf.structured(Penalty(beta=0.0))) == key(OmegaConf.create(plain))
+    assert key(OmegaConf.structured(Penalty(beta=0.5))) != key(OmegaConf.create(plain))
+    assert key(OmegaConf.create({**plain, "beta": None})) != key(OmegaConf.create(plain))
+
+
+def test_a_teacher_is_the_same_by_its_run_and_by_its_model(tmp_path: Path) -> None:
+    write_model(tmp_path / "run" / "model")
+    by_run, by_model = (
+        run_key(composed("method=kd", f"method.teacher.path={path}"))
+        for path in (tmp_path / "run", tmp_path / "run" / "model")
+    )
+    assert by_run == by_model
+
+
+def test_a_run_is_found_after_its_model_s_folder_was_renamed(tmp_path: Path) -> None:
+    def directory(folder: Path) -> RunDirectory:
+        return RunDirectory(composed(f"paths.outputs={tmp_path / 'outputs'}", f"model.name={folder}"))
+
+    before = directory(write_model(tmp_path / "bert"))
+    before.path.mkdir(parents=True)
+    (tmp_path / "bert").rename(tmp_path / "my-bert")
+    assert directory(tmp_path / "my-bert").path == before.path
+
+
+def test_a_large_file_is_read_once_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large.csv").write_text("text,label\n" + "some text,1\nother text,0\n" * 60_000)
+    cfg = own(tmp_path / "large.csv")
+    cfg.paths.cache = str(tmp_path / "cache")
+    key = run_key(cfg)
+    files._file_digest.cache_clear()  # as in another process
+
+    def fail(path: Path) -> str:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(files, "sha256", fail)
+    assert run_key(cfg) == key
+
+
+def test_keys_need_neither_torch_nor_pyarrow(tmp_path: Path) -> None:
+    shutil.copy(FINISHED / "reviews.csv", tmp_path)
+    words = ("task=custom", "task.path=reviews.csv", "task.text=text", "task.label=label")
+    program = (
+        "import sys; from hydra import compose, initialize_config_dir\n"
+        "from selfdistill_cli.config.schema import CONF_DIR, register_schemas; register_schemas()\n"
+        "from selfdistill_cli.runs.directory import RunDirectory\n"
+        "with initialize_config_dir(str(CONF_DIR), version_base='1.3'): cfg = compose('config', sys.argv[1:])\n"
+        "directory = RunDirectory(cfg); assert directory.results() is None\n"
+        "print(directory.key, {'torch', 'transformers', 'pyarrow', 'numpy'} & set(sys.modules))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=user_environment(tmp_path),
+    )
+    assert ended.stdout == f"{run_key(own(tmp_path / 'reviews.csv'))} set()\n", ended.stderr
+
+
+def test_whole_numbers_are_the_same_however_they_are_typed() -> None:
+    plain = {"_target_": "theirs.Penalty", "name": "penalty"}
+    one, other = composed(), composed()
+    one.method, other.method = OmegaConf.create(plain | {"beta": 2}), OmegaConf.create(plain | {"beta": 2.0})
+    assert run_key(one) == run_key(other)
+    assert json.dumps(scientific_settings(one)["method"]["beta"]) == "2"
 
 
 def finished_run(tmp_path: Path, file: str = "reviews.csv") -> tuple[DictConfig, RunDirectory]:
