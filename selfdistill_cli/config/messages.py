@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 
 import yaml
 from hydra.errors import MissingConfigException
-from omegaconf import DictConfig
 
 from selfdistill_cli.config.launchers import Slurm
+from selfdistill_cli.config.options import groups, keys
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import did_you_mean
 
@@ -31,7 +30,7 @@ def explain(error: Exception, overrides: list[str]) -> str:
                 return f"{mapping} takes any name, but a new one wants a plus: +{added}=<value>."
         launcher = [f"hydra.launcher.{field.name}" for field in dataclasses.fields(Slurm)]
         of_hydra = unknown[1].startswith("hydra.")
-        names = launcher if of_hydra else [*_groups(), *_keys(overrides)]
+        names = launcher if of_hydra else [*groups(), *keys(overrides)]
         shown_by = "sdrun --cfg hydra hydra/launcher=slurm" if of_hydra else "sdrun --cfg job"
         return f"there is no setting '{unknown[1]}'.{did_you_mean(unknown[1], names)} `{shown_by}` shows them all."
     lines = [line.strip() for line in [*str(error).splitlines(), *str(error.__cause__ or "").splitlines()]]
@@ -44,31 +43,3 @@ def help_text() -> str:
     """What `sdrun --help` prints: conf/hydra/help/sdrun.yaml, where Hydra finds it as well."""
     template: str = yaml.safe_load((CONF_DIR / "hydra" / "help" / "sdrun.yaml").read_text(encoding="utf-8"))["template"]
     return template.replace("$$", "$")
-
-
-def _groups() -> list[str]:
-    """The groups that a user chooses from; `base` holds what options share."""
-    return sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "base")
-
-
-def _keys(overrides: list[str]) -> list[str]:
-    """Every key of the configuration that the command's group choices give."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    chosen = [word for word in overrides if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in _groups()]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        try:
-            cfg = compose("config", overrides=chosen)
-        except Exception:  # another part of the command is wrong too; the defaults still give most names
-            cfg = compose("config")
-    return list(_flatten(cfg, ""))
-
-
-def _flatten(node: DictConfig, prefix: str) -> Iterator[str]:
-    for key in map(str, node):
-        yield f"{prefix}{key}"
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            yield from _flatten(child, f"{prefix}{key}.")

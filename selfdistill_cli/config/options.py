@@ -1,8 +1,10 @@
-"""One option of a config group by its name, outside of a run's own composition."""
+"""What conf/ offers, outside of a run's own composition: its groups, its keys, one option by its name."""
 
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Iterator
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -31,3 +33,28 @@ def option(group: str, name: str) -> DictConfig:
             ) from error
     assert isinstance(chosen, DictConfig)
     return chosen
+
+
+def groups() -> list[str]:
+    """The groups that a user chooses from; `base` holds what options share."""
+    return sorted(path.name for path in CONF_DIR.iterdir() if path.is_dir() and path.name != "base")
+
+
+def keys(overrides: list[str]) -> list[str]:
+    """Every key of the configuration that the command's group choices give."""
+    chosen = [word for word in overrides if re.fullmatch(r"\w+=\w+", word) and word.split("=")[0] in groups()]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        try:
+            cfg = compose("config", overrides=chosen)
+        except Exception:  # another part of the command is wrong too; the defaults still give most names
+            cfg = compose("config")
+    return list(_flatten(cfg, ""))
+
+
+def _flatten(node: DictConfig, prefix: str) -> Iterator[str]:
+    for key in map(str, node):
+        yield f"{prefix}{key}"
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            yield from _flatten(child, f"{prefix}{key}.")
