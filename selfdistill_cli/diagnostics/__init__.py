@@ -1,1 +1,1 @@
-"""Looks into training that change nothing of what is computed: gradients, single examples, vocabulary maps."""
+"""Diagnostics, which change nothing of what is computed: gradients, single examples, vocabulary maps."""
