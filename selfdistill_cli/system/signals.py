@@ -92,6 +92,7 @@ def listening() -> Iterator[None]:
         for name, handler in before.items():
             signal.signal(name, handler)
         sys.unraisablehook = unraisable
+        stop_request.clear()  # it was of this block: the next run of this process was asked nothing
         if interrupted is not None:
             earlier = before[interrupted.signal]
             if _is_foreign(earlier):

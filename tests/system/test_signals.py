@@ -91,6 +91,13 @@ def test_who_listened_before_is_told_afterwards_and_only_of_an_interruption() ->
         signal.signal(signal.SIGUSR2, before)
 
 
+def test_the_next_run_of_the_process_was_asked_nothing() -> None:
+    with pytest.raises(Interrupted), listening():
+        send(signal.SIGTERM)
+    with finishing_steps() as stop:
+        assert stop.signal is None
+
+
 def in_a_library_that_turns_exceptions_into_others() -> None:
     try:
         send(signal.SIGTERM)
