@@ -18,6 +18,8 @@ from selfdistill_cli.other_tasks import score_on_other_tasks
 from tests.helpers.runs import SMALL, composed, only_run
 from tests.helpers.task_files import write
 
+pytestmark = pytest.mark.thorough
+
 TEXTS = [f"Anna sold {n} red lamps in the park." for n in ("two", "three", "four", "five", "six", "seven")]
 LABELS = ["entailment", "neutral", "contradiction"] * 2
 FINER = {"neutral": "not_entailment", "contradiction": "not_entailment"}

@@ -17,6 +17,8 @@ from tests.helpers.keys_read import keys_read
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.runs import composed
 
+pytestmark = pytest.mark.thorough
+
 PLAIN_GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking")
 OPTIONS = [(group, path.stem) for group in PLAIN_GROUPS for path in sorted((CONF_DIR / group).glob("*.yaml"))]
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))

@@ -19,6 +19,8 @@ from tests.helpers.steps import (
     make_model,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_one_and_many_micro_batches_give_the_same_gradient(kind: str, name: str) -> None:

@@ -15,6 +15,8 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.decoding import require_room, write_answers
 from tests.helpers.runtimes import cpu_runtime
 
+pytestmark = pytest.mark.thorough
+
 SIZE = 40
 PROMPTS = [" ".join(f"w{(7 * i + j) % SIZE}" for j in range(1 + i % 9)) for i in range(20)]
 

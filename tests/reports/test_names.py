@@ -16,6 +16,8 @@ from selfdistill_cli.reports.sections import dynamics, other_tasks, sensitivity,
 from selfdistill_cli.reports.variants import study
 from tests.helpers.made_runs import make_run
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, pa
 from tests.helpers.made_runs import make_run
 from tests.helpers.processes import SDREPORT, Finished, run_command, user_environment
 
+pytestmark = pytest.mark.thorough
+
 SEEDS = range(3)
 
 

@@ -18,6 +18,8 @@ from selfdistill_cli.reports.variants import study
 from selfdistill_cli.system.lease import held
 from tests.helpers.made_runs import make_run
 
+pytestmark = pytest.mark.thorough
+
 
 def unfinished(outputs: Path, *overrides: str) -> Path:
     """A run that was begun and has no results."""

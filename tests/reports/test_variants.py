@@ -12,6 +12,8 @@ from selfdistill_cli.reports.sections import overview
 from selfdistill_cli.reports.variants import Study, short_values, study
 from tests.helpers.made_runs import make_run
 
+pytestmark = pytest.mark.thorough
+
 
 def studied(outputs: Path) -> Study:
     """The runs below a folder in groups."""

@@ -23,6 +23,8 @@ from selfdistill_cli.system import files
 from tests.helpers.processes import user_environment
 from tests.helpers.runs import composed
 
+pytestmark = pytest.mark.thorough
+
 FINISHED = Path(__file__).parent / "data" / "finished"
 """A run of this version: its settings and results, without its model."""
 

@@ -16,6 +16,8 @@ from selfdistill_cli.runs.keys import effective_schedule, run_key
 from selfdistill_cli.teacher import teacher_config
 from tests.helpers.runs import SMALL, composed, only_run, results, rows, without_times
 
+pytestmark = pytest.mark.thorough
+
 BRIEF = tuple(word for word in SMALL if "epochs" not in word)
 
 

@@ -17,6 +17,8 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.system import lease
 from selfdistill_cli.system.lease import held, in_use, require
 
+pytestmark = pytest.mark.thorough
+
 ELSEWHERE = (
     "filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=0123456789abcdef0123456789abcdef\nduration={}\nstart=5\n"
 )
