@@ -77,6 +77,7 @@ def test_a_failed_run_starts_afresh_once_the_mistake_is_mended(sdrun: Sdrun, tmp
     assert sdrun(*command, *small, "task.text=body").code == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_leaves_nothing_that_looks_finished(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

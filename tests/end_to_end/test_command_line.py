@@ -105,6 +105,7 @@ def test_output_to_a_file_is_plain_lines(sdrun: Sdrun) -> None:
     assert any(line.startswith("step 10/10  epoch 2.00  loss ") for line in ended.out.splitlines())
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_the_configuration_and_runs(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*build, "--wheel-dir", str(tmp_path), str(REPOSITORY)], check=True, cwd=tmp_path)

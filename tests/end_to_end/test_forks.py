@@ -38,6 +38,7 @@ def test_it_ends_the_same(word: str, code: int, said: str, environment: dict[str
         assert said in ended.err
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same(environment: dict[str, str], tmp_path: Path) -> None:
     runs = []
     for fresh in (False, True):

@@ -37,6 +37,7 @@ def together(launcher: list[str], folder: Path, environment: dict[str, str], *wo
     return Finished(ended.returncode, ended.stdout, ended.stderr)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tmp_path: Path) -> None:
     both = start_together(tmp_path, environment, str(tmp_path / "found"), module="tests.helpers.gradients_of_two")
     assert [process.end().code for process in both] == [0, 0]
@@ -78,6 +79,7 @@ def test_two_processes_leave_the_records_of_one(
     assert np.array(tables[1]["logits"]) == pytest.approx(np.array(tables[0]["logits"]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_two_goes_on_and_not_as_one(environment: dict[str, str], tmp_path: Path) -> None:
     words = ("method=dynsdpb", *SMALL, "schedule.epochs=4", "runtime.checkpoint_every=4 steps")
     environment["SDRUN_OUTPUTS"] = str(tmp_path / "undisturbed")

@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.processes import REPOSITORY, Sdrun, start
 from tests.helpers.runs import SECRET, SMALL, rows, table
 
@@ -51,6 +53,7 @@ def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first_one_starts(sd
     assert not list((tmp_path / "outputs").glob("*/*/vanilla"))
 
 
+@pytest.mark.slow
 def test_jobs_as_processes_of_their_own(sdrun: Sdrun, tmp_path: Path) -> None:
     command = ("-m", "hydra/launcher=slurm_local", "method=vanilla", "schedule.epochs=2,8", *LAUNCHED)
     # The longer job is killed, as the system kills one that wants too much memory.

@@ -121,6 +121,7 @@ def test_digits_are_tokens_of_their_own() -> None:
         assert [piece for piece in pieces if any(c.isdigit() for c in piece)] == list("123470")
 
 
+@pytest.mark.slow
 @pytest.mark.end_to_end
 def test_byte_pairs_are_the_same_in_every_process(tmp_path: Path) -> None:
     script = (

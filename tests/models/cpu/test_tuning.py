@@ -113,6 +113,7 @@ def test_attention_of_another_kind_stays() -> None:
     assert model.config._attn_implementation == "eager"
 
 
+@pytest.mark.slow
 @pytest.mark.end_to_end
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_freed_memory_is_not_faulted_in_again() -> None:
