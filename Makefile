@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 
-QUICK := not (end_to_end or thorough or slow or browser or slurm)
+QUICK := not (end_to_end or thorough or slow or browser or slurm or gpu)
 
 .PHONY: help run report test test-quick test-all test-crashes test-slurm lint install clean
 

@@ -19,7 +19,7 @@ from selfdistill_cli.diagnostics.probes import make_probes
 from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
-from selfdistill_cli.engine.runtime import Runtime, make_runtime
+from selfdistill_cli.engine.runtime import Runtime, make_runtime, naming_what_cannot_be_deterministic
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.methods import Method, TrainingContext
@@ -55,7 +55,8 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     with contextlib.ExitStack() as lock:
         finished = on_main(runtime.accelerator, lambda: _open(cfg, directory, lock))
         if finished is None:
-            with directory.logging() if runtime.is_main else contextlib.nullcontext():
+            logging_to_file = directory.logging() if runtime.is_main else contextlib.nullcontext()
+            with logging_to_file, naming_what_cannot_be_deterministic():
                 results = _train(cfg, directory, group, runtime)
     if finished is not None:
         on_main(runtime.accelerator, lambda: _require_same_data(cfg, finished))

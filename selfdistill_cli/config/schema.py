@@ -212,6 +212,7 @@ class Schedule:
 class Runtime:
     device: str = choice("auto", "cpu", "cuda", "mps")
     precision: str = choice("auto", "fp32", "bf16", "fp16")
+    deterministic: bool = MISSING
     threads: int | None = number(at_least=1)
     token_budget: int = number(at_least=1)
     profile: bool = MISSING

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -119,12 +121,41 @@ def make_accelerator(runtime: DictConfig) -> Accelerator:
     precision = chosen_precision(runtime.precision, on_cpu)
     if precision == "fp16" and on_cpu:
         raise UserError("runtime.precision=fp16 needs a GPU. On a CPU use bf16 or fp32.")
+    if not on_cpu and torch.cuda.is_available():
+        be_deterministic(runtime.deterministic)
     # Accelerate keeps its state for the whole process; a sweep's next job may ask for another precision.
     AcceleratorState._reset_state(reset_partial_state=True)
     # Processes wait for each other while the main one waits for a run that somebody else is doing.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=24))
     mixed = "no" if precision == "fp32" else precision
     return Accelerator(cpu=on_cpu, mixed_precision=mixed, kwargs_handlers=[patience])
+
+
+def be_deterministic(asked: bool) -> None:
+    """Have CUDA's kernels add up in the same order each time, or in whichever is fastest.
+
+    Flash and memory-efficient attention heed it in their backward passes as well.
+    """
+    if asked:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product is made
+        torch.utils.deterministic.fill_uninitialized_memory = False  # finds reads of memory that nobody wrote; slow
+    torch.use_deterministic_algorithms(asked)
+    torch.backends.cudnn.benchmark = False
+
+
+@contextlib.contextmanager
+def naming_what_cannot_be_deterministic() -> Iterator[None]:
+    """Turn torch's refusal of an operation into a `UserError` that names the operation and the way out."""
+    try:
+        yield
+    except RuntimeError as error:
+        refused = re.search(r"(\S+) does not have a deterministic implementation", str(error))
+        if refused is None:
+            raise
+        raise UserError(
+            f"runtime.deterministic=true: this model needs {refused[1]}, of which torch has no version on this device "
+            "that gives the same bits each time. runtime.deterministic=false takes the one that it has."
+        ) from error
 
 
 def chosen_precision(asked: str, on_cpu: bool) -> str:
