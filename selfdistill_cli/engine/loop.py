@@ -82,8 +82,10 @@ class TrainingLoop:
         self.order = EpochOrder(len(examples), method.fresh_per_step, seed)
         self.total_steps = total_steps(schedule, self.order.steps_per_epoch)
         self.evaluate_every = evaluation_steps(schedule.evaluate_every, self.order.steps_per_epoch)
-        self.optimizer = self.accelerator.prepare_optimizer(make_optimizer(model, schedule))
-        self.lr_scheduler = make_lr_scheduler(self.optimizer.optimizer, schedule, self.total_steps)
+        optimizer = make_optimizer(model, schedule)
+        # In this order: the scheduler marks the step that Accelerate keeps for fp16, else torch takes it for another's.
+        self.lr_scheduler = make_lr_scheduler(optimizer, schedule, self.total_steps)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.progress = Progress()
         self.selection = Selection(schedule.keep, schedule.patience)
         self.probes = make_probes(self.total_steps)

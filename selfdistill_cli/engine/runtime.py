@@ -150,7 +150,7 @@ def naming_what_cannot_be_deterministic() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        refused = re.search(r"(\S+) does not have a deterministic implementation", str(error))
+        refused = re.search(r"(.+?) does not have a deterministic implementation", str(error))
         if refused is None:
             raise
         raise UserError(

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from selfdistill_cli.engine.runtime import make_accelerator
+from selfdistill_cli.engine.runtime import be_deterministic, make_accelerator, naming_what_cannot_be_deterministic
+from selfdistill_cli.errors import UserError
 from tests.helpers.runs import composed
 
 
@@ -37,3 +38,16 @@ def test_what_the_user_says_goes_before(said_by: str, monkeypatch: pytest.Monkey
     else:
         make_accelerator(composed("runtime.device=cpu", "runtime.threads=2").runtime)
         assert torch.get_num_threads() == 2
+
+
+def test_what_cannot_be_deterministic_is_refused_by_name() -> None:
+    """`put_` is one of the few operations without a deterministic kernel on a processor too."""
+    be_deterministic(True)
+    try:
+        with (
+            pytest.raises(UserError, match=r"needs put_, of which [\s\S]* runtime\.deterministic=false"),
+            naming_what_cannot_be_deterministic(),
+        ):
+            torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+    finally:
+        be_deterministic(False)

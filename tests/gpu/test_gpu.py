@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfdistill_cli.engine.runtime import be_deterministic, naming_what_cannot_be_deterministic
-from selfdistill_cli.errors import UserError
 from tests.helpers.processes import run_command, user_environment
 from tests.helpers.runs import SMALL, assert_same, only_run, results, rows
 
@@ -84,16 +82,3 @@ def test_a_run_says_on_which_card_it_was_made(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", command("vanilla", "synth_entailment"))
     assert torch.cuda.get_device_name() in (run / "environment.json").read_text()
     assert results(run)["matmul_gflops_per_s"] > 1000
-
-
-@pytest.mark.gpu
-def test_what_cannot_be_deterministic_is_refused_by_name() -> None:
-    be_deterministic(True)
-    try:
-        with (
-            pytest.raises(UserError, match=r"kthvalue[\s\S]*runtime\.deterministic=false"),
-            naming_what_cannot_be_deterministic(),
-        ):
-            torch.rand(5, device="cuda").kthvalue(2)
-    finally:
-        be_deterministic(False)
