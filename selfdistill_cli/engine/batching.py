@@ -29,6 +29,11 @@ class Batching:
         """For bf16 on a processor: kernels are compiled for every new shape, and the work on a token is cheap."""
         return cls(token_budget, width_multiple=16, count_multiple=4, call_cost=256)
 
+    @classmethod
+    def of_card(cls, token_budget: int) -> Batching:
+        """For a GPU: launching the kernels of one more pass takes longer than thousands of tokens of work."""
+        return cls(token_budget, call_cost=4096)
+
     def widths(self, lengths: np.ndarray) -> np.ndarray:
         """What rows of these lengths are padded to, int64."""
         multiple = self.width_multiple

@@ -186,6 +186,8 @@ def make_batching(token_budget: int, accelerator: Accelerator, dtype: str) -> Ba
     if accelerator.device.type == "cpu" and "bf16" in (precision_of(accelerator), dtype.replace("bfloat16", "bf16")):
         # oneDNN compiles each product anew for every shape, which takes longer than the product itself.
         return Batching.of_few_shapes(token_budget)
+    if accelerator.device.type == "cuda":
+        return Batching.of_card(token_budget)
     return Batching(token_budget)
 
 

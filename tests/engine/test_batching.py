@@ -99,3 +99,11 @@ def test_a_data_set_smaller_than_the_batch_is_one_step_an_epoch() -> None:
     order = EpochOrder(size=3, batch_size=32, seed=0)
     assert order.steps_per_epoch == 1
     assert sorted(order.fresh(7)) == [0, 1, 2]
+
+
+def test_on_a_card_a_step_is_cut_only_where_the_budget_demands_it() -> None:
+    lengths = np.array([5, 128, 7, 120, 30, 60, 9, 11])
+    assert len(micro_batches(lengths, Batching(4096))) > 1  # on a processor padding costs more than another pass
+    (whole,) = micro_batches(lengths, Batching.of_card(4096))
+    assert sorted(whole) == list(range(8))
+    assert max(lengths[part].max() * len(part) for part in micro_batches(lengths, Batching.of_card(512))) <= 512
