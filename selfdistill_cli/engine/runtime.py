@@ -26,6 +26,7 @@ from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.profiling import Phases
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.fault_points import passing
+from selfdistill_cli.system.quiet import quiet_libraries
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def make_runtime(settings: DictConfig, dtype: str, trace_to: Path | None = None)
 
     Raises `UserError` if the machine has no such device or precision.
     """
+    quiet_libraries()  # here, since whatever trains or predicts comes by
     accelerator = make_accelerator(settings)
     batching = make_batching(settings.token_budget, accelerator, dtype)
     return Runtime(settings, accelerator, batching, Phases(settings.profile, accelerator.device), trace_to)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from selfdistill_cli.reports.content import spread
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.variants import study
+from selfdistill_cli.tracking.tables import Column, make_table
 
 SECONDS = 3.0
 
@@ -23,10 +24,10 @@ def watch(read: Callable[[], Sequence[Run]], console: Console, rounds: int | Non
     if not console.is_terminal:
         _in_a_file(read, console, rounds)
         return
-    with Live(view(read()), console=console, refresh_per_second=2) as live:
+    with Live(view(read(), console.width), console=console, refresh_per_second=2) as live:
         while rounds is None or rounds > 1:
             time.sleep(SECONDS)
-            live.update(view(read()))
+            live.update(view(read(), console.width))
             rounds = None if rounds is None else rounds - 1
 
 
@@ -50,23 +51,42 @@ def summary(runs: Sequence[Run]) -> str:
     return f"{len(runs)} runs: {told or 'none yet'}" + (f"; {now}" if now else "")
 
 
-def view(runs: Sequence[Run]) -> RenderableType:
-    """What is running and what ended badly, and the scores so far."""
-    at_work = Table("run", "seed", "progress", "last score", "state", title=summary(runs).split(";")[0])
-    for run in sorted(runs, key=lambda r: (r.status != "running", str(r.path))):
-        if run.finished:
-            continue
-        score = _last_score(run)
-        at_work.add_row(
-            _name(run), str(run.seed), _progress(run), score,
-            run.status + (f": {run.reason}" if run.reason else ""),
-        )  # fmt: skip
-    so_far = Table("task", "method", "score (seeds)", title="Finished")
+def view(runs: Sequence[Run], width: int | None = None) -> RenderableType:
+    """What is running and what ended badly, and the scores so far, as they fit this width."""
+    unfinished = sorted((run for run in runs if not run.finished), key=lambda r: (r.status != "running", str(r.path)))
+    parts: list[RenderableType] = [Text(summary(runs).split(";")[0], style="bold")]
+    if unfinished:
+        at_work = [
+            Column("task", [run.task for run in unfinished], leaves=_if_all_same(run.task for run in unfinished)),
+            Column("method", [run.method for run in unfinished]),
+            Column("key", [run.path.name for run in unfinished], leaves=1),
+            Column("seed", [str(run.seed) for run in unfinished], right=True),
+            Column("progress", [_progress(run) for run in unfinished]),
+            Column("last score", [_last_score(run) for run in unfinished]),
+            Column("state", [run.status for run in unfinished], leaves=3),
+        ]
+        parts.append(make_table(at_work, width))
+        parts += [Text(f"{_name(run)} {run.status}: {run.reason}") for run in unfinished if run.reason]
     grouped = study(runs)
-    for task in grouped.tasks:
-        for group in sorted(grouped.of_task(task), key=lambda g: -fmean(g.scores)):
-            so_far.add_row(task, group.variant, f"{spread(group.scores)} ({len(group.runs)})")
-    return Group(*([at_work] if at_work.row_count else [at_work.title or ""]), so_far)
+    best_first = [
+        (task, group)
+        for task in grouped.tasks
+        for group in sorted(grouped.of_task(task), key=lambda g: -fmean(g.scores))
+    ]
+    if best_first:
+        so_far = [
+            Column("task", [task for task, _ in best_first], leaves=_if_all_same(task for task, _ in best_first)),
+            Column("method", [group.variant for _, group in best_first]),
+            Column("score", [spread(group.scores) for _, group in best_first]),
+            Column("seeds", [str(len(group.runs)) for _, group in best_first], right=True),
+        ]
+        parts += [Text("\nFinished", style="bold"), make_table(so_far, width)]
+    return Group(*parts)
+
+
+def _if_all_same(words: Iterable[str]) -> int:
+    """When a column may be left out: early if it says the same in every row, else not at all."""
+    return 2 if len(set(words)) == 1 else 0
 
 
 def _name(run: Run) -> str:

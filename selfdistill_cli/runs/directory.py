@@ -19,12 +19,13 @@ from typing import Any
 from filelock import SoftFileLease
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.errors import UserError
+from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.runs.keys import model_slug, run_key
 from selfdistill_cli.runs.results import Results, read_results
 from selfdistill_cli.system.environment import environment
 from selfdistill_cli.system.files import disk_errors, new_file, read_json, remove_partials, write_json
 from selfdistill_cli.system.lease import held, require
+from selfdistill_cli.system.words import ScreenHandler
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +117,7 @@ class RunDirectory:
         with disk_errors(self.path):
             handler = logging.FileHandler(self.path / "train.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        on_screen = logging.StreamHandler()
-        on_screen.setLevel(logging.INFO)
+        on_screen = ScreenHandler()
         package = logging.getLogger("selfdistill_cli")
         package.setLevel(logging.DEBUG)
         handlers: list[logging.Handler] = (
@@ -129,7 +129,10 @@ class RunDirectory:
             yield
         except BaseException as error:
             package.removeHandler(on_screen)  # the command shows the error itself
-            log.error("ended by %s: %s", type(error).__name__, error, exc_info=not isinstance(error, UserError))
+            if isinstance(error, (Interrupted, KeyboardInterrupt)):  # a wish, and no fault to be looked for
+                log.info("interrupted: %s", error)
+            else:
+                log.error("ended by %s: %s", type(error).__name__, error, exc_info=not isinstance(error, UserError))
             raise
         finally:
             for each in handlers:

@@ -5,15 +5,19 @@ outputs/sweeps/<time>/sweep.csv
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import logging
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.sweeps.records import JobRecords, Record
+from selfdistill_cli.sweeps.plan import name_of, varied_settings
+from selfdistill_cli.sweeps.records import JobRecords
+from selfdistill_cli.sweeps.summary import print_summary
 from selfdistill_cli.system.ranks import world_size
 
 COLUMNS = (
@@ -49,57 +53,43 @@ class SweepReport(Callback):
                     "start the tasks of each job: sdrun -m hydra/launcher=slurm hydra.launcher.tasks_per_node=2 …"
                 )
             take_their_places(config.hydra.launcher._target_)
+            _quiet_search(config.hydra.sweeper._target_)
         except UserError as error:
             raise SystemExit(f"sdrun: {error}") from error  # Hydra turns ordinary exceptions of callbacks into warnings
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show and write the table of all jobs; leave with status 1 if any failed."""
+        from selfdistill_cli.tracking.terminal import make_console, say, shortest
+
         sweep_dir = Path(config.hydra.sweep.dir).absolute()
         records = JobRecords(sweep_dir).all()
-        _name_differences(records)
+        varied = varied_settings([record["overrides"] for record in records])
         with (sweep_dir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
             writer.writeheader()
-            writer.writerows(records)
-        _print_table(records, sweep_dir)
+            for record in records:
+                settings = " ".join(word for word in record["overrides"] if name_of(word) in varied)
+                writer.writerow(record | {"settings": settings})
+        console = make_console()
+        console.print()
+        print_summary(console, records, _direction(config))
+        say(console, f"{shortest(sweep_dir)}/sweep.csv")
         failed = sum(record["status"] == "failed" for record in records)
         if failed:
             raise SystemExit(f"sdrun: {failed} of {len(records)} jobs failed.")
 
 
-def _name_differences(records: list[Record]) -> None:
-    """`settings`: the overrides of a job that not every job shares; all of them in a sweep of one."""
-    shared = set.intersection(*(set(record["overrides"]) for record in records)) if len(records) > 1 else set()
-    for record in records:
-        record["settings"] = " ".join(word for word in record["overrides"] if word not in shared)
+def _quiet_search(sweeper: str) -> None:
+    """Optuna names its studies after nothing and tells each trial; the jobs say more."""
+    if "optuna" in sweeper:
+        with contextlib.suppress(ImportError):  # Hydra says what is missing
+            import optuna
+
+            optuna.logging.set_verbosity(logging.WARNING)
 
 
-def _print_table(records: list[Record], sweep_dir: Path) -> None:
-    from rich.table import Table
-
-    from selfdistill_cli.tracking.terminal import duration, make_console, say, shortest
-
-    metrics = {record["metric"] for record in records if "metric" in record}
-    score = metrics.pop() if len(metrics) == 1 else "score"
-    table = Table(title=f"{len(records)} jobs", caption=f"{shortest(sweep_dir)}/sweep.csv")
-    table.add_column("job", justify="right", no_wrap=True)
-    table.add_column("settings", overflow="fold")
-    for name in (score, "best epoch", "examples", "time", "status"):
-        table.add_column(name, justify="left" if name == "status" else "right")
-    for record in records:
-        if record["status"] == "failed":
-            cells = ["–", "–", "–", duration(record["seconds"]), "failed"]
-        else:
-            cells = [
-                f"{record['score']:.4f}" if score != "score" else f"{record['metric']} {record['score']:.4f}",
-                f"{record['best_epoch']:.4g}",
-                f"{record['examples_forwarded']:,}",
-                duration(record["seconds"]),
-                record["status"],
-            ]
-        table.add_row(str(record["job"]), record["settings"], *cells)
-    console = make_console()
-    console.print(table)
-    for record in records:
-        if record["status"] == "failed":
-            say(console, f"job {record['job']} failed: {record['reason']}")
+def _direction(config: DictConfig) -> str | None:
+    """Where a sweeper searches for the best score: `maximize` or `minimize`. None for combinations, and several goals."""
+    direction = OmegaConf.select(config, "hydra.sweeper.direction")
+    name = getattr(direction, "name", direction)
+    return name if isinstance(name, str) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import Interrupted
-from selfdistill_cli.sweeps.records import JobRecords, Record
+from selfdistill_cli.sweeps.plan import Plan, name_of, read_plan
+from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
 from selfdistill_cli.system.ranks import is_main
 
 
@@ -24,15 +25,31 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     number, overrides, console = hydra_cfg.job.num, list(hydra_cfg.overrides.task), make_console()
     if not is_main():
         return _take_part(cfg, run)
-    say(console, f"job {number}: {' '.join(overrides)}", style="bold")
     records, began = JobRecords(sweep_dir), time.monotonic()
+    console.print()
+    say(console, headline(number, overrides, read_plan(sweep_dir), records.all()), style="bold")
     try:
-        record: Record = {"job": number, "overrides": overrides} | run(cfg, group=sweep_dir.name)
-        records.write(record)
+        result = run(cfg, group=sweep_dir.name)
+        record = records.write(number, overrides, result | {"took": round(time.monotonic() - began, 3)})
     except Exception as error:
         record = records.failed(number, overrides, error, time.monotonic() - began)
-        say(console, f"job {number} failed: {record['reason']}\n  traceback: {record['log']}", style="red")
+        say(console, f"job {number + 1} failed: {record['reason']}\n  traceback: {record['log']}", style="red")
     return float(record.get("score", "nan"))
+
+
+def headline(number: int, overrides: Sequence[str], plan: Plan | None, records: Sequence[Record]) -> str:
+    """`job 3 of 15: method=kd seed=2 (about 4 min left)`: what differs from job to job, and how long the rest takes."""
+    from selfdistill_cli.tracking.terminal import about
+
+    total = plan.total if plan is not None else None
+    shown = [word for word in overrides if plan is None or name_of(word) in plan.varied]
+    left = None if total is None else seconds_left(records, total - len(records))
+    return (
+        f"job {number + 1}"
+        + (f" of {total}" if total is not None else "")
+        + f": {' '.join(shown)}"
+        + (f" ({about(left)} left)" if left is not None else "")
+    )
 
 
 def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:

@@ -2,13 +2,17 @@
 
 outputs/sweeps/<time>/jobs/<n>.json      one job's record
 outputs/sweeps/<time>/jobs/<n>.log       the traceback of a job that failed
+
+Hydra numbers jobs from 0; people, and so these files, from 1: the last one is job 15 of 15.
 """
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from selfdistill_cli.errors import UserError
@@ -24,35 +28,51 @@ class JobRecords:
         self.folder = sweep_dir.absolute() / "jobs"
 
     def read(self, number: int) -> Record | None:
-        """A job's record, or None."""
-        return read_json(self.folder / f"{number}.json")
+        """The record of Hydra's job `number`, or None."""
+        return read_json(self.folder / f"{number + 1}.json")
 
-    def write(self, record: Record) -> None:
-        """Keep a job's record."""
-        write_json(self.folder / f"{record['job']}.json", record)
+    def write(self, number: int, overrides: Sequence[str], result: Record) -> Record:
+        """Keep the record of Hydra's job `number`."""
+        record = result | {"job": number + 1, "overrides": list(overrides)}
+        write_json(self.folder / f"{number + 1}.json", record)
+        return record
 
     def failed(self, number: int, overrides: Sequence[str], error: BaseException, seconds: float) -> Record:
         """Keep the traceback of a job that failed, and its record."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        log = self.folder / f"{number}.log"
+        log = self.folder / f"{number + 1}.log"
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        record = _failure(number, overrides, reason, seconds) | {"log": str(log)}
-        self.write(record)
-        return record
+        return self.write(number, overrides, _failure(_reason(error), seconds) | {"log": str(log)})
 
     def lost(self, number: int, overrides: Sequence[str], reason: str, log: Path) -> None:
         """Record a job that was killed before it could record anything; `log` is what it printed."""
         lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
         last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-        self.write(_failure(number, overrides, f"{reason}; its log {log} ends: {last[:200]}", 0.0))
+        self.write(number, overrides, _failure(f"{reason}; its log {log} ends: {last[:200]}", 0.0))
 
     def all(self) -> list[Record]:
         """Every record, in the order of the jobs."""
         numbers = sorted(int(path.stem) for path in self.folder.glob("*.json"))
-        return [record for number in numbers if (record := self.read(number)) is not None]
+        return [record for number in numbers if (record := self.read(number - 1)) is not None]
 
 
-def _failure(number: int, overrides: Sequence[str], reason: str, seconds: float) -> Record:
-    overrides = list(overrides)
-    return {"job": number, "overrides": overrides, "status": "failed", "reason": reason, "seconds": round(seconds, 3)}
+def seconds_left(records: Sequence[Record], jobs: int, at_once: int = 1) -> float | None:
+    """How long `jobs` more jobs will take, by those that trained in this sweep; None before the first has."""
+    took = [record["took"] for record in records if record["status"] == "finished" and "took" in record]
+    return mean(took) * math.ceil(jobs / at_once) if took and jobs else None
+
+
+def _failure(reason: str, seconds: float) -> Record:
+    return {"status": "failed", "reason": reason, "seconds": round(seconds, 3)}
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong; the kind of an error that is not the user's, and where it came from if it has no words."""
+    if isinstance(error, UserError):
+        return str(error)
+    words = str(error).strip()
+    if words:
+        return f"{type(error).__name__}: {words}"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f", in {frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__} without a message{where}"

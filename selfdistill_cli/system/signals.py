@@ -51,7 +51,7 @@ class StopRequest:
         name = signal.Signals(number)
         if self.goes_on_after(name):
             self.signal = name
-            os.write(2, b"\nsdrun: SIGTERM: a checkpoint after this step, and on until the job is killed\n")
+            _write("SIGTERM: a checkpoint after this step, and on until the job is killed")
             return
         now = time.monotonic()
         again = number in self._first and now - self._first[number] > SAME_REQUEST_SECONDS
@@ -61,8 +61,7 @@ class StopRequest:
             raise self.leaving
         if self.signal is None:
             self.signal = name
-            # Not print: the signal may have come in the middle of one.
-            os.write(2, b"\nsdrun: finishing this step, then writing a checkpoint; once more leaves at once\n")
+            _write("finishing this step, then writing a checkpoint; once more leaves at once")
 
 
 stop_request = StopRequest()
@@ -97,6 +96,15 @@ def listening() -> Iterator[None]:
             earlier = before[interrupted.signal]
             if _is_foreign(earlier):
                 earlier(interrupted.signal, None)
+
+
+def _write(words: str) -> None:
+    """Say something from within a handler: not by print, in the middle of which the signal may have come.
+
+    On a terminal it takes the place of the progress line, of which a half would stay.
+    """
+    clear = "\r\x1b[2K" if os.isatty(2) else ""
+    os.write(2, f"{clear}sdrun: {words}\n".encode())
 
 
 def _silent_when_leaving(hook: Callable[[Any], Any]) -> Callable[[Any], None]:

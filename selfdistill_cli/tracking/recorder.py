@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +15,8 @@ from selfdistill_cli.system.files import disk_errors
 class Watcher(Protocol):
     """Somebody who follows a run."""
 
-    def start(self, total_steps: int) -> None:
-        """Training begins, or goes on."""
+    def start(self, total_steps: int, earlier: Iterable[dict[str, Any]]) -> None:
+        """Training begins, or goes on after the `earlier` rows of an interrupted run."""
 
     def row(self, values: dict[str, Any]) -> None:
         """A row was written."""
@@ -37,7 +37,7 @@ class MetricsRecorder:
     def start(self, total_steps: int) -> None:
         """Tell the watchers that training begins."""
         for watcher in self.watchers:
-            watcher.start(total_steps)
+            watcher.start(total_steps, self._rows())
 
     def row(self, values: dict[str, Any]) -> None:
         """Write one row. Raises `UserError` if the disk is full."""
@@ -58,6 +58,11 @@ class MetricsRecorder:
             raise UserError(f"{self.path} has lost rows that its checkpoint counts on. rerun=true starts afresh.")
         self._file.truncate(position)
         self._file.seek(position)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """What the file holds."""
+        with self.path.open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
 
     def flush(self) -> None:
         """Bring all rows to the disk."""

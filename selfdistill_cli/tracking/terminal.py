@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
+
+from selfdistill_cli.system.words import lines_of, wrapped
 
 SECONDS_BETWEEN_LINES = 10.0
+BESIDE_THE_WORDS = 16
+"""Characters of a progress line that the time left and a short bar take."""
 
 
 def make_console() -> Console:
-    """The console of the command: as wide as the terminal; in a file wide enough to keep rows whole."""
-    console = Console(highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    """The console of the command: as wide as the terminal; in a file nothing is ever broken."""
+    return Console(highlight=False, emoji=False, soft_wrap=False)
 
 
 def say(console: Console, words: str, style: str | None = None) -> None:
-    """One line, whole however long it is, so that it can be searched for in a file."""
-    console.print(words, markup=False, soft_wrap=True, style=style)
+    """One line. A terminal gets it broken between words, a file whole, so that it can be searched for."""
+    lines = wrapped(words, console.width) if console.is_terminal else words
+    console.print(lines, markup=False, emoji=False, soft_wrap=True, style=style)
 
 
 class Terminal:
@@ -36,31 +43,36 @@ class Terminal:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
-    def start(self, total_steps: int) -> None:
-        """Show progress towards this many steps."""
+    def start(self, total_steps: int, earlier: Iterable[dict[str, Any]] = ()) -> None:
+        """Show progress towards this many steps, from where the `earlier` rows of a continued run end."""
         self._total = total_steps
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"), TimeRemainingColumn(compact=True), BarColumn(), console=self.console
+                TextColumn("{task.description}", markup=False),
+                TimeRemainingColumn(compact=True),
+                BarColumn(None),
+                console=self.console,
+                transient=True,
+                expand=True,
+                redirect_stderr=sys.stderr.isatty(),  # what goes to a file stays out of the terminal
             )
-            self._bar.start()
             self._task = self._bar.add_task(f"step 0/{total_steps}", total=total_steps)
+        last = None
+        for last in earlier:
+            self._take(last)
+        if last is not None:
+            self._show(last)
+        if self._bar is not None:
+            self._bar.start()
 
     def row(self, values: dict[str, Any]) -> None:
         """Take a row of metrics.jsonl."""
         if values["kind"] not in ("train", "eval"):  # diagnostics: for reports
             return
-        evaluation = values["kind"] == "eval"
-        if evaluation:
-            self._score = f"{values[f'eval/{self.metric}']:.4f}"
-        else:
-            self._loss, self._speed = f"{values['loss']:.4f}", values["examples_per_s"]
-        words = f"step {values['step']}/{self._total}  epoch {values['epoch']:.2f}  loss {self._loss}  {self.metric} {self._score}  {self._speed:.0f} ex/s"
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=values["step"], description=words)
-        elif evaluation or time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            say(self.console, words)
+        self._take(values)
+        waited = time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES
+        if self._bar is not None or values["kind"] == "eval" or waited:
+            self._show(values)
 
     def finish(self, results: dict[str, Any] | None) -> None:
         """Take the progress line away."""
@@ -68,31 +80,58 @@ class Terminal:
             self._bar.stop()
             self._bar = None
 
+    def _take(self, values: dict[str, Any]) -> None:
+        if values["kind"] == "eval":
+            self._score = f"{values[f'eval/{self.metric}']:.4f}"
+        elif values["kind"] == "train":
+            self._loss, self._speed = f"{values['loss']:.4f}", values["examples_per_s"]
+
+    def _show(self, values: dict[str, Any]) -> None:
+        step, score = f"step {values['step']}/{self._total}", f"{self.metric} {self._score}"
+        epoch, loss, speed = f"epoch {values['epoch']:.2f}", f"loss {self._loss}", f"{self._speed:.0f} ex/s"
+        if self._bar is None or self._task is None:
+            self._last_line = time.monotonic()
+            say(self.console, "  ".join([step, epoch, loss, score, speed]))
+            return
+        shorter = [[step, epoch, loss, score, speed], [step, epoch, loss, score], [step, loss, score], [step, score]]
+        room = self.console.width - BESIDE_THE_WORDS
+        words = next((parts for parts in shorter if cell_len("  ".join(parts)) <= room), [step])
+        self._bar.update(self._task, completed=values["step"], description="  ".join(words))
+
 
 def print_results(
     console: Console, results: dict[str, Any], path: Path, evaluations: dict[str, dict[str, Any]]
 ) -> None:
     """The table that ends a run, with its scores on other tasks."""
-    final = results["metrics"]["final"]
-    title = f"{results['method']} on {results['task']} ({results['model']}, seed {results['seed']})"
-    table = Table(title=title, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in final.items():
-        table.add_row(f"validation {name}" if name == "loss" else name, f"{value:.4f}")
-    for name, scored in evaluations.items():
-        table.add_row(f"on {name}", f"{scored['metric']} {scored['score']:.4f}")
-    table.add_row("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}")
-    table.add_row("examples forwarded", f"{results['examples_forwarded']:,}")
+    facts = [
+        (f"validation {name}" if name == "loss" else name, f"{value:.4f}")
+        for name, value in results["metrics"]["final"].items()
+    ]
+    facts += [(f"on {name}", f"{scored['metric']} {scored['score']:.4f}") for name, scored in evaluations.items()]
+    facts.append(("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}"))
+    facts.append(("examples forwarded", f"{results['examples_forwarded']:,}"))
     if results.get("teacher", {}).get("examples_forwarded"):
-        table.add_row("by the teacher", f"{results['teacher']['examples_forwarded']:,}")
-    table.add_row("time", duration(results["seconds"]))
+        facts.append(("by the teacher", f"{results['teacher']['examples_forwarded']:,}"))
+    facts.append(("time", duration(results["seconds"])))
     if results["synthetic"]:
-        table.add_row("data", "synthetic: compare with nothing but itself")
+        facts.append(("data", "synthetic: compare with nothing but itself"))
     if results["status"] == "finished earlier":
-        table.add_row("status", "finished earlier; rerun=true does it again")
-    table.add_row("files", str(shortest(path)))
-    console.print(table)
+        facts.append(("status", "finished earlier; rerun=true does it again"))
+    say(console, f"{results['method']} on {results['task']} ({results['model']}, seed {results['seed']})", "bold")
+    _print_facts(console, facts)
+    say(console, str(shortest(path)))
+
+
+def _print_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
+    """A name and its value a line; a value that does not fit goes on below itself, between words."""
+    names = max(cell_len(name) for name, _ in facts)
+    room = console.width - names - 4 if console.is_terminal else None
+    for name, value in facts:
+        first, *rest = lines_of(value, room) if room is not None and room > 0 else [value]
+        text = Text.assemble((f"  {name}", "bold"), " " * (names - cell_len(name) + 2), first)
+        console.print(text, soft_wrap=True)
+        for line in rest:
+            console.print(Text(" " * (names + 4) + line), soft_wrap=True)
 
 
 def shortest(path: Path) -> Path:
@@ -101,6 +140,15 @@ def shortest(path: Path) -> Path:
 
 
 def duration(seconds: float) -> str:
-    """`2 min 05 s`."""
+    """`3.2 s`, `2 min 05 s`, `1 h 15 min`."""
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def about(seconds: float) -> str:
+    """How long something is expected to take: `about 20 s`, `about 4 min`, `about 2.5 h`."""
+    if seconds < 90:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    return f"about {round(seconds / 60)} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"

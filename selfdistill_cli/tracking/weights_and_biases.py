@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import netrc
 import os
+import shlex
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,14 +20,20 @@ from selfdistill_cli.system.network import reachable
 log = logging.getLogger(__name__)
 
 
-def choose_mode(asked: str) -> str:
-    """`online` or `offline`: what was asked for, or by `auto` online only with a key and a reachable host."""
-    if asked != "auto":
-        return asked
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
+def choose_mode(asked: str) -> tuple[str, str | None]:
+    """`online` only with a key and a reachable host, else `offline`; and why, where online was asked for."""
+    if asked == "auto" and os.environ.get("WANDB_MODE", "online") != "online":
+        return os.environ["WANDB_MODE"], None
+    if asked == "offline":
+        return "offline", None
     url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    return "online" if _has_key(url) and reachable(url) else "offline"
+    if not _has_key(url):
+        lacks = f"there is no key for {url} (`wandb login`, or WANDB_API_KEY)"
+    elif not reachable(url):
+        lacks = f"{url} cannot be reached"
+    else:
+        return "online", None
+    return "offline", lacks if asked == "online" or "WANDB_MODE" in os.environ else None
 
 
 def _has_key(url: str) -> bool:
@@ -36,38 +45,84 @@ def _has_key(url: str) -> bool:
         return False
 
 
+def _refused(error: Exception) -> str:
+    """What went wrong as a run was begun online."""
+    words = first_line(error).rstrip(".")
+    if "API key" in words or "401" in words or "403" in words:
+        return f"the key, which `wandb login --relogin` or WANDB_API_KEY replaces ({words})"
+    return f"this run: {words}"
+
+
+def _forget_run() -> None:
+    """End wandb's service: it holds on to the run that it could not begin, and would refuse its id."""
+    import wandb
+
+    wandb.teardown()
+
+
 class WandbTracker:
     """One run there, whatever happens: its trouble is logged and training goes on."""
 
     def __init__(self, cfg: DictConfig, folder: Path, run_id: str, group: str | None) -> None:
         """Start tracking a run whose files lie in `folder`; `run_id` makes a continued run one run there."""
         self._run: Any = None
+        self._folder, self._run_id = folder, run_id
+        self._first_step = 0
+        mode, lacks = choose_mode(cfg.tracking.mode)
+        if lacks is not None:
+            log.warning("tracking.mode=online: %s. This run is recorded offline.", lacks)
         try:
-            import wandb
-
-            tags = [cfg.task.name, folder.parent.parent.name, cfg.method.name, *(cfg.tracking.tags or [])]
-            self._run = wandb.init(
-                project=cfg.tracking.project,
-                entity=cfg.tracking.entity,
-                group=cfg.tracking.group or group,
-                job_type=cfg.method.name,
-                name=f"{cfg.task.name}-{cfg.method.name}-{run_id.partition('-')[0]}-seed{cfg.seed}",
-                tags=[tag[:64] for tag in tags],  # longer ones are refused there
-                config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
-                id=run_id,
-                resume="allow",
-                dir=str(folder),
-                mode=choose_mode(cfg.tracking.mode),  # type: ignore[arg-type]
-                settings=wandb.Settings(
-                    silent=True, console="off", init_timeout=30, disable_git=True, x_disable_meta=True
-                ),
-            )
+            try:
+                self._run = self._begin(cfg, group, mode)
+            except Exception as error:
+                if mode != "online":
+                    raise
+                log.warning("Weights & Biases refuses %s. This run is recorded offline.", _refused(error))
+                _forget_run()
+                self._run = self._begin(cfg, group, "offline")
             self._run.define_metric("*", step_metric="step")
+            self._first_step = self._run.starting_step  # after those that the server has
         except Exception as error:  # tracking must never cost a run
             log.warning("Weights & Biases is off for this run: %s", first_line(error))
 
-    def start(self, total_steps: int) -> None:
-        """Nothing: the run there exists since it was made."""
+    def _begin(self, cfg: DictConfig, group: str | None, mode: str) -> Any:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # reports of its own errors, which complain here
+        import wandb
+
+        wandb.setup(wandb.Settings(silent=True))  # it speaks of credentials before it reads the settings below
+        tags = [cfg.task.name, self._folder.parent.parent.name, cfg.method.name, *(cfg.tracking.tags or [])]
+        return wandb.init(
+            project=cfg.tracking.project,
+            entity=cfg.tracking.entity,
+            group=cfg.tracking.group or group,
+            job_type=cfg.method.name,
+            name=f"{cfg.task.name}-{cfg.method.name}-{self._run_id.partition('-')[0]}-seed{cfg.seed}",
+            tags=[tag[:64] for tag in tags],  # longer ones are refused there
+            config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
+            id=self._run_id,
+            resume="allow" if mode == "online" else None,  # an offline record is whole, and replaces
+            dir=str(self._folder),
+            mode=mode,  # type: ignore[arg-type]
+            settings=wandb.Settings(silent=True, console="off", init_timeout=30, disable_git=True, x_disable_meta=True),
+        )
+
+    def start(self, total_steps: int, earlier: Iterable[dict[str, Any]]) -> None:
+        """Take the rows from before an interruption again, so that the record of a continued run is whole.
+
+        `wandb sync` replaces what it sent of the same run before, and appends nothing: each offline folder has to
+        hold the whole run, and the one from before the interruption is removed. Online, rows that are there
+        already are passed over.
+        """
+        again = False
+        for values in earlier:
+            self.row(values)
+            again = True
+        if self._run is None or not again:
+            return
+        here = Path(self._run.dir).parent
+        for folder in self._folder.glob(f"wandb/offline-run-*-{self._run_id}"):
+            if folder.resolve() != here.resolve():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def row(self, values: dict[str, Any]) -> None:
         """Take a row of metrics.jsonl."""
@@ -76,7 +131,8 @@ class WandbTracker:
         times = {name: values[name] for name in ("step", "epoch")}
         prefix = "" if values["kind"] == "eval" else f"{values['kind']}/"  # evaluation rows carry theirs
         named = {prefix + name: value for name, value in values.items() if name != "kind" and name not in times}
-        self._safely(lambda run: run.log(named | times))
+        if values["step"] >= self._first_step:
+            self._safely(lambda run: run.log(named | times, step=values["step"]))
 
     def finish(self, results: dict[str, Any] | None) -> None:
         """Write the summary of a finished run, or mark it as failed without one."""
@@ -85,6 +141,12 @@ class WandbTracker:
             facts = {name: results[name] for name in ("best_epoch", "examples_forwarded", "seconds")}
             self._safely(lambda run: run.summary.update(final | facts))
         self._safely(lambda run: run.finish(exit_code=0 if results is not None else 1))
+        if results is not None and self._run is not None and self._run.offline:
+            record = Path(self._run.dir).parent
+            near = record.relative_to(Path.cwd()) if record.is_relative_to(Path.cwd()) else record
+            log.info(
+                "  wandb sync %s  # sends this run to Weights & Biases; it was recorded offline", shlex.quote(str(near))
+            )
 
     def _safely(self, action: Any) -> None:
         if self._run is None:

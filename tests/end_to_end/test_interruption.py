@@ -29,6 +29,9 @@ def test_a_signal_ends_the_run_with_a_checkpoint(
     (checkpoint,) = run.glob("checkpoints/step-*")
     assert int(checkpoint.name.removeprefix("step-")) == rows(run, "train")[-1]["step"]
     assert not (run / "lock").exists()
+    log = (run / "train.log").read_text()
+    assert "INFO interrupted: stopped after step" in log
+    assert "Traceback" not in log
 
 
 def test_a_signal_before_the_first_step_ends_it_at_once(environment: dict[str, str], tmp_path: Path) -> None:

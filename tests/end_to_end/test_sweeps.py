@@ -24,8 +24,8 @@ def test_a_failing_job_is_reported_and_the_others_go_on(sdrun: Sdrun, tmp_path: 
     assert [job["status"] for job in jobs] == ["finished", "failed", "failed", "finished"]
     assert "training diverged" in jobs[1]["reason"]
     assert "greater than 0" in jobs[2]["reason"]
-    assert ended.out.index("job 1 failed") < ended.out.index("job 2:")  # at once
-    (log,) = (tmp_path / "outputs").glob("sweeps/*/jobs/1.log")
+    assert ended.out.index("job 2 failed") < ended.out.index("job 3 of 4: schedule.lr=0")  # at once
+    (log,) = (tmp_path / "outputs").glob("sweeps/*/jobs/2.log")
     assert "Traceback" in log.read_text()
     # Once more: what has finished is not done again.
     again = sdrun(*command)
@@ -44,6 +44,9 @@ def test_a_named_sweep_with_optuna(sdrun: Sdrun, tmp_path: Path) -> None:
     jobs = table(tmp_path / "outputs")
     assert [job["status"] for job in jobs] == ["finished"] * 3
     assert len({job["key"] for job in jobs}) == 3
+    best = max(jobs, key=lambda job: float(job["score"]))
+    assert f"Best trial: job {best['job']}, accuracy {float(best['score']):.4f}: method.tau=" in ended.out
+    assert "job 3 of 3: method.tau=" in ended.out
 
 
 def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first_one_starts(sdrun: Sdrun, tmp_path: Path) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
-from selfdistill_cli.tracking import weights_and_biases
 from tests.helpers.processes import Sdrun
 from tests.helpers.runs import SECRET, SMALL, only_run
 
@@ -43,14 +40,3 @@ def test_trouble_there_never_costs_a_run(sdrun: Sdrun, tmp_path: Path) -> None:
     ended = sdrun("method=vanilla", *TRACKED)  # Python looks into the folder that it is called from first
     assert ended.code == 0
     assert "Weights & Biases is off for this run: this installation is broken" in ended.err
-
-
-@pytest.mark.parametrize(
-    ("key", "host", "mode"), [(True, True, "online"), (True, False, "offline"), (False, True, "offline")]
-)
-def test_online_needs_a_key_and_a_host(key: bool, host: bool, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_and_biases, "_has_key", lambda url: key)
-    monkeypatch.setattr(weights_and_biases, "reachable", lambda url: host)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    assert weights_and_biases.choose_mode("auto") == mode
-    assert weights_and_biases.choose_mode("online") == "online"

@@ -267,6 +267,13 @@ def test_watching_says_how_far_a_run_is_and_that_a_killed_one_is_interrupted(tmp
     assert "2 runs: 2 interrupted" in shown
     assert re.search(r"a_plugin .*epoch 3\.00 of 4\.5", shown)
     assert re.search(r"vanilla .*step 30 of 80", shown)
+    for width in (50, 80):
+        broken = [dataclasses.replace(run, reason="a value [red] of [/]") for run in runs]
+        screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=width)
+        screen.print(watch.view(broken, width))
+        lines = screen.export_text().splitlines()
+        assert any(re.match(r"\S*\s*vanilla .*step 30 of 80 +accuracy 0\.\d{4}(\s|$)", line) for line in lines)
+        assert "interrupted: a value [red] of [/]" in " ".join(" ".join(lines).split())
     running = [dataclasses.replace(run, status="running") for run in runs]
     assert "at step 30 of 80" in watch.summary(running)
 

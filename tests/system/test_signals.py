@@ -35,6 +35,17 @@ def test_inside_the_steps_it_waits_for_the_end_of_one(name: signal.Signals, capf
     assert "finishing this step" in capfd.readouterr().err
 
 
+def test_on_a_terminal_the_words_take_the_place_of_the_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    monkeypatch.setattr("os.isatty", lambda number: True)
+    monkeypatch.setattr("os.write", lambda number, words: written.append(words))
+    with listening(), finishing_steps():
+        send(signal.SIGINT)
+    (words,) = written
+    assert words.startswith(b"\r\x1b[2Ksdrun: finishing this step")
+    assert words.endswith(b"\n")
+
+
 def test_the_second_of_its_kind_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "SAME_REQUEST_SECONDS", 0.0)
     with listening(), finishing_steps() as stop:

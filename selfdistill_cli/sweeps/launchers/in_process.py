@@ -8,6 +8,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn
 
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import directory_of
+from selfdistill_cli.sweeps.plan import note_plan
 from selfdistill_cli.system.lease import in_use
 
 
@@ -15,6 +16,8 @@ class InProcess(BasicLauncher):
     """Jobs that another sweep is at come last, so that two sweeps at once share the work."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        assert self.config is not None
+        note_plan(self.config, job_overrides, initial_job_idx)
         waiting = list(enumerate(job_overrides, start=initial_job_idx))
         returned: dict[int, JobReturn] = {}
         while waiting:

@@ -35,9 +35,8 @@ class LocalJobs(Submitted, LocalLauncher):
                 if gpus:
                     executor.update_parameters(gpus_per_node=1, local_visible_gpus=[gpus[slot % len(gpus)]])
                 running[number] = slot, overrides, executor.submit(self, *self.arguments(number, overrides))
-            words = summary(
-                len(jobs) - len(waiting) - len(running), ["running"] * len(running) + ["waiting"] * len(waiting)
-            )
+            states = ["running"] * len(running) + ["waiting"] * len(waiting)
+            words = summary(len(jobs) - len(states), states, records.all())
             if words != told:
                 say(console, words)
                 told = words

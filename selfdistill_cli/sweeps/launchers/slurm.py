@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
-from selfdistill_cli.errors import UserError
+from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import directory_of
 from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted, summary
 from selfdistill_cli.sweeps.records import JobRecords
@@ -66,11 +67,19 @@ class SlurmJobs(Submitted, SlurmLauncher):
         known = {queued.number for queued in waiting}
         waiting += self._submit([job for job in jobs if job[0] not in known])
         say(console, f"Ctrl-C leaves them there, the same command waits again; `scancel {_arrays(waiting)}` ends them.")
-        pause, told = 1.0, ""
+        try:
+            self._wait(waiting, len(jobs), records)
+        except KeyboardInterrupt:
+            words = f"SLURM goes on with the jobs. The same command waits for them again; `scancel {_arrays(waiting)}` ends them"
+            raise Interrupted(words, signal.SIGINT) from None
+
+    def _wait(self, waiting: list[Queued], total: int, records: JobRecords) -> None:
+        """Tell how these jobs go, until each has a record. `total`: of the sweep, with those that had one before."""
+        console, pause, told = make_console(), 1.0, ""
         while waiting:
             _look(waiting)
             waiting = [queued for queued in waiting if not _recorded(queued, records)]
-            words = summary(len(jobs) - len(waiting), [_shown(queued) for queued in waiting])
+            words = summary(total - len(waiting), [_shown(queued) for queued in waiting], records.all())
             if words != told:
                 say(console, words)
                 told, pause = words, 1.0
@@ -153,7 +162,7 @@ def _recorded(queued: Queued, records: JobRecords) -> bool:
     record = JobRecords(queued.sweep_dir).read(queued.recorded_as)
     if record is not None:
         if queued.sweep_dir != records.folder.parent:
-            records.write(record | {"job": queued.number, "overrides": list(queued.overrides)})
+            records.write(queued.number, queued.overrides, record)
         return True
     if queued.ended_at is not None and time.monotonic() - queued.ended_at > GRACE_SECONDS:
         records.lost(

@@ -13,7 +13,9 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import has_results
-from selfdistill_cli.sweeps.records import JobRecords, Record
+from selfdistill_cli.sweeps.plan import note_plan
+from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
+from selfdistill_cli.tracking.terminal import about
 
 Jobs = Sequence[tuple[int, Sequence[str]]]
 """Job numbers and their overrides."""
@@ -29,6 +31,7 @@ class Submitted:
     params: dict[str, Any]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        note_plan(self.config, job_overrides, initial_job_idx)
         records = JobRecords(Path(self.config.hydra.sweep.dir))
         jobs = list(enumerate(job_overrides, start=initial_job_idx))
         finished = [job for job in jobs if has_results(self, job[1])]
@@ -70,7 +73,9 @@ def _job_return(overrides: Sequence[str], record: Record | None) -> JobReturn:
     return returned
 
 
-def summary(finished: int, states: list[str]) -> str:
-    """`2 finished, 1 running, 1 pending`."""
-    counts = {state: states.count(state) for state in sorted(states)}
-    return ", ".join([f"{finished} finished", *(f"{count} {state.lower()}" for state, count in counts.items())])
+def summary(finished: int, states: list[str], records: Sequence[Record] = ()) -> str:
+    """`2 finished, 1 running, 1 pending (about 4 min left)`, by the jobs of this sweep that have trained."""
+    counts = {state.lower(): states.count(state) for state in sorted(states)}
+    left = seconds_left(records, len(states), at_once=max(1, counts.get("running", 0)))
+    told = ", ".join([f"{finished} finished", *(f"{count} {state}" for state, count in counts.items())])
+    return told + (f" ({about(left)} left)" if left is not None else "")

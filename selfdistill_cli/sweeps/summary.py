@@ -1,0 +1,135 @@
+"""What a sweep ends with: means over seeds, the list of jobs, what failed, a search's best trial."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+from selfdistill_cli.sweeps.plan import name_of, value_of, varied_settings
+from selfdistill_cli.sweeps.records import Record
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from selfdistill_cli.tracking.tables import Column
+
+SEED = "seed"
+ABSENT = "–"
+
+
+def print_summary(console: Console, records: Sequence[Record], direction: str | None = None) -> None:
+    """Show the tables of a sweep's jobs. `direction`: maximize or minimize, if a sweeper searched for the best."""
+    from selfdistill_cli.tracking.tables import print_table
+    from selfdistill_cli.tracking.terminal import say
+
+    metric = _shared_metric(records)
+    means = means_over_seeds(records)
+    if means:
+        print_table(console, f"{metric or 'score'}: mean ± standard deviation over seeds", means)
+        console.print()
+    counts = Counter(record["status"] for record in records)
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    print_table(console, f"{len(records)} job{'s' * (len(records) != 1)}: {told}", jobs(records))
+    for record in records:
+        if record["status"] == "failed":
+            say(console, f"job {record['job']} failed: {record['reason']}")
+    best = best_trial(records, direction) if direction else None
+    if best is not None:
+        settings = " ".join(word for word in best["overrides"] if name_of(word) in _varied(records))
+        say(console, f"Best trial: job {best['job']}, {best['metric']} {best['score']:.4f}: {settings}")
+
+
+def means_over_seeds(records: Sequence[Record]) -> list[Column]:
+    """A row for each setting of everything but the seed; none if no two jobs differ by the seed alone.
+
+    The standard deviation is the sample's (n - 1); a run that several jobs asked for counts once.
+    """
+    from selfdistill_cli.tracking.tables import Column
+
+    groups: dict[frozenset[str], list[Record]] = {}
+    for record in records:
+        groups.setdefault(frozenset(word for word in record["overrides"] if name_of(word) != SEED), []).append(record)
+    if all(len(group) < 2 for group in groups.values()):
+        return []
+    metric = _shared_metric(records)
+    scores, seeds = [], []
+    for group in groups.values():
+        runs = {record["key"]: record for record in group if record["status"] != "failed"}
+        values = [record["score"] for record in runs.values()]
+        spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+        name = "" if metric or not values else next(iter(runs.values()))["metric"] + " "
+        scores.append(f"{name}{mean(values):.4f}{spread}" if values else ABSENT)
+        failed = sum(record["status"] == "failed" for record in group)
+        seeds.append(f"{len(values)} of {len(values) + failed}" if failed else str(len(values)))
+    firsts = [group[0] for group in groups.values()]
+    varied = [name for name in _varied(records) if name != SEED]
+    return [
+        *_settings(firsts, varied),
+        Column(metric or "score", scores, right=True),
+        Column("seeds", seeds, right=True),
+    ]
+
+
+def jobs(records: Sequence[Record]) -> list[Column]:
+    """A row for each job: the score first, so that nothing can push it out of the window."""
+    from selfdistill_cli.tracking.tables import Column
+    from selfdistill_cli.tracking.terminal import duration
+
+    metric = _shared_metric(records)
+    scores, epochs, examples = [], [], []
+    for record in records:
+        failed = record["status"] == "failed"
+        scores.append("failed" if failed else f"{'' if metric else record['metric'] + ' '}{record['score']:.4f}")
+        epochs.append(ABSENT if failed else f"{record['best_epoch']:.4g}")
+        examples.append(ABSENT if failed else f"{record['examples_forwarded']:,}")
+    return [
+        Column("job", [str(record["job"]) for record in records], right=True),
+        Column(metric or "score", scores, right=True),
+        *_settings(records, _varied(records)),
+        Column("best epoch", epochs, right=True, leaves=3),
+        Column("examples", examples, right=True, leaves=1),
+        Column("time", [duration(record["seconds"]) for record in records], right=True, leaves=4),
+        Column("status", [record["status"] for record in records], leaves=2),
+    ]
+
+
+def best_trial(records: Sequence[Record], direction: str) -> Record | None:
+    """The job with the best score, as a search for the largest or the smallest one sees it."""
+    scored = [record for record in records if record["status"] != "failed"]
+    choose = min if direction == "minimize" else max
+    return choose(scored, key=lambda record: float(record["score"]), default=None)
+
+
+def _varied(records: Sequence[Record]) -> list[str]:
+    return varied_settings([record["overrides"] for record in records])
+
+
+def _shared_metric(records: Sequence[Record]) -> str | None:
+    """The metric of all jobs, or None if they differ."""
+    metrics = {record["metric"] for record in records if "metric" in record}
+    return metrics.pop() if len(metrics) == 1 else None
+
+
+def _settings(records: Sequence[Record], names: Sequence[str]) -> list[Column]:
+    """A column for each of these settings, named by as much of its name as tells it from the others."""
+    from selfdistill_cli.tracking.tables import Column
+
+    columns = []
+    for name in names:
+        values = [
+            {name_of(word): value_of(word) for word in record["overrides"]}.get(name, ABSENT) for record in records
+        ]
+        columns.append(Column(_short(name, names), values))
+    return columns
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    """`tau` of `method.tau`, unless another one ends like it."""
+    parts = name.split(".")
+    for count in range(1, len(parts)):
+        ending = ".".join(parts[-count:])
+        if [other for other in names if f".{other}".endswith(f".{ending}")] == [name]:
+            return ending
+    return name

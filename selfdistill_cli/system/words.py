@@ -1,0 +1,37 @@
+"""Words as the terminal's width allows: broken between words, never inside one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+
+def lines_of(words: str, width: int) -> list[str]:
+    """One line's words in lines of at most `width` characters; a longer word (a path) stays whole."""
+    return textwrap.wrap(words, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def wrapped(words: str, width: int) -> str:
+    """Broken between words. A line that begins with spaces (a command, a traceback) stays as it is: it is to be copied."""
+    lines = [[line] if line.startswith(" ") else lines_of(line, width) for line in words.split("\n")]
+    return "\n".join(line for each in lines for line in each)
+
+
+class ScreenHandler(logging.Handler):
+    """The log on standard error, INFO and above: broken between words on a terminal, whole in a file.
+
+    It looks for standard error each time: while a progress line is shown, that is the one that keeps it whole.
+    Paths are shown as seen from the working directory.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's words."""
+        words = self.format(record).replace(f"{Path.cwd()}{os.sep}", "")
+        print(wrapped(words, shutil.get_terminal_size().columns) if sys.stderr.isatty() else words, file=sys.stderr)

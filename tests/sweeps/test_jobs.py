@@ -1,0 +1,80 @@
+"""What a job of a sweep says before it begins, and what is recorded of one that failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.sweeps.job import headline
+from selfdistill_cli.sweeps.plan import Plan, note_plan, read_plan
+from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
+from selfdistill_cli.tracking.terminal import about
+
+
+def planned(folder: Path, jobs: list[list[str]], **sweeper: object) -> Plan | None:
+    """The plan of a sweep whose launcher was given these jobs."""
+    hydra = {"sweep": {"dir": str(folder)}, "sweeper": {"params": None, **sweeper}, "overrides": {"task": []}}
+    note_plan(OmegaConf.create({"hydra": hydra}), jobs, first=0)
+    return read_plan(folder)
+
+
+def test_a_job_says_which_of_how_many_it_is_and_what_differs(tmp_path: Path) -> None:
+    jobs = [["task=rte", f"method={method}", f"seed={seed}"] for method in ("kd", "dcs") for seed in (0, 1)]
+    plan = planned(tmp_path, jobs)
+    assert headline(0, jobs[0], plan, []) == "job 1 of 4: method=kd seed=0"
+    took = [{"status": "finished", "took": 100.0}, {"status": "finished earlier", "took": 0.1}]
+    assert headline(2, jobs[2], plan, took) == "job 3 of 4: method=dcs seed=0 (about 3 min left)"
+
+
+def test_a_sweep_of_one_shows_all(tmp_path: Path) -> None:
+    assert headline(0, ["seed=1", "task=rte"], planned(tmp_path, [["seed=1", "task=rte"]]), []) == (
+        "job 1 of 1: seed=1 task=rte"
+    )
+
+
+def test_a_search_has_as_many_jobs_as_trials_and_varies_what_it_searches(tmp_path: Path) -> None:
+    first = ["method.tau=2.5", "method.alpha=0.1", "task=rte"]
+    params = {"method.tau": "interval(0.5, 8)", "method.alpha": "choice(0.1, 0.2)", "task": "rte"}
+    plan = planned(tmp_path, [first], n_trials=20, params=params)
+    assert headline(0, first, plan, []) == "job 1 of 20: method.tau=2.5 method.alpha=0.1"
+
+
+def test_where_only_the_sweeper_knows_how_many_jobs_there_are_none_is_claimed(tmp_path: Path) -> None:
+    plan = planned(tmp_path, [["seed=0"], ["seed=1"]], max_batch_size=2)
+    assert headline(1, ["seed=1"], plan, []) == "job 2: seed=1"
+
+
+def test_the_rest_takes_what_jobs_that_trained_took_on_average() -> None:
+    took: list[Record] = [{"status": "finished", "took": seconds} for seconds in (10.0, 20.0)]
+    took.append({"status": "failed"})
+    assert seconds_left(took, 4) == 60.0
+    assert seconds_left(took, 4, at_once=2) == 30.0
+    assert seconds_left([], 4) is None
+    assert seconds_left(took, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(1, "5 s"), (62, "60 s"), (95, "2 min"), (3600, "60 min"), (9000, "2.5 h")]
+)
+def test_expected_times_are_round(seconds: float, words: str) -> None:
+    assert about(seconds) == f"about {words}"
+
+
+def test_an_error_without_words_says_where_it_came_from(tmp_path: Path) -> None:
+    def stumble() -> None:
+        raise ValueError
+
+    reasons = []
+    for number, action in enumerate((stumble, lambda: int("x"), lambda: (_ for _ in ()).throw(UserError("no file")))):
+        try:
+            action()
+        except Exception as error:
+            reasons.append(JobRecords(tmp_path).failed(number, ["seed=0"], error, 1.0)["reason"])
+    assert reasons[0].startswith("ValueError without a message, in stumble (test_jobs.py:")
+    assert reasons[1].startswith("ValueError: invalid literal")
+    assert reasons[2] == "no file"
+    assert [record["job"] for record in JobRecords(tmp_path).all()] == [1, 2, 3]
+    assert "stumble" in (tmp_path / "jobs" / "1.log").read_text()

@@ -1,0 +1,46 @@
+"""What launchers say of jobs that run elsewhere."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("submitit")
+
+from selfdistill_cli.errors import Interrupted
+from selfdistill_cli.sweeps.launchers import slurm
+from selfdistill_cli.sweeps.launchers.submitted import summary
+from selfdistill_cli.sweeps.records import JobRecords
+
+
+def test_after_ctrl_c_the_jobs_go_on_and_the_same_command_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queued = slurm.Queued(0, ["seed=0"], "17_0", tmp_path / "log", tmp_path, 0)
+
+    def interrupted(waiting: list[slurm.Queued]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr(slurm.SlurmJobs, "_in_the_queue_already", lambda self, jobs: [queued])
+    monkeypatch.setattr(slurm.SlurmJobs, "_submit", lambda self, jobs: [])
+    monkeypatch.setattr(slurm, "_look", interrupted)
+    launcher = object.__new__(slurm.SlurmJobs)
+    with pytest.raises(Interrupted) as stop:
+        launcher.do([(0, ["seed=0"])], JobRecords(tmp_path))
+    assert stop.value.signal == signal.SIGINT
+    assert "SLURM goes on with the jobs. The same command waits for them again; `scancel 17` ends them" in str(
+        stop.value
+    )
+    assert "checkpoint" not in str(stop.value)
+    assert "1 jobs are in SLURM's queue already: 17" in capsys.readouterr().out
+
+
+def test_states_are_counted_and_the_rest_is_estimated_by_the_jobs_that_trained() -> None:
+    assert summary(2, ["RUNNING", "PENDING", "PENDING"]) == "2 finished, 2 pending, 1 running"
+    took = [{"status": "finished", "took": 60.0}]
+    assert summary(1, ["running", "running", "waiting", "waiting"], took) == (
+        "1 finished, 2 running, 2 waiting (about 2 min left)"
+    )

@@ -1,0 +1,123 @@
+"""Offline records of continued runs are whole, and what cannot go online says why."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from selfdistill_cli.tracking import WandbTracker, weights_and_biases
+from tests.helpers.runs import composed
+
+RUN = "0123456789ab-cdef"
+ENDED = {"metrics": {"final": {"accuracy": 0.5}}, "best_epoch": 1, "examples_forwarded": 40, "seconds": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody is logged in, and nobody listens."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def step_row(step: int) -> dict[str, Any]:
+    """A row of metrics.jsonl."""
+    return {"kind": "train", "step": step, "epoch": step / 10, "loss": 1 / step}
+
+
+def recorded(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of one kind in an offline folder, as Weights & Biases' own reader gives them."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", str(folder), "--json"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    records = [json.loads(line) for line in said.splitlines()]
+    return [record[kind] for record in records if record["type"] == kind]
+
+
+def test_the_offline_record_of_a_continued_run_holds_it_from_the_first_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "rte" / "tiny_bert" / "kd" / "0123456789ab"
+    run.mkdir(parents=True)
+    cfg = composed("tracking.mode=offline")
+    rows = [step_row(step) for step in range(1, 9)]
+    interrupted = WandbTracker(cfg, run, RUN, None)
+    interrupted.start(8, [])
+    for values in rows[:5]:
+        interrupted.row(values)
+    interrupted.finish(None)
+    (first,) = run.glob("wandb/offline-run-*")
+    first.rename(first.with_name(f"offline-run-20260101_000000-{RUN}"))  # not of the same second
+    continued = WandbTracker(cfg, run, RUN, None)
+    evaluation = {"kind": "eval", "step": 3, "epoch": 0.3, "eval/accuracy": 0.25}
+    continued.start(8, [*rows[:3], evaluation])  # of which the checkpoint knows
+    for values in rows[3:]:
+        continued.row(values)
+    with caplog.at_level(logging.INFO, "selfdistill_cli"):
+        continued.finish(ENDED)
+    (folder,) = run.glob("wandb/offline-run-*")
+    logged = [row["item"] for row in recorded(folder, "history")]
+    assert [row["_step"] for row in logged] == list(range(1, 9))
+    assert [row["train/loss"] for row in logged] == [row["loss"] for row in rows]
+    assert logged[2]["eval/accuracy"] == 0.25
+    assert not recorded(folder, "run")[0].get("resume")  # or it would be added to what was sent before
+    assert [
+        each["update"]["final/accuracy"] for each in recorded(folder, "summary") if "final/accuracy" in each["update"]
+    ] == [0.5]
+    assert f"wandb sync {folder.relative_to(tmp_path)}  #" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "key", "host", "mode", "lacks"),
+    [
+        ("auto", True, True, "online", None),
+        ("auto", True, False, "offline", None),
+        ("auto", False, True, "offline", None),
+        ("online", True, True, "online", None),
+        ("online", True, False, "offline", "http://127.0.0.1:9 cannot be reached"),
+        ("online", False, True, "offline", "there is no key for http://127.0.0.1:9"),
+        ("offline", True, True, "offline", None),
+    ],
+)
+def test_online_needs_a_key_and_a_host(
+    asked: str, key: bool, host: bool, mode: str, lacks: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_and_biases, "_has_key", lambda url: key)
+    monkeypatch.setattr(weights_and_biases, "reachable", lambda url: host)
+    chosen, reason = weights_and_biases.choose_mode(asked)
+    assert chosen == mode
+    assert (reason or "").startswith(lacks or "")
+    assert (reason is None) == (lacks is None)
+
+
+def test_a_key_that_is_refused_leaves_an_offline_record(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    modes = []
+
+    def init(**settings: Any) -> Any:
+        modes.append(settings["mode"])
+        if settings["mode"] == "online":
+            raise wandb.errors.AuthenticationError("API key invalid.")
+        return Mock(starting_step=0)
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb, "teardown", lambda: modes.append("forgotten"))
+    monkeypatch.setattr(weights_and_biases, "choose_mode", lambda asked: ("online", None))
+    with caplog.at_level(logging.WARNING, "selfdistill_cli"):
+        WandbTracker(composed("tracking.mode=online"), tmp_path, RUN, None)
+    assert modes == ["online", "forgotten", "offline"]
+    assert (
+        "Weights & Biases refuses the key, which `wandb login --relogin` or WANDB_API_KEY replaces (API key invalid)"
+        in caplog.text
+    )
