@@ -33,9 +33,9 @@ def number(
     return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral})
 
 
-def switch() -> Any:
-    """True switches something on, false is neutral; the value comes from conf/."""
-    return dataclasses.field(default=MISSING, metadata={"neutral": False})
+def switch(*, neutral: bool = False) -> Any:
+    """True or false, one of which changes nothing; the value comes from conf/."""
+    return dataclasses.field(default=MISSING, metadata={"neutral": neutral})
 
 
 def choice(*allowed: str) -> Any:
@@ -118,6 +118,10 @@ class Task:
     generator: Generator | None = None
     path: str | None = None
     validation_path: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+    header: bool = switch(neutral=True)
+    quoting: str | None = dataclasses.field(default=None, metadata={"choices": ("double", "none")})
     train_examples: int | None = number(at_least=1)
     validation_examples: int | None = number(at_least=1)
     label_noise: float = number(at_least=0, at_most=1, neutral=0)

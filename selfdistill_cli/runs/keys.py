@@ -22,6 +22,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.schema import SCIENCE
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.data_files import files_of, format_of
 from selfdistill_cli.system.files import file_digest
 
 SCHEMAS: dict[str, type] = {"model": schema.Model, "task": schema.Task, "schedule": schema.Schedule}
@@ -149,8 +151,11 @@ def _schemas_below(declared: type) -> Mapping[str, type]:
 def _file_content(path: Path, cache: Path | None) -> Any:
     """A file by its bytes and how they are read. One that is not there by its name: reading it will say so."""
     path = path.expanduser()
-    with contextlib.suppress(OSError):
-        return {"format": path.suffix.lower(), "sha256": file_digest(path, cache)}
+    with contextlib.suppress(OSError, UserError):
+        files = files_of(path)
+        digests = [file_digest(file, cache) for file in files]
+        # One file has the key that it had before several could be read.
+        return {"format": f".{format_of(files[0])}", "sha256": digests[0] if len(files) == 1 else digests}
     return str(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,22 @@ def infer_kind(values: Sequence[Any]) -> str:
 
     What is no finite number is passed over here: `LabelCodec.encode` refuses it, and knows its row.
     """
-    numbers = all(isinstance(value, (int, float)) for value in values)
-    fractional = {value for value in values if numbers and math.isfinite(value) and value != int(value)}
+    numbers = [number_of(value) for value in values]
+    known = [number for number in numbers if number is not None]
+    fractional = {number for number in known if math.isfinite(number) and number != int(number)}
+    if len(known) < len(numbers):
+        return "classification"
     return "regression" if len(fractional) > 20 else "classification"
+
+
+def number_of(value: Any) -> float | None:
+    """A number, also one that a text file has written; None of anything else."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            number = float(value)
+            return number if math.isfinite(number) and "_" not in value else None
+        return None
+    return value if isinstance(value, (int, float)) else None
 
 
 def label_name(value: Any) -> str:
@@ -55,8 +69,10 @@ class LabelCodec:
         if task.labels:
             return cls(kind, list(task.labels), configured=True)
         values = {value for value in splits[0].distinct(task.label) if value is not None and not _no_number(value)}
-        if all(isinstance(value, (int, float)) for value in values):
-            names = [label_name(value) for value in sorted(values)]
+        if all(number_of(value) is not None for value in values):
+            names = list(
+                dict.fromkeys(label_name(value) for value in sorted(values, key=lambda v: (number_of(v), str(v))))
+            )
         else:
             names = sorted(label_name(value) for value in values)
         if len(names) < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,18 @@ import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError, did_you_mean, first_line
+from selfdistill_cli.system.data_files import ENDINGS, FORMATS, files_of
 from selfdistill_cli.system.files import file_digest
 from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import synthetic
-from selfdistill_cli.tasks.readers import FORMATS, read_table, reading, require_readable
+from selfdistill_cli.tasks.readers import (
+    Reading,
+    plain_table,
+    read_table,
+    reading,
+    require_settings_used,
+)
+from selfdistill_cli.tasks.templates import columns_of, values
 
 NAMES = ("train", "validation")
 """Of the splits of a user's own files."""
@@ -33,6 +41,10 @@ class RawSplit:
     origin: str
     first_row: int = 0
     """The row of the source that the table begins with."""
+    columns: tuple[str, ...] | None = None
+    """The names of all columns of the source, where the table has only some of them."""
+    notes: tuple[str, ...] = ()
+    """How the source was read, where that had to be recognised: `delimiter ';'`."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -46,23 +58,32 @@ class RawSplit:
         for begin in range(0, max(1, len(self)), rows):
             yield replace(self, table=self.table.slice(begin, rows), first_row=self.first_row + begin)
 
-    def column(self, name: str) -> list[Any]:
-        """The values of a column. Raises `UserError` if there is none of that name."""
-        return self._column(name).to_pylist()
+    def column(self, field: str) -> list[Any]:
+        """The values of a column, or of a field inside one (`meta[label]`). Raises `UserError` if there is none."""
+        return values(field, self)
 
-    def distinct(self, name: str) -> list[Any]:
-        """The values that a column holds, each once where that can be told."""
-        values = self._column(name)
+    def distinct(self, field: str) -> list[Any]:
+        """The values that a column or a field holds, each once where that can be told."""
+        if field not in self.names:
+            return values(field, self)
+        found = self.arrow(field)
         try:
-            return values.unique().to_pylist()
+            return found.unique().to_pylist()
         except pa.ArrowNotImplementedError:  # lists, structures
-            return values.to_pylist()
+            return found.to_pylist()
 
-    def _column(self, name: str) -> pa.ChunkedArray:
-        names = self.table.column_names
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all columns of the source."""
+        return tuple(self.table.column_names) if self.columns is None else self.columns
+
+    def arrow(self, name: str) -> pa.ChunkedArray:
+        """A column. Raises `UserError` if there is none of that name, or more than one."""
+        names = self.names
         if name not in names:
+            how = f" It was read with {', '.join(self.notes)}." if self.notes else ""
             raise UserError(
-                f"{self.origin} has no column '{name}'.{did_you_mean(name, names)} It has {', '.join(names)}."
+                f"{self.origin} has no column '{name}'.{did_you_mean(name, names)} It has {', '.join(names)}.{how}"
             )
         if names.count(name) > 1:
             raise UserError(f"{self.origin} has {names.count(name)} columns named '{name}': rename all but one.")
@@ -84,25 +105,62 @@ class Source:
 def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with_train: bool = True) -> Source:
     """Find all splits of a task, in the first place that has them. Raises `UserError` if none has.
 
-    Digests of large files are remembered in `cache`. Without `with_train` the training split need not be there: of a
-    benchmark the validation splits alone are found, of a user's own files those that the task names.
+    A file that the task names (`path`, `validation_path`) is read whatever task it is; of a generated one it is
+    refused. Digests of large files are remembered in `cache`. Without `with_train` the training split need not be
+    there: of a benchmark the validation splits alone are found, of a user's own files those that the task names.
     """
+    own = [task.path, task.validation_path]
     if task.generator is not None:
+        if any(own):
+            raise _reads_no_file(task)
         return _generated(task)
-    if task.path is None and task.validation_path is not None and with_train:
-        raise UserError(f"task.validation_path={task.validation_path} needs task.path=<file to train on>.")
-    if task.path is not None or task.validation_path is not None:
-        return _own_files(task, cache)
-    train_task = task.train_task or task.name
-    wanted = [(train_task, task.train, task.train_hub or task.hub)] if with_train else []
-    wanted += [(task.name, split, task.hub) for split in task.validation]
-    found = [_find_split(task, Path(data_dir), folder, split, hub, cache) for folder, split, hub in wanted]
+    how = reading_of(task)
+    if task.path is None and (task.validation_path is None or with_train):
+        found, has_train = _benchmark(task, Path(data_dir), how, cache, with_train), with_train
+    else:
+        named = zip(NAMES, own, strict=True)
+        found, has_train = [_in_files(name, Path(path), how, cache) for name, path in named if path], bool(task.path)
+    require_settings_used([file for split in found for file in split.files], how)
+    alone: list[Any] = [] if has_train or task.validation_path is None else ["validation alone"]
     return Source(
         lambda: [_renamed(split.read(), task.rename) for split in found],
         description=", ".join(dict.fromkeys(split.origin for split in found)),
-        fingerprint=_digest([split.fingerprint for split in found]),
+        fingerprint=_digest(alone + [split.fingerprint for split in found]),
         size=sum(split.size for split in found),
-        has_train=with_train,
+        has_train=has_train,
+    )
+
+
+def reading_of(task: DictConfig, columns: Collection[str] | None = None) -> Reading:
+    """How the files of a task are read; without `columns`, those that its settings use."""
+    columns = columns_of(task) if columns is None else columns
+    renamed = {before for before, after in task.rename.items() if after in columns}
+    return Reading(
+        delimiter=task.delimiter,
+        encoding=task.encoding,
+        header=task.header,
+        quoting=task.quoting,
+        labels=tuple(task.labels) if task.labels else None,
+        columns=frozenset(columns) | renamed,
+    )
+
+
+def _benchmark(task: DictConfig, data_dir: Path, how: Reading, cache: Path | None, with_train: bool) -> list[_Found]:
+    """The splits of a named task; the file of `task.validation_path` takes the place of its validation splits."""
+    found = []
+    if with_train:
+        folder, hub = task.train_task or task.name, task.train_hub or task.hub
+        found.append(_find_split(task, data_dir / folder, task.train, hub, how, cache))
+    if task.validation_path is not None:
+        return [*found, _in_files("validation", Path(task.validation_path), how, cache)]
+    return found + [_find_split(task, data_dir / task.name, split, task.hub, how, cache) for split in task.validation]
+
+
+def _reads_no_file(task: DictConfig) -> UserError:
+    setting, path = ("path", task.path) if task.path is not None else ("validation_path", task.validation_path)
+    return UserError(
+        f"task.{setting}={path}: task={task.name} generates its examples and reads no file. A file of your own: "
+        f"task=custom task.path={task.path or '<file to train on>'} task.text=<column> task.label=<column>."
     )
 
 
@@ -114,6 +172,7 @@ class _Found:
     origin: str
     fingerprint: str
     size: int
+    files: tuple[Path, ...] = ()
 
 
 def _generated(task: DictConfig) -> Source:
@@ -136,54 +195,49 @@ def _generated(task: DictConfig) -> Source:
     )
 
 
-def _own_files(task: DictConfig, cache: Path | None) -> Source:
-    named = zip(NAMES, (task.path, task.validation_path), strict=True)
-    found = [_in_file(name, Path(path).expanduser(), cache) for name, path in named if path is not None]
-    alone: list[Any] = [] if task.path is not None else ["validation alone"]
-    return Source(
-        lambda: [split.read() for split in found],
-        ", ".join(split.origin for split in found),
-        _digest(alone + [split.fingerprint for split in found]),
-        size=sum(split.size for split in found),
-        has_train=task.path is not None,
-    )
-
-
-def _in_file(name: str, path: Path, cache: Path | None) -> _Found:
-    require_readable(path)
+def _in_files(name: str, path: Path, how: Reading, cache: Path | None) -> _Found:
+    files = files_of(path)
+    path = path.expanduser()
     with reading(path):
-        digest, size = file_digest(path, cache), path.stat().st_size
-    return _Found(lambda: RawSplit(name, read_table(path), str(path)), str(path), digest, size)
+        digests, size = [file_digest(file, cache) for file in files], sum(file.stat().st_size for file in files)
+
+    def read() -> RawSplit:
+        found = read_table(files, how)
+        return RawSplit(name, found.table, str(path), columns=found.columns, notes=found.notes)
+
+    return _Found(read, str(path), digests[0] if len(files) == 1 else _digest(digests), size, tuple(files))
 
 
 def _find_split(
-    task: DictConfig, data_dir: Path, folder: str, split: str, hub: DictConfig | None, cache: Path | None
+    task: DictConfig, folder: Path, split: str, hub: DictConfig | None, how: Reading, cache: Path | None
 ) -> _Found:
     """One split in the data folder, else on the Hub."""
-    places = [data_dir / folder / f"{split}.{ending}" for ending in FORMATS]
-    with reading(data_dir / folder):
+    with reading(folder):
+        places = [folder / f"{split}.{ending}" for ending in ENDINGS]
         local = next((path for path in places if path.exists()), None)
+        if local is None and next(folder.glob(f"{split}-*-of-*.*"), None) is not None:  # as the Hub names shards
+            local = folder / f"{split}-*-of-*.*"
     if local is not None:
-        return _in_file(split, local, cache)
+        return _in_files(split, local, how, cache)
     problem = "the task names no data set on the Hub"
     if hub is not None:
         try:
-            return _on_hub(split, hub)
+            return _on_hub(split, hub, how)
         except Exception as error:  # whatever the Hub client raises, the user needs the same three ways out
             problem = first_line(error)
     raise UserError(
         f"task={task.name}: there is no {split} split.\n"
-        f"  looked for   {data_dir / folder / split}.{{{','.join(FORMATS)}}}\n"
+        f"  looked for   {folder / split}.{{{','.join(FORMATS)}}}, each also .gz\n"
         f"  then on the  Hub: {hub.path if hub else '–'} ({problem})\n"
         "Three ways out:\n"
         f"  - put the files into a folder and name it: SDRUN_DATA=<folder> (or paths.data=<folder>), with "
-        f"<folder>/{folder}/{split}.parquet in the Hub's columns\n"
+        f"<folder>/{folder.name}/{split}.parquet in the Hub's columns\n"
         "  - run once with a network, so that the Hub's cache holds the data set\n"
         "  - use a generated task: task=synth_entailment or task=synth_similarity"
     )
 
 
-def _on_hub(split: str, hub: DictConfig) -> _Found:
+def _on_hub(split: str, hub: DictConfig, how: Reading) -> _Found:
     if not Path(hub.path).is_dir():
         use_hub_cache_when_offline()
     import datasets  # seconds to import, and only the Hub needs it
@@ -192,12 +246,23 @@ def _on_hub(split: str, hub: DictConfig) -> _Found:
     dataset = datasets.load_dataset(hub.path, hub.config, split=split, revision=hub.revision)
     origin = f"{hub.path}/{hub.config or 'default'} ({split})"
     table = dataset.data.table  # mapped into memory
-    return _Found(lambda: RawSplit(split, table, origin), origin, str(dataset._fingerprint), int(table.nbytes))
+
+    def read() -> RawSplit:
+        wanted = table.select([name for name in table.column_names if how.wants(name)])
+        return RawSplit(split, plain_table(wanted, how, origin), origin, columns=tuple(table.column_names))
+
+    return _Found(read, origin, str(dataset._fingerprint), int(table.nbytes))
 
 
 def _renamed(raw: RawSplit, names: DictConfig) -> RawSplit:
+    if not names:
+        return raw
     columns = [names.get(column, column) for column in raw.table.column_names]
-    return replace(raw, table=raw.table.rename_columns(columns))
+    return replace(
+        raw,
+        table=raw.table.rename_columns(columns),
+        columns=tuple(names.get(column, column) for column in raw.names),
+    )
 
 
 def _digest(parts: list[Any]) -> str:

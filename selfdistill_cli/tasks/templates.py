@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import string
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError
 
@@ -14,6 +17,10 @@ if TYPE_CHECKING:
 
 FIELD = re.compile(r"[^\[\]]+(\[[^\[\]]+\])*")
 """A column, and the keys or numbers that lead to a value inside it."""
+
+
+NUMBER_FORMATS = tuple("bcdeEfFgGnoxX%")
+"""Last letters of formats that are for numbers."""
 
 
 class _Piece(NamedTuple):
@@ -68,7 +75,7 @@ class Template(string.Formatter):
             plain = isinstance(value, list) and not piece.conversion
             try:
                 shown = _text(value, field, row, raw) if plain else self.convert_field(value, piece.conversion)
-                texts.append(self.format_field(shown, piece.spec or ""))
+                texts.append(_formatted(shown, piece.spec or ""))
             except (ValueError, TypeError) as error:
                 raise UserError(f"{raw.at(row)}: {value!r} cannot be written as {piece.written()}: {error}.") from None
         return texts
@@ -90,22 +97,39 @@ class Template(string.Formatter):
         )
 
 
+TEXT_SETTINGS = ("text", "text_pair", "group", "answer", "references", "choices", "label", "weight")
+"""Settings of a task that name columns, or templates over them."""
+
+
+def columns_of(task: DictConfig) -> frozenset[str]:
+    """The columns that a task's settings use; only these are read. Raises `UserError` if a template is unreadable."""
+    found: set[str] = set()
+    for name in TEXT_SETTINGS:
+        setting = None if OmegaConf.is_missing(task, name) else task.get(name)
+        if setting is None:
+            continue
+        fields = [setting]
+        if "{" in setting:
+            fields += [piece.field for piece in Template(setting).pieces if piece.field is not None]
+        found.update(fields, (_parts(field)[0] for field in fields))
+    return frozenset(found)
+
+
 def render(setting: str, raw: RawSplit) -> list[str]:
     """The text of every row. A list is joined with spaces. Raises `UserError` where there is nothing to show."""
-    return Template(setting).render(raw) if "{" in setting else _texts(setting, raw)
+    return Template(setting).render(raw) if _is_template(setting, raw) else _texts(setting, raw)
 
 
 def values(field: str, raw: RawSplit) -> list[Any]:
     """The value of a column, or of a field inside one, in every row."""
-    column, *keys = re.findall(r"[^\[\]]+", field) or [field]
-    if not keys:
-        return raw.column(column)
-    return [_inside(value, keys, field, row, raw) for row, value in enumerate(raw.column(column))]
+    column, *keys = [field] if field in raw.names else _parts(field)
+    found: list[Any] = raw.arrow(column).to_pylist()
+    return [_inside(value, keys, field, row, raw) for row, value in enumerate(found)] if keys else found
 
 
 def lists(setting: str, raw: RawSplit) -> list[list[str]]:
     """Several texts a row: a column of lists; a column of single values or a template gives lists of one."""
-    if "{" in setting:
+    if _is_template(setting, raw):
         return [[text] for text in render(setting, raw)]
     found = [value if isinstance(value, list) else [value] for value in values(setting, raw)]
     for row, texts in enumerate(found):
@@ -114,8 +138,27 @@ def lists(setting: str, raw: RawSplit) -> list[list[str]]:
     return [[_text(text, setting, row, raw) for text in texts] for row, texts in enumerate(found)]
 
 
+def _formatted(value: Any, spec: str) -> str:
+    """`format`; a number that a text file has written as a text is formatted as a number where the spec asks for it."""
+    if isinstance(value, str) and spec[-1:] in NUMBER_FORMATS:
+        with contextlib.suppress(ValueError):
+            return format(int(value) if value.strip().lstrip("+-").isdigit() else float(value), spec)
+    return format(value, spec)
+
+
+def _is_template(setting: str, raw: RawSplit) -> bool:
+    return "{" in setting and setting not in raw.names
+
+
+def _parts(field: str) -> list[str]:
+    """A column, and the keys or numbers that lead to a value inside it."""
+    return re.findall(r"[^\[\]]+", field) or [field]
+
+
 def _inside(value: Any, keys: list[str], field: str, row: int, raw: RawSplit) -> Any:
     for key in keys:
+        if value is None:  # a field that the row leaves empty is as empty as a column
+            return None
         try:
             value = value[int(key)] if isinstance(value, list) else value[key]
         except (KeyError, IndexError, ValueError, TypeError):
@@ -133,9 +176,25 @@ def _texts(field: str, raw: RawSplit) -> list[str]:
 def _text(value: Any, field: str, row: int, raw: RawSplit) -> str:
     if value is None:
         raise _empty(field, row, raw)
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return value if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return value
+    inside = value if isinstance(value, list) else [value]
+    for number, one in enumerate(inside):
+        if isinstance(one, dict):
+            raise _no_text(f"{field}[{number}]" if isinstance(value, list) else field, field, one, raw.at(row))
+        if isinstance(one, list):
+            raise UserError(f"{raw.at(row)}: '{field}' holds lists of lists, not text.")
+        if one is None:
+            raise UserError(f"{raw.at(row)}: the list in '{field}' has an empty place.")
+    return " ".join(map(str, inside))
+
+
+def _no_text(path: str, field: str, record: dict[str, Any], where: str) -> UserError:
+    usual = next((name for name in ("content", "text", "value") if name in record), next(iter(record), "…"))
+    return UserError(
+        f"{where}: '{field}' holds records ({', '.join(record)}), not text. "
+        f"Name what is meant in it: '{{{path}[{usual}]}}'."
+    )
 
 
 def _empty(field: str, row: int, raw: RawSplit) -> UserError:

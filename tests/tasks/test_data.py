@@ -229,7 +229,7 @@ def test_unlabelled_splits_are_recognised(tmp_path: Path) -> None:
 def test_a_validation_label_that_training_does_not_know(tmp_path: Path) -> None:
     path = write(tmp_path / "reviews.csv", REVIEWS)
     other = write(tmp_path / "later.csv", {"body": ["new"], "stars": [9]})
-    assert "unknown label 9" in refused(*CUSTOM, f"task.path={path}", f"task.validation_path={other}")
+    assert "unknown label '9'" in refused(*CUSTOM, f"task.path={path}", f"task.validation_path={other}")
 
 
 def test_an_empty_file_and_a_file_without_rows(tmp_path: Path) -> None:
@@ -254,7 +254,9 @@ def test_a_damaged_file_and_an_unknown_format(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"not parquet at all")
     assert "cannot be read as parquet" in refused(*CUSTOM, f"task.path={tmp_path / 'broken.parquet'}")
     (tmp_path / "reviews.xlsx").write_bytes(b"x")
-    assert "must be one of parquet, jsonl, csv, tsv" in refused(*CUSTOM, f"task.path={tmp_path / 'reviews.xlsx'}")
+    assert "must be one of parquet, jsonl, csv, tsv, json, ndjson, arrow, txt" in refused(
+        *CUSTOM, f"task.path={tmp_path / 'reviews.xlsx'}"
+    )
 
 
 def test_an_empty_cell_is_named_with_its_row(tmp_path: Path) -> None:

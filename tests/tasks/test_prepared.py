@@ -106,7 +106,7 @@ def test_a_changed_source_is_read_anew(tmp_path: Path) -> None:
     ("changes", "kind", "message"),
     [
         ({"text": None}, "held out", "row 17: column 'text' is empty"),
-        ({"score": float("nan")}, "regression", "row 17: label nan is not a finite number"),
+        ({"score": float("nan")}, "regression", "row 17: label None is not a finite number"),
         ({"answer": " "}, "generation", "row 17: the answer is empty"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.task_files import write
+from tests.helpers.task_files import load, write
 from tests.tasks.test_data import CUSTOM, REVIEWS, refused, rte
 
 
@@ -46,12 +46,12 @@ def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
     assert refused(*CUSTOM, f"task.path={path}") == f"{path} cannot be read: File name too long."
 
 
-def test_a_folder_with_the_name_of_a_file(tmp_path: Path) -> None:
+def test_a_folder_without_data(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").mkdir()
     words = refused(*CUSTOM, f"task.path={tmp_path}/reviews.csv")
-    assert words == f"{tmp_path}/reviews.csv is a folder: name the file in it."
+    assert f"{tmp_path}/reviews.csv is a folder without a data file" in words
     (tmp_path / "rte" / "train.csv").mkdir(parents=True)
-    assert refused("task=rte", data=tmp_path) == f"{tmp_path}/rte/train.csv is a folder: name the file in it."
+    assert f"{tmp_path}/rte/train.csv is a folder without" in refused("task=rte", data=tmp_path)
 
 
 def test_a_parquet_file_that_broke_off_or_lost_a_part(tmp_path: Path) -> None:
@@ -69,10 +69,21 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
     assert "has 2 columns named 'body'" in refused(*CUSTOM, f"task.path={tmp_path}/twice.csv")
 
 
-def test_a_validation_file_alone_cannot_be_trained_on(tmp_path: Path) -> None:
+def test_a_validation_file_takes_the_place_of_a_benchmarks_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.csv", {"sentence1": ["mine"], "sentence2": ["own"], "label": ["not_entailment"]})
+    task = load("task=rte", f"task.validation_path={path}", data=rte(tmp_path))
+    assert task.train.texts == list("abcdef")
+    assert [split.texts for split in task.validation] == [["mine"]]
+    assert task.validation[0].labels.tolist() == [1]
+    assert task.fingerprint != load("task=rte", data=tmp_path).fingerprint
+
+
+@pytest.mark.parametrize("setting", ["path", "validation_path"])
+def test_a_generated_task_reads_no_file_and_says_so(setting: str, tmp_path: Path) -> None:
     path = write(tmp_path / "reviews.csv", REVIEWS)
-    words = refused("task=rte", f"task.validation_path={path}")
-    assert f"task.validation_path={path} needs task.path=<file to train on>" in words
+    words = refused("task=synth_entailment", f"task.{setting}={path}", "task.text=body")
+    assert f"task.{setting}={path}: task=synth_entailment generates its examples and reads no file" in words
+    assert "task=custom task.path=" in words
 
 
 def test_an_exception_without_words_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

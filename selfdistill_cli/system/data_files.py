@@ -1,0 +1,78 @@
+"""Which files a path means: one, the shards of a folder, or those that a pattern fits. What is not there is named."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from selfdistill_cli.errors import UserError, did_you_mean
+
+FORMATS = ("parquet", "jsonl", "csv", "tsv", "json", "ndjson", "arrow", "txt")
+ENDINGS = (*FORMATS, *(f"{name}.gz" for name in FORMATS))
+SIDECARS = {"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"}
+"""What `datasets` writes beside its files: no data."""
+SPLIT = re.compile(r"(?:^|[._-])(train|training|dev|valid|val|validation|eval|test)(?=[._-]|$)", re.IGNORECASE)
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's ending names, without .gz."""
+    name = path.name.lower().removesuffix(".gz")
+    return name.rpartition(".")[2] if "." in name else ""
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file; or the shards in a folder, or those that fit a pattern (`data/part-*.jsonl`), in sorted order.
+
+    Raises `UserError` if there is none, if one is empty or of another format, or if they do not belong together.
+    """
+    path = path.expanduser()
+    try:
+        if path.is_dir():
+            return _in_folder(path)
+        if not path.exists() and glob.has_magic(str(path)):
+            found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+            files = [_readable(file) for file in found if file.is_file()]
+            if not files:
+                raise UserError(f"There is no file that fits {path}.")
+            return _together(files, str(path))
+        return [_readable(path)]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    entries = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and entry.name[0] not in "._"]
+    files = [entry for entry in entries if format_of(entry) in FORMATS and entry.name not in SIDECARS]
+    if not files:
+        below = sorted({entry.parent.name for ending in FORMATS for entry in folder.glob(f"*/*.{ending}*")})
+        hint = f" Name one of the folders in it: {', '.join(below)}." if below else ""
+        raise UserError(f"{folder} is a folder without a data file ({', '.join(FORMATS)}, each also .gz).{hint}")
+    return _together([_readable(file) for file in files], f"{folder}/")
+
+
+def _together(files: list[Path], where: str) -> list[Path]:
+    """The same files, if they can be the parts of one table: of one format, and not different splits."""
+    by_format = {format_of(file): file for file in files}
+    splits = {match[1].lower(): file for file in files if (match := SPLIT.search(file.name))}
+    for kind, found in (("formats", by_format), ("splits", splits)):
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found.values())
+            one = next(iter(found.values()))
+            pattern = f"*.{format_of(one)}" if kind == "formats" else f"*{next(iter(found))}*"
+            raise UserError(
+                f"{where} holds files of several {kind} ({names}): name one of them, or a pattern that fits "
+                f"those that belong together: '{one.parent / pattern}'."
+            )
+    return files
+
+
+def _readable(path: Path) -> Path:
+    if not path.is_file():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"There is no file {path}.{did_you_mean(path.name, siblings)}")
+    if format_of(path) not in FORMATS:
+        raise UserError(f"{path}: the ending must be one of {', '.join(FORMATS)}, each also with .gz.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty.")
+    return path
