@@ -21,6 +21,7 @@ from selfdistill_cli.kinds import check
 from selfdistill_cli.sweeps.job import run_job
 from selfdistill_cli.system.ranks import adopt_slurm_tasks, part
 from selfdistill_cli.system.signals import leaving_when_asked, listening
+from selfdistill_cli.system.words import for_screen
 
 schema.register_schemas()
 
@@ -84,7 +85,7 @@ def main() -> None:
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         sys.exit(f"sdrun: {error}." + " paths.outputs=<folder> names another place for runs." * _of_outputs(error))
     except Interrupted as stop:
-        print(f"sdrun: {stop.signal.name}: {stop}.", file=sys.stderr)
+        print(for_screen(f"sdrun: {stop.signal.name}: {stop}."), file=sys.stderr)
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("sdrun: stopped. The same command goes on from the last checkpoint.", file=sys.stderr)

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from selfdistill_cli.errors import Interrupted
+from selfdistill_cli.system.words import for_screen
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 SAME_REQUEST_SECONDS = 0.5
@@ -104,7 +105,7 @@ def _write(words: str) -> None:
     On a terminal it takes the place of the progress line, of which a half would stay.
     """
     clear = "\r\x1b[2K" if os.isatty(2) else ""
-    os.write(2, f"{clear}sdrun: {words}\n".encode())
+    os.write(2, f"{clear}{for_screen(f'sdrun: {words}')}\n".encode())
 
 
 def _silent_when_leaving(hook: Callable[[Any], Any]) -> Callable[[Any], None]:

@@ -21,6 +21,11 @@ def wrapped(words: str, width: int) -> str:
     return "\n".join(line for each in lines for line in each)
 
 
+def for_screen(words: str) -> str:
+    """What standard error is given: broken between words if it is a terminal, whole if it is a file."""
+    return wrapped(words, shutil.get_terminal_size().columns) if sys.stderr.isatty() else words
+
+
 class ScreenHandler(logging.Handler):
     """The log on standard error, INFO and above: broken between words on a terminal, whole in a file.
 
@@ -33,5 +38,4 @@ class ScreenHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record's words."""
-        words = self.format(record).replace(f"{Path.cwd()}{os.sep}", "")
-        print(wrapped(words, shutil.get_terminal_size().columns) if sys.stderr.isatty() else words, file=sys.stderr)
+        print(for_screen(self.format(record).replace(f"{Path.cwd()}{os.sep}", "")), file=sys.stderr)

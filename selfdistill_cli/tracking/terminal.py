@@ -16,8 +16,9 @@ from rich.text import Text
 from selfdistill_cli.system.words import lines_of, wrapped
 
 SECONDS_BETWEEN_LINES = 10.0
-BESIDE_THE_WORDS = 16
-"""Characters of a progress line that the time left and a short bar take."""
+BAR, BESIDE_THE_WORDS = 5, 17
+"""Characters of the shortest bar; of a bar, the time left and three that stay free for the terminal's own ^C, which
+would else begin a new line and leave a half of this one behind."""
 
 
 def make_console() -> Console:
@@ -50,10 +51,9 @@ class Terminal:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 TimeRemainingColumn(compact=True),
-                BarColumn(None),
+                BarColumn(min(40, max(BAR, self.console.width - 80))),
                 console=self.console,
                 transient=True,
-                expand=True,
                 redirect_stderr=sys.stderr.isatty(),  # what goes to a file stays out of the terminal
             )
             self._task = self._bar.add_task(f"step 0/{total_steps}", total=total_steps)
