@@ -1,6 +1,7 @@
-"""The entry point of `sdevaluate`: finished runs scored on other tasks, without training.
+"""The entry point of `sdevaluate`: finished runs scored on other tasks, or on a file, without training.
 
 sdevaluate outputs/rte/*/*/* --tasks scitail,sick,snli,adv_rte,axb
+sdevaluate outputs/custom/*/*/* --file june.csv
 """
 
 from __future__ import annotations
@@ -8,34 +9,28 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
 
 schema.register_schemas()
 
 
 def evaluate(words: Sequence[str]) -> None:
     """Do what the command line says. Raises `UserError` if a folder is no finished run, or a task does not fit."""
-    parser = argparse.ArgumentParser(
-        prog="sdevaluate", description="Score finished runs on other tasks, without training."
-    )
-    parser.add_argument("runs", nargs="+", type=Path, help="run directories")
-    parser.add_argument("--tasks", required=True, help="names of tasks, with commas between them")
-    parser.add_argument(
-        "--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA; else as the run)"
-    )
-    arguments = parser.parse_args(words)
-    for run in arguments.runs:
-        if not (run / "results.json").is_file() or not (run / "config.yaml").is_file():
-            raise UserError(f"{run} is no finished run: name the folder that holds its results.json.")
-    tasks = [option("task", name) for name in arguments.tasks.split(",")]
+    arguments = _parser().parse_args(plain_words(words))
+    if (arguments.tasks is None) == (arguments.file is None):
+        raise UserError("say what the runs are to be scored on: --tasks scitail,snli or --file new.csv")
+    runs = [finished_run(path, arguments.data) for path in arguments.runs]
+    named = _tasks(arguments)
 
     # torch and transformers: seconds that a wrong name should not cost
     from selfdistill_cli.engine.runtime import make_runtime
@@ -44,14 +39,62 @@ def evaluate(words: Sequence[str]) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     console = make_console()
-    for run in arguments.runs:
-        cfg = OmegaConf.load(run / "config.yaml")
-        assert isinstance(cfg, DictConfig)
-        if arguments.data:
-            cfg.paths.data = arguments.data
-        found = score_on_other_tasks(cfg, run, tasks, make_runtime(cfg.runtime, cfg.model.dtype))
+    for run in runs:
+        cfg, tasks = run.cfg, named or [_of_file(run, arguments)]
+        found = score_on_other_tasks(cfg, run.path, tasks, make_runtime(cfg.runtime, cfg.model.dtype))
         for name, scores in found.items():
-            say(console, f"{run}  {name}: {scores['metric']} {scores['score']:.4f} ({scores['examples']:,} examples)")
+            say(
+                console,
+                f"{run.path}  {name}: {scores['metric']} {scores['score']:.4f} ({scores['examples']:,} examples)",
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sdevaluate",
+        description="Score finished runs on other tasks or on a file, without training.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories")
+    parser.add_argument("--tasks", help="names of tasks, with commas between them")
+    parser.add_argument("--file", type=Path, help="a file with labels or answers, all of whose rows are scored")
+    parser.add_argument(
+        "--config-dir", type=Path, help="a folder of your own options, whose task/<name>.yaml are tasks too"
+    )
+    parser.add_argument(
+        "--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA; else as the run)"
+    )
+    names = ("text", "text_pair", "label", "answer", "references", "choices", "delimiter", "encoding", "quoting")
+    add_file_flags(parser, names)
+    return parser
+
+
+def _tasks(arguments: argparse.Namespace) -> list[DictConfig]:
+    """The tasks that --tasks names."""
+    if arguments.tasks is None:
+        return []
+    folder = arguments.config_dir
+    if folder is not None and not folder.expanduser().is_dir():
+        raise UserError(f"--config-dir {folder}: there is no such folder.")
+    own = [f"file://{folder.expanduser().absolute()}"] if folder is not None else []
+    return [option("task", name.strip(), own) for name in arguments.tasks.split(",") if name.strip()]
+
+
+def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
+    """The run's task with the rows of the file, in the classes that the run has learned."""
+    task = with_file_flags(run.cfg.task, arguments)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", arguments.file.name.split(".")[0]).strip("-.") or "file"
+    task.update(
+        name=f"file-{stem}",
+        kind=run.results.kind,
+        path=None,
+        validation_path=str(arguments.file.expanduser()),
+        validation_examples=None,
+        generator=None,
+        labels=list(run.results.labels) or None,
+        label_map={},
+    )
+    return task
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import hydra.utils
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.checks import diagnostics_of
+from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of
 from selfdistill_cli.config.options import option
 from selfdistill_cli.diagnostics.probes import make_probes
 from selfdistill_cli.engine.checkpoint import Checkpoints
@@ -25,7 +26,7 @@ from selfdistill_cli.kinds import load_task
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.models import LoadedModel, load_model
 from selfdistill_cli.models.cpu.tuning import tune
-from selfdistill_cli.other_tasks import score_on_other_tasks
+from selfdistill_cli.other_tasks import require_scorable, score_on_other_tasks
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import effective_schedule
 from selfdistill_cli.runs.model_card import save_model
@@ -50,14 +51,14 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     may do it together: the main one holds the run's lock, writes and speaks.
     """
     directory = RunDirectory(cfg)
-    others = [option("task", name) for name in cfg.eval_tasks]  # a wrong name is refused before anything is trained
+    others = [option("task", name) for name in eval_tasks_of(cfg.eval_tasks)]  # a wrong name is refused at once
     runtime = make_runtime(cfg.runtime, cfg.model.dtype, directory.path / "trace.json.gz")
     with contextlib.ExitStack() as lock:
         finished = on_main(runtime.accelerator, lambda: _open(cfg, directory, lock))
         if finished is None:
             logging_to_file = directory.logging() if runtime.is_main else contextlib.nullcontext()
             with logging_to_file, naming_what_cannot_be_deterministic():
-                results = _train(cfg, directory, group, runtime)
+                results = _train(cfg, directory, group, runtime, others)
     if finished is not None:
         on_main(runtime.accelerator, lambda: _require_same_data(cfg, finished))
         results = replace(finished, status="finished earlier")
@@ -87,9 +88,12 @@ def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) 
     return finished
 
 
-def _train(cfg: DictConfig, directory: RunDirectory, group: str | None, runtime: Runtime) -> Results:
+def _train(
+    cfg: DictConfig, directory: RunDirectory, group: str | None, runtime: Runtime, others: Sequence[DictConfig]
+) -> Results:
     task = _task(cfg)
     task.kind.check(cfg)  # of a file of the user's own, the kind is known only now
+    require_scorable(cfg, task, others)
     teacher = None
     if "teacher" in cfg.method:
         teacher = teacher_folder(cfg, runtime, train=lambda settings: run(settings, group))

@@ -48,9 +48,7 @@ def score_on_other_tasks(
         raise UserError(f"{run} has not finished: there is no model to evaluate.")
     found: dict[str, dict[str, Any]] = {}
     for asked in tasks:
-        task_cfg = asked.copy()
-        task_cfg.max_length = cfg.task.max_length  # as the model was trained
-        data = load_validation(task_cfg, str(cfg.paths.data), Path(cfg.paths.cache).absolute())
+        task_cfg, data = _validation_of(cfg, asked)
         place = run / "evaluations" / f"{data.name}.json"
         settings = _settings(cfg, task_cfg)
         before = read_json(place)
@@ -79,6 +77,32 @@ def score_on_other_tasks(
     return found
 
 
+def require_scorable(cfg: DictConfig, trained: TaskData, tasks: Sequence[DictConfig]) -> None:
+    """Raise `UserError` unless a model trained on `trained` by `cfg` can be scored on all these tasks.
+
+    Their data is read for it, so that nothing is trained before a file turns out not to be there.
+    """
+    for asked in tasks:
+        _, data = _validation_of(cfg, asked)
+        try:
+            _require_same_kind(data, trained.kind.name, trained.name)
+            data.kind.require_common_labels(data, trained)
+        except UserError as error:
+            raise UserError(f"eval_tasks={data.name}: {error}") from error
+
+
+def _validation_of(cfg: DictConfig, asked: DictConfig) -> tuple[DictConfig, TaskData]:
+    """A task's settings as the run's model is scored on it, and its validation splits."""
+    task_cfg = asked.copy()
+    task_cfg.max_length = cfg.task.max_length  # as the model was trained
+    return task_cfg, load_validation(task_cfg, str(cfg.paths.data), Path(cfg.paths.cache).absolute())
+
+
+def _require_same_kind(data: TaskData, kind: str, what: str) -> None:
+    if data.kind.name != kind:
+        raise UserError(f"{what} is {kind}, {data.name} is {data.kind.name}: they have no score in common.")
+
+
 def _settings(cfg: DictConfig, task_cfg: DictConfig) -> dict[str, Any]:
     """What a score depends on beside the run's weights and the data's content."""
     task: Any = OmegaConf.to_container(task_cfg, resolve=True)
@@ -93,10 +117,7 @@ def _evaluated(
     cfg: DictConfig, run: Path, results: dict[str, Any], data: TaskData, runtime: Runtime
 ) -> tuple[dict[str, float], list[pa.Table]]:
     """Metrics over the labels that both tasks have in common, and a table of predictions a split."""
-    if data.kind.name != results["kind"]:
-        raise UserError(
-            f"{run} is a run of {results['kind']}, {data.name} is {data.kind.name}: they have no score in common."
-        )
+    _require_same_kind(data, results["kind"], f"the run {run}")
     trained = replace(data, settings=cfg.task, label_names=results["labels"])
     loaded = load_finished(run / "model", trained)
     prepared = runtime.prepare(loaded.model)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError, did_you_mean
 
@@ -32,6 +32,7 @@ def check(cfg: DictConfig) -> None:
     evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
     checkpoint_interval(cfg.runtime.checkpoint_every)
     diagnostics_of(cfg.runtime.diagnostics)
+    eval_tasks_of(cfg.eval_tasks)
 
 
 def _check_node(node: DictConfig, path: str) -> None:
@@ -134,6 +135,17 @@ def checkpoint_interval(every: str) -> tuple[float, str]:
             "'1 epochs'."
         )
     return float(parsed[1]), parsed[2] + "s"
+
+
+def eval_tasks_of(asked: Any) -> list[str]:
+    """The names in `eval_tasks`: none, one or a list. Raises `UserError` on what is no name."""
+    names = [] if asked is None else list(asked) if isinstance(asked, ListConfig) else [asked]
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(
+                f"eval_tasks={name}: allowed are names of tasks: eval_tasks=scitail, eval_tasks=[scitail,snli]."
+            )
+    return names
 
 
 DIAGNOSTICS = ("gradients", "examples", "maps")

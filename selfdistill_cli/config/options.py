@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -16,12 +16,12 @@ from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError, did_you_mean
 
 
-def option(group: str, name: str) -> DictConfig:
+def option(group: str, name: str, own: Sequence[str] = ()) -> DictConfig:
     """What conf/<group>/<name>.yaml, ours or one on the search path of the command, composes to.
 
-    Raises `UserError` with the nearest name if there is none.
+    `own`: further places to look in, as Hydra names them. Raises `UserError` with the nearest name if there is none.
     """
-    searched = list(HydraConfig.get().searchpath) if HydraConfig.initialized() else []
+    searched = [*(HydraConfig.get().searchpath if HydraConfig.initialized() else ()), *own]
     inside = GlobalHydra.instance().is_initialized()  # a run by hydra.main: then with its --config-dir
     with contextlib.nullcontext() if inside else initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:

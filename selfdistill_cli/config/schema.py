@@ -259,7 +259,7 @@ class Config:
     paths: Paths = MISSING
     seed: int = number(at_least=0, at_most=2**32 - 1)
     rerun: bool = MISSING
-    eval_tasks: list[str] = MISSING
+    eval_tasks: Any = MISSING
 
 
 METHODS: dict[str, type[Method]] = {"vanilla": Vanilla, "static_sd": StaticSD, "dynsdpb": DynSDPB, "kd": KD, "dcs": DCS}

@@ -191,18 +191,12 @@ def encode_answers(
     decoder = form.decoder_start is None
     (prompts, answers), max_length = rows, settings.max_length
     with unchanged(tokenizer):
-        prompt_ids = tokenizer(prompts, return_attention_mask=False)["input_ids"]
         answer_ids = tokenizer(answers, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     end = tokenizer.eos_token_id
-    if decoder:  # a tokenizer that closes a text would close the prompt before its answer
-        prompt_ids = [ids[:-1] if ids and ids[-1] == end else ids for ids in prompt_ids]
-    for row, (prompt, answer) in enumerate(zip(prompt_ids, answer_ids, strict=True)):
+    for row, answer in enumerate(answer_ids):
         if not answer:
             raise UserError(f"{what}, row {row}: the answer has no tokens, so there is nothing to learn from it.")
-        if not prompt:
-            raise UserError(f"{what}, row {row}: the prompt has no tokens, so there is nothing to answer.")
-    longest_prompt = max_length - 1 if decoder else max_length
-    cut_prompts = _fit_prompts(prompt_ids, longest_prompt, settings, what)
+    prompt_ids, cut_prompts = _prompt_tokens(tokenizer, form, prompts, settings, what)
     cut_answers = 0
     for row, answer in enumerate(answer_ids):
         room = max_length - len(prompt_ids[row]) if decoder else max_length
@@ -220,6 +214,31 @@ def encode_answers(
             what, cut_answers, len(answers), max_length,
         )  # fmt: skip
     return AnswerExamples(_flat(prompt_ids), _flat(answer_ids), form, cut_prompts + cut_answers)
+
+
+def encode_prompts(tokenizer: Any, form: Form, prompts: list[str], settings: DictConfig, what: str) -> AnswerExamples:
+    """Tokenize prompts whose answers are to be written, as `encode_answers` does; each answer is its end alone.
+
+    Raises `UserError` as it does.
+    """
+    prompt_ids, cut = _prompt_tokens(tokenizer, form, prompts, settings, what)
+    return AnswerExamples(_flat(prompt_ids), _flat([[tokenizer.eos_token_id]] * len(prompts)), form, cut)
+
+
+def _prompt_tokens(
+    tokenizer: Any, form: Form, prompts: list[str], settings: DictConfig, what: str
+) -> tuple[list[list[int]], int]:
+    """Prompts in tokens, such that an answer has room, and how many were cut for it."""
+    decoder, end = form.decoder_start is None, tokenizer.eos_token_id
+    with unchanged(tokenizer):
+        prompt_ids = tokenizer(prompts, return_attention_mask=False)["input_ids"]
+    if decoder:  # a tokenizer that closes a text would close the prompt before its answer
+        prompt_ids = [ids[:-1] if ids and ids[-1] == end else ids for ids in prompt_ids]
+    for row, prompt in enumerate(prompt_ids):
+        if not prompt:
+            raise UserError(f"{what}, row {row}: the prompt has no tokens, so there is nothing to answer.")
+    longest = settings.max_length - 1 if decoder else settings.max_length
+    return prompt_ids, _fit_prompts(prompt_ids, longest, settings, what)
 
 
 def _fit_prompts(prompts: list[list[int]], longest: int, settings: DictConfig, what: str) -> int:

@@ -43,6 +43,8 @@ class Runtime:
     """Where the run's time goes."""
     trace_to: Path | None = None
     """Where a trace of `runtime.trace_steps` steps is written."""
+    on_predicted: Callable[[int], None] = lambda count: None
+    """Told of each batch of predictions or written answers how many examples it held."""
 
     @property
     def device(self) -> torch.device:
@@ -96,6 +98,7 @@ class Runtime:
             passing("prediction")
             batch = examples.collate(rows, self.batching.width_multiple)
             own.append((rows, keep(examples.forward(model, batch, self.device))))
+            self.on_predicted(len(rows))
         model.train(was_training)
         return in_order([part for process in gathered(own) for part in process])
 

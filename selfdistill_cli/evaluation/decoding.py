@@ -72,6 +72,7 @@ def write_answers(
         if examples.form.decoder_start is None:
             written = written[:, inputs["input_ids"].shape[1] :]
         own.append((rows, tokenizer.batch_decode(written, skip_special_tokens=True)))
+        runtime.on_predicted(len(rows))
     writer.train(was_training)
     texts = [""] * len(examples)
     for process in gathered(own):

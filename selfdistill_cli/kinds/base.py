@@ -107,6 +107,20 @@ class Kind:
         """What scores the model on the encoded validation splits. `seed`: of what is drawn in writing."""
         raise NotImplementedError
 
+    # --- new rows -------------------------------------------------------------------------------
+
+    def unlabelled(self, settings: DictConfig, raw: RawSplit) -> Split:
+        """Examples of rows without labels or answers, all of them in their order. Raises `UserError` if one is empty."""
+        from selfdistill_cli.tasks.unlabelled import texts_alone
+
+        return texts_alone(settings, raw)
+
+    def predicted(
+        self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
+    ) -> dict[str, Sequence[Any]]:
+        """Columns with what the model, prepared already, says of such examples [N] each; the first is `prediction`."""
+        raise NotImplementedError
+
     # --- teachers and other tasks ---------------------------------------------------------------
 
     def require_same_outputs(self, task: TaskData, teacher: LoadedModel, student: LoadedModel, folder: Path) -> None:
@@ -116,6 +130,9 @@ class Kind:
     def kept_of_teacher(self, losses: Any, top_k: int) -> tuple[str, Callable[[Any], Any]]:
         """What is stored of a teacher's predictions, in words that tell it from another choice, and what makes it."""
         raise NotImplementedError
+
+    def require_common_labels(self, data: TaskData, trained: TaskData) -> None:
+        """Raise `UserError` if another task's labels have nothing in common with those of the trained one."""
 
     def on_labels_of(
         self, data: TaskData, examples: Sequence[Any], trained: TaskData

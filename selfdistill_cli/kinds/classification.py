@@ -33,18 +33,33 @@ class Classification(LabelledKind):
 
         return ClassificationLosses()
 
+    def shown(self, task: TaskData, logits: Any) -> dict[str, Sequence[Any]]:
+        """The likeliest class, and the probability of each."""
+        probabilities = logits.double().softmax(-1).numpy().round(6)
+        names = task.label_names
+        columns: dict[str, Sequence[Any]] = {"prediction": [names[number] for number in logits.argmax(-1).tolist()]}
+        return columns | {f"probability_{name}": probabilities[:, i].tolist() for i, name in enumerate(names)}
+
+    def require_common_labels(self, data: TaskData, trained: TaskData) -> None:
+        _common_labels(data, trained)
+
     def on_labels_of(
         self, data: TaskData, examples: Sequence[Any], trained: TaskData
     ) -> tuple[TaskData, Sequence[Examples]]:
         """The finer side's classes are put together by its `label_map`; log-probabilities of the model's are added up."""
-        from selfdistill_cli.evaluation.label_maps import RegroupedExamples, common_labels
+        from selfdistill_cli.evaluation.label_maps import RegroupedExamples
 
-        gold, classes, names = common_labels(
-            data.label_names, data.settings.label_map, trained.label_names, trained.settings.label_map
-        )
+        gold, classes, names = _common_labels(data, trained)
         splits = [replace(split, labels=gold[split.labels]) for split in data.validation]
         regrouped = [
             RegroupedExamples(one, split.labels, classes, len(names))
             for one, split in zip(examples, splits, strict=True)
         ]
         return replace(data, label_names=names, validation=splits), regrouped
+
+
+def _common_labels(data: TaskData, trained: TaskData) -> tuple[Any, Any, list[str]]:
+    """See `evaluation.label_maps.common_labels`."""
+    from selfdistill_cli.evaluation.label_maps import common_labels
+
+    return common_labels(data.label_names, data.settings.label_map, trained.label_names, trained.settings.label_map)

@@ -46,3 +46,19 @@ class Generation(AnswerKind):
         from selfdistill_cli.evaluation.answers import GenerationEvaluator
 
         return GenerationEvaluator(task, loaded.tokenizer, validation, losses, runtime, seed)
+
+    def predicted(
+        self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
+    ) -> dict[str, Sequence[Any]]:
+        """The answer that the task's rule reads off what was written (null where it finds none), and the whole text."""
+        from selfdistill_cli.encoding.answers import Form, encode_prompts
+        from selfdistill_cli.evaluation.answer_rules import RULES
+        from selfdistill_cli.evaluation.decoding import require_room, write_answers
+
+        settings, what = task.settings, f"{task.name}, {split.name}"
+        form = Form.of(loaded.model, loaded.tokenizer)
+        examples = encode_prompts(loaded.tokenizer, form, list(split.texts), settings, what)
+        require_room(examples, loaded.model.config, settings.decoding, what)
+        texts = write_answers(loaded.model, loaded.tokenizer, examples, settings.decoding, runtime, seed)
+        rule = RULES[settings.answer_rule]
+        return {"prediction": [rule(text) for text in texts], "text": texts}

@@ -67,6 +67,15 @@ class LabelledKind(Kind):
 
         return LabelledEvaluator(task, validation, losses, runtime)
 
+    def predicted(
+        self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
+    ) -> dict[str, Sequence[Any]]:
+        return self.shown(task, runtime.predict(loaded.model, self.encode(task, loaded, split)))
+
+    def shown(self, task: TaskData, logits: Any) -> dict[str, Sequence[Any]]:
+        """Columns that say in words what logits [N, C], or outputs [N], mean."""
+        raise NotImplementedError
+
     def require_same_outputs(self, task: TaskData, teacher: LoadedModel, student: LoadedModel, folder: Path) -> None:
         config, expected = teacher.model.config, len(task.label_names) or 1
         if config.num_labels != expected:

@@ -45,3 +45,20 @@ class MultipleChoice(AnswerKind):
         from selfdistill_cli.evaluation.answers import MultipleChoiceEvaluator
 
         return MultipleChoiceEvaluator(task, loaded.tokenizer, validation, losses, runtime, seed)
+
+    def unlabelled(self, settings: DictConfig, raw: RawSplit) -> Split:
+        from selfdistill_cli.tasks.unlabelled import with_choices
+
+        return with_choices(settings, raw)
+
+    def predicted(
+        self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
+    ) -> dict[str, Sequence[Any]]:
+        """The number of the likeliest choice, the choice itself, and the mean log-likelihoods of all."""
+        assert split.choices is not None
+        examples = self.encode(task, loaded, split)
+        evaluator = self.evaluator(task, loaded, [examples], self.losses(task, loaded.model), runtime, seed)
+        table = evaluator.predictions(loaded.model)[0]
+        numbers = table["prediction"].to_pylist()
+        chosen = [choices[number].strip() for choices, number in zip(split.choices, numbers, strict=True)]
+        return {"prediction": numbers, "choice": chosen, "log_likelihoods": table["logits"].to_pylist()}

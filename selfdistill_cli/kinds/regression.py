@@ -43,3 +43,6 @@ class Regression(LabelledKind):
         from selfdistill_cli.losses.labelled import RegressionLosses
 
         return RegressionLosses(task.label_range)
+
+    def shown(self, task: TaskData, logits: Any) -> dict[str, Sequence[Any]]:
+        return {"prediction": [float(f"{value:.7g}") for value in logits.tolist()]}  # what float32 knows

@@ -94,8 +94,8 @@ class LabelCodec:
         if self.kind == "regression":
             return np.array([self._target(value, row, at) for row, value in enumerate(values)], dtype=np.float32)
         numbers = {name: number for number, name in enumerate(self.names)}
-        if self.configured:
-            numbers |= {str(number): number for number in range(len(self.names))}
+        if self.configured:  # a name that looks like a number is a name all the same
+            numbers = {str(number): number for number in range(len(self.names))} | numbers
         encoded = np.empty(len(values), dtype=np.int64)
         for row, value in enumerate(values):
             number = numbers.get(label_name(value))

@@ -1,0 +1,225 @@
+"""The entry point of `sdpredict`: what the model of a finished run says of new rows, which need no labels.
+
+sdpredict outputs/custom/minilm/vanilla/0123456789 new.csv  # new.predictions.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.evaluation.glue_server import file_name, require_glue_task, write_for_server
+from selfdistill_cli.kinds import KINDS
+from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
+from selfdistill_cli.tasks.split import Split
+from selfdistill_cli.tasks.unlabelled import unlabelled_rows, without_labels
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = ("csv", "parquet", "jsonl")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One file of predictions that is to be made."""
+
+    rows: Split
+    origin: str
+    out: Path
+    write: Callable[[Path, pa.Table], None]
+
+
+def predict(words: Sequence[str]) -> None:
+    """Do what the command line says. Raises `UserError` if the run, the file or its columns are not there."""
+    arguments = _parser().parse_args(plain_words(words))
+    run = finished_run(arguments.run, arguments.data)
+    task = with_file_flags(run.cfg.task, arguments)
+    asked = _asked(run, task, arguments)
+
+    # torch and transformers: seconds that a wrong name should not cost
+    from selfdistill_cli.system.files import new_file
+    from selfdistill_cli.tracking.terminal import make_console, say
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    console = make_console()
+    for one, table in _predictions(run, task, asked):
+        one.out.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(one.out) as beside:
+            one.write(beside, table)
+        say(console, f"{table.num_rows:,} predictions for {one.origin}: {one.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sdpredict",
+        description="Ask the model of a finished run about new rows, which need no labels.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, help="a run's folder, as sdrun's last line names it")
+    parser.add_argument("file", type=Path, nargs="?", help="the new rows, with the columns of the training file")
+    parser.add_argument(
+        "--out", type=Path, help=f"what to write, by its ending {', '.join(FORMATS)} (default: <file>.predictions.csv)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there of that name")
+    parser.add_argument(
+        "--format", choices=["table", "glue"], default="table",
+        help="glue: as gluebenchmark.com takes them; without a file, of <data>/<task>/test.*, into the folder --out",
+    )  # fmt: skip
+    parser.add_argument("--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA)")
+    add_file_flags(parser, ("text", "text_pair", "choices", "delimiter", "encoding", "quoting"))
+    return parser
+
+
+def _asked(run: FinishedRun, task: DictConfig, arguments: argparse.Namespace) -> list[Asked]:
+    """What is to be made, each file read and its place free."""
+    for_server = arguments.format == "glue"
+    if for_server:
+        require_glue_task(task.name)
+    elif arguments.file is None:
+        raise UserError("name the file that holds the new rows: sdpredict <run> new.csv")
+    kind, cache = KINDS[run.results.kind], Path(run.cfg.paths.cache).absolute()
+    found = []
+    for raw in unlabelled_rows(task, str(run.cfg.paths.data), arguments.file, cache):
+        _require_columns(task, raw.table.column_names, raw.origin)
+        if for_server:
+            out = _for_server(arguments.out, arguments.file, file_name(task.name, raw.name))
+            write: Callable[[Path, pa.Table], None] = partial(_write_for_server, task.name, run.results.labels)
+        else:
+            out = arguments.out or arguments.file.with_name(f"{arguments.file.name.split('.')[0]}.predictions.csv")
+            write = WRITERS[_ending(out)]
+        if out.exists() and not arguments.overwrite:
+            raise UserError(f"{out} exists. --out names another file, --overwrite replaces it.")
+        found.append(Asked(kind.unlabelled(without_labels(task), raw), raw.origin, out, write))
+    return found
+
+
+def _for_server(out: Path | None, file: Path | None, name: str) -> Path:
+    """--out is a folder for the test sets, and may be a file for one file."""
+    if out is not None and out.suffix == ".tsv":
+        if file is None:
+            raise UserError(f"--out {out}: name a folder; the server knows files by their names, such as {name}.")
+        return out
+    return (out or Path()) / name
+
+
+def _ending(out: Path) -> str:
+    ending = out.suffix.removeprefix(".").lower()
+    if ending not in FORMATS:
+        raise UserError(f"--out {out}: the ending must be one of {', '.join(FORMATS)}.{did_you_mean(ending, FORMATS)}")
+    return ending
+
+
+def _require_columns(task: DictConfig, names: list[str], origin: str) -> None:
+    """Raise `UserError`, with the flag that helps, if a column is missing that the whole setting names."""
+    for setting in ("text", "text_pair", "choices"):
+        wanted = task[setting]
+        if wanted and not set(wanted) & set("{}[]") and wanted not in names:
+            raise UserError(
+                f"{origin} has no column '{wanted}', which the run was trained on (task.{setting}).{did_you_mean(wanted, names)} "
+                f"It has {', '.join(names)}; --{setting.replace('_', '-')} <column> names the right one."
+            )
+
+
+# --- the model's part -----------------------------------------------------------------------------
+
+
+def _predictions(run: FinishedRun, task: DictConfig, asked: list[Asked]) -> Iterator[tuple[Asked, pa.Table]]:
+    """Each file with its predictions: the texts, and what the model says of them."""
+    import numpy as np
+    import pyarrow as pa
+
+    from selfdistill_cli.engine.runtime import make_runtime
+    from selfdistill_cli.models import load_finished
+    from selfdistill_cli.tasks import TaskData
+
+    kind = KINDS[run.results.kind]
+    empty = asked[0].rows.take(np.arange(0))
+    data = TaskData(task, kind, list(run.results.labels), empty, [], [], "", "new rows", "", synthetic=False)
+    runtime = make_runtime(run.cfg.runtime, run.cfg.model.dtype)
+    loaded = load_finished(run.model, data)
+    runtime.prepare(loaded.model)
+    for one in asked:
+        with _progress(one.rows) as step:
+            told = replace(runtime, on_predicted=step)
+            columns = kind.predicted(replace(data, validation=[one.rows]), loaded, one.rows, told, run.cfg.seed)
+        shown: dict[str, Any] = {"index": one.rows.rows, "text": list(one.rows.texts)}
+        if one.rows.pairs is not None:
+            shown["text_pair"] = list(one.rows.pairs)
+        yield one, pa.table(shown | {("written" if name == "text" else name): v for name, v in columns.items()})
+
+
+@contextlib.contextmanager
+def _progress(rows: Split) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere. In multiple choice each choice is a row of its own."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    total = len(rows) if rows.choices is None else sum(map(len, rows.choices))
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("predicting", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _write_csv(path: Path, table: pa.Table) -> None:
+    """As spreadsheets and pandas read it; lists are written as JSON."""
+    import csv
+    import json
+
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.column_names)
+        columns = [
+            [json.dumps(value) if isinstance(value, list) else value for value in column.to_pylist()]
+            for column in table.columns
+        ]
+        writer.writerows(zip(*columns, strict=True))
+
+
+def _write_jsonl(path: Path, table: pa.Table) -> None:
+    import json
+
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    from pyarrow import parquet
+
+    parquet.write_table(table, path)
+
+
+def _write_for_server(task: str, labels: Sequence[str], path: Path, table: pa.Table) -> None:
+    write_for_server(path, task, labels, table["prediction"].to_pylist())
+
+
+WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}
+
+
+def main() -> None:
+    """What the console script `sdpredict` calls."""
+    try:
+        predict(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"sdpredict: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

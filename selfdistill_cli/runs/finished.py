@@ -1,0 +1,107 @@
+"""A finished run taken up again, to be scored or asked: its folder, its settings, the columns of another file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.config.schema import CONF_DIR
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.runs.results import Results, read_results
+
+SHARED = {"task": "base/task.yaml", "model": "base/model.yaml", "runtime": "runtime/default.yaml"}
+"""By part of a configuration, the file in conf/ that gives every setting its default."""
+OF_A_FILE = {
+    "text": "column of the texts, or a template over columns",
+    "text_pair": "column of the second texts",
+    "label": "column of the gold labels",
+    "answer": "column of the gold answers",
+    "references": "column of further acceptable answers",
+    "choices": "column of the choices",
+    "delimiter": "what stands between the fields of a line",
+    "encoding": "of a text file",
+    "quoting": "whether quotes enclose fields",
+}
+"""Settings of a task by which a file is read; those that the task has can be given anew for another file."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has a model."""
+
+    path: Path
+    cfg: DictConfig
+    """Its configuration; settings that came later than the run stand at their defaults."""
+    results: Results
+
+    @property
+    def model(self) -> Path:
+        """The folder of its model."""
+        return self.path / "model"
+
+
+def finished_run(path: Path, data: str | None = None) -> FinishedRun:
+    """The run in this folder. `data`: the folder of the data, where it is no longer that of the run.
+
+    It computes on what this machine has: a run from a GPU is asked on a laptop as well. Raises `UserError` if the
+    folder is no run, or one that has not finished.
+    """
+    given, path = path, path.expanduser()
+    if path.name == "model" and (path.parent / "results.json").is_file():
+        path = path.parent  # its model was meant
+    if not (path / "results.json").is_file() or not (path / "config.yaml").is_file():
+        raise UserError(f"{given} is no finished run: {_what_it_is(path)}")
+    results = read_results(path / "results.json")
+    cfg = OmegaConf.load(path / "config.yaml")
+    if results is None or not isinstance(cfg, DictConfig) or not (path / "model").is_dir():
+        raise UserError(f"{given} is damaged: it has no model/, or its config.yaml holds no settings.")
+    for part, defaults in SHARED.items():
+        shared = OmegaConf.load(CONF_DIR / defaults)
+        assert isinstance(shared, DictConfig)
+        del shared["defaults"]
+        cfg[part] = OmegaConf.merge(shared, cfg[part])
+    if data is not None:
+        cfg.paths.data = str(Path(data).expanduser())
+    cfg.runtime.update(profile=False, trace_steps=None, diagnostics=None)
+    if cfg.runtime.device != "cpu":
+        cfg.runtime.device = "auto"
+    return FinishedRun(path, cfg, results)
+
+
+def _what_it_is(path: Path) -> str:
+    if not path.exists():
+        return "there is no such folder."
+    if (path / "config.yaml").is_file():
+        return "it was interrupted or still trains. The command that began it goes on with it."
+    below = sorted(path.glob("*/results.json")) or sorted(path.glob("**/results.json"))
+    if below:
+        more = f" (and {len(below) - 1:,} more)" * (len(below) > 1)
+        return f"there are runs below it; name one, such as {below[0].parent}{more}."
+    return "name the folder that holds its results.json and model/, as sdrun's last line says."
+
+
+def plain_words(words: Sequence[str]) -> list[str]:
+    """A command line's words, `paths.data=<folder>` of sdrun said as a flag."""
+    return [f"--data={word.partition('=')[2]}" if word.startswith("paths.data=") else word for word in words]
+
+
+def add_file_flags(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
+    """Flags by which a file's columns and form are named, where they are others than in training."""
+    known = [str(name) for name in OmegaConf.load(CONF_DIR / SHARED["task"])]
+    for name in names:
+        if name in known:
+            parser.add_argument(f"--{name.replace('_', '-')}", help=f"{OF_A_FILE[name]} (default: as in training)")
+
+
+def with_file_flags(task: DictConfig, arguments: argparse.Namespace) -> DictConfig:
+    """A copy of the task's settings with what was given by flags."""
+    changed = task.copy()
+    for name in OF_A_FILE:
+        value = getattr(arguments, name, None)
+        if value is not None:
+            changed[name] = value
+    return changed

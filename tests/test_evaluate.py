@@ -1,0 +1,112 @@
+"""`sdevaluate` on files and on tasks of one's own; `eval_tasks` are looked for before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfdistill_cli import experiment
+from selfdistill_cli.config.checks import eval_tasks_of
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.evaluate import evaluate
+from tests.helpers.runs import composed, only_run, results
+from tests.helpers.task_files import write
+
+STARS = ["1", "2", "3"]
+TEXTS = [f"{word} door number {n}" for n in range(10) for word in ("bad", "plain", "good")]
+SETTINGS = (
+    *("task=custom", "task.text=text", "task.label=stars", "method=vanilla", "tracking=none", "runtime.device=cpu"),
+    *("model=tiny_bert", "model.config.hidden_size=32", "model.config.intermediate_size=64"),
+    *("schedule.batch_size=10", "schedule.lr=3e-3", "schedule.epochs=6"),
+)
+
+
+def settings(folder: Path, *further: str) -> Any:
+    """A run on a file of star ratings, which are names of classes that look like numbers of classes."""
+    train = write(folder / "train.parquet", {"text": TEXTS, "stars": STARS * 10})
+    return composed(*SETTINGS, f"task.path={train}", f"paths.outputs={folder}/outputs", "paths.data=nowhere", *further)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stars")
+    scored = write(folder / "scored.parquet", {"text": TEXTS, "stars": STARS * 10})
+    experiment.run(settings(folder, f"task.validation_path={scored}"))
+    return only_run(folder / "outputs")
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    evaluate(words)
+    return capsys.readouterr().out
+
+
+def test_a_file_is_scored_whole_in_the_classes_of_the_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score = results(run)["score"]
+    assert score > 0.5  # some are right: a test of order and names
+    new = write(tmp_path / "may.csv", {"body": TEXTS[::-1], "rating": (STARS * 10)[::-1]})
+    out = said(capsys, str(run), "--file", str(new), "--text", "body", "--label", "rating")
+    assert f"file-may: accuracy {score:.4f} (30 examples)" in out
+
+
+def test_a_file_of_one_class_is_scored(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right = [
+        said(capsys, str(run), "--file", str(write(tmp_path / f"only{n}.parquet", {"text": TEXTS[n::3], "stars": [s] * 10})))
+        for n, s in enumerate(STARS)
+    ]  # fmt: skip
+    shares = [float(words.split("accuracy ")[1].split()[0]) for words in right]
+    assert sum(shares) / 3 == pytest.approx(results(run)["score"], abs=1e-3)
+
+
+def test_a_task_of_ones_own_is_found(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "conf" / "task").mkdir(parents=True)
+    (tmp_path / "conf" / "task" / "mine.yaml").write_text(
+        "defaults:\n  - /base/task@_here_\n  - _self_\nname: mine\ntext: text\nlabel: stars\nlabels: ['1', '2', '3']\n"
+    )
+    write(tmp_path / "data" / "mine" / "validation.parquet", {"text": TEXTS, "stars": STARS * 10})
+    words = ("--tasks", "mine", "--config-dir", str(tmp_path / "conf"), f"paths.data={tmp_path}/data")
+    assert f"mine: accuracy {results(run)['score']:.4f} (30 examples)" in said(capsys, str(run), *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "say what the runs are to be scored on: --tasks scitail,snli or --file"),
+        (("--tasks", "scitial"), "Did you mean 'scitail'"),
+        (("--tasks", "mine", "--config-dir", "nowhere"), "no such folder"),
+        (("--file", "nowhere.csv"), "no file nowhere.csv"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(words: tuple[str, ...], expected: str, run: Path) -> None:
+    with pytest.raises(UserError, match=expected):
+        evaluate([str(run), *words])
+
+
+# --- eval_tasks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("scitail", "task=scitail: there is no validation split"),
+        ("synth_similarity", "eval_tasks=synth_similarity: custom is classification, synth_similarity is regression"),
+        ("synth_entailment", "eval_tasks=synth_entailment: the labels entailment, not_entailment are none of"),
+    ],
+)
+def test_a_task_that_no_model_could_be_scored_on_is_refused_before_training(
+    name: str, expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        experiment.run(settings(tmp_path, f"eval_tasks={name}", "task.label_map={}"))
+    assert not list((tmp_path / "outputs").glob("custom/*/*/*/metrics.jsonl"))
+
+
+def test_one_task_needs_no_brackets() -> None:
+    asked = [composed(f"eval_tasks={word}").eval_tasks for word in ("scitail", "[scitail,snli]", "[]", "null")]
+    assert [eval_tasks_of(names) for names in asked] == [["scitail"], ["scitail", "snli"], [], []]
+    with pytest.raises(UserError, match="allowed are names of tasks"):
+        eval_tasks_of(3)

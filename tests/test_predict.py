@@ -1,0 +1,184 @@
+"""`sdpredict` says of rows without labels what the run itself said of the same rows, in the order of the file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from selfdistill_cli import experiment
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.evaluation.glue_server import write_for_server
+from selfdistill_cli.predict import main, predict
+from tests.helpers.runs import composed, only_run
+from tests.helpers.task_files import write
+
+TEXTS = [f"the {colour} door is number {n}" for n in range(12) for colour in ("red", "blue", "green")]
+COLOURS = [text.split()[1] for text in TEXTS]
+QUICK = ("method=vanilla", "tracking=none", "runtime.device=cpu", "schedule.batch_size=12", "schedule.lr=1e-3")
+BERT = ("model=tiny_bert", "model.config.hidden_size=32", "model.config.intermediate_size=64")
+LLAMA = ("model=tiny_llama", "model.config.hidden_size=32", "model.config.intermediate_size=64")
+TASKS: dict[str, tuple[tuple[str, ...], dict[str, list[Any]]]] = {
+    "classification": ((*BERT, "task.label=label", "schedule.epochs=6"), {"text": TEXTS, "label": COLOURS}),
+    "regression": (
+        (*BERT, "task.label=label", "task.kind=regression", "schedule.epochs=1"),
+        {"text": TEXTS, "label": [i / 7 for i in range(36)]},
+    ),
+    "generation": (
+        (*LLAMA, "task.kind=generation", "task.answer=answer", "schedule.epochs=4", "task.decoding.max_new_tokens=5"),
+        {"text": TEXTS, "answer": COLOURS},
+    ),
+    "multiple_choice": (
+        (*LLAMA, "task.kind=multiple_choice", "task.choices=choices", "task.label=label", "schedule.epochs=1"),
+        {"text": TEXTS, "choices": [["red", "blue", "green"]] * 36, "label": [0, 1, 2] * 12},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished run of each kind, trained on a file and scored on another one with the same rows backwards."""
+    found = {}
+    for kind, (settings, columns) in TASKS.items():
+        folder = tmp_path_factory.mktemp(kind)
+        train = write(folder / "train.parquet", columns)
+        scored = write(folder / "scored.parquet", {name: values[::-1] for name, values in columns.items()})
+        files = (f"task.path={train}", f"task.validation_path={scored}", f"paths.outputs={folder}/outputs")
+        experiment.run(composed("task=custom", "task.text=text", *QUICK, *files, *settings))
+        found[kind] = only_run(folder / "outputs")
+    return found
+
+
+def asked(kind: str, run: Path, folder: Path, ending: str = "parquet") -> dict[str, list[Any]]:
+    """What sdpredict writes for the rows that the run was scored on, without their labels."""
+    _, columns = TASKS[kind]
+    kept = {name: values[::-1] for name, values in columns.items() if name in ("text", "choices")}
+    new = write(folder / "new.parquet", {"unused": list(range(36)), **kept})
+    predict([str(run), str(new), "--out", str(folder / f"out.{ending}")])
+    table: dict[str, list[Any]] = parquet.read_table(folder / f"out.{ending}").to_pydict()
+    return table
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_rows_without_labels_get_what_the_run_said_of_them(kind: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    said = parquet.read_table(runs[kind] / "predictions.parquet").to_pydict()
+    found = asked(kind, runs[kind], tmp_path)
+    assert found["text"] == TEXTS[::-1]
+    assert found["index"] == list(range(36))
+    if kind == "classification":
+        names = ["blue", "green", "red"]
+        assert found["prediction"] == [names[number] for number in said["prediction"]]
+        weights = np.exp(np.array(said["logits"], dtype=float))
+        for number, name in enumerate(names):
+            expected = (weights[:, number] / weights.sum(1)).tolist()
+            assert found[f"probability_{name}"] == pytest.approx(expected, abs=1e-5)
+    elif kind == "regression":
+        assert found["prediction"] == pytest.approx(said["prediction"], rel=1e-5)
+    elif kind == "generation":
+        assert found["written"] == said["text"]
+        assert found["prediction"] == said["answer"]
+    else:
+        assert found["prediction"] == said["prediction"]
+        assert found["choice"] == [["red", "blue", "green"][number] for number in said["prediction"]]
+
+
+def test_every_format_holds_the_same(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = str(runs["classification"])
+    texts = ['a "quoted" door', "the red door, number 3", " 007 ", "NA", "two\nlines"]
+    new = write(tmp_path / "new.parquet", {"text": texts})
+    for ending in ("csv", "jsonl", "parquet"):
+        predict([run, str(new), "--out", str(tmp_path / f"out.{ending}")])
+    expected = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["text"] for row in expected] == texts
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{name: str(value) for name, value in row.items()} for row in expected]
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == expected
+    assert sum(value for name, value in expected[0].items() if name.startswith("prob")) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_column_of_another_name_is_given_by_a_flag(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = write(tmp_path / "new.csv", {"body": TEXTS[:4]})
+    predict([str(runs["classification"]), str(new), "--text", "body"])
+    with (tmp_path / "new.predictions.csv").open(newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == TEXTS[:4]
+    assert f"4 predictions for {new}: {tmp_path}/new.predictions.csv" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["{run}", "{folder}/new.csv"], "no column 'text'.* It has body; --text <column>"),
+        (["{run}", "{folder}/nev.csv", "--text", "body"], "no file .*Did you mean 'new.csv'"),
+        (["{run}"], "name the file that holds the new rows"),
+        (["{folder}", "{folder}/new.csv"], "is no finished run: name the folder that holds its results.json"),
+        (["{run}/../..", "{folder}/new.csv"], "there are runs below it; name one, such as .*vanilla"),
+        (["{folder}/nowhere", "{folder}/new.csv"], "there is no such folder"),
+        (["{folder}/begun", "{folder}/new.csv"], "interrupted or still trains"),
+        (["{run}", "{folder}/new.csv", "--text", "body", "--out", "{folder}/there.csv"], "exists. .*--overwrite"),
+        (["{run}", "{folder}/new.csv", "--text", "body", "--out", "x.xlsx"], "one of csv, parquet, jsonl"),
+        (["{run}", "{folder}/blank.csv"], "'text' is empty in 2 of 3 rows .row 1"),
+        (["{run}", "--format", "glue"], "the benchmark has no task 'custom'. It has cola"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(
+    words: list[str], expected: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    write(tmp_path / "new.csv", {"body": TEXTS[:2]})
+    (tmp_path / "blank.csv").write_text('text,n\na,1\n"  ",2\n"",3\n')
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").write_text("seed: 0\n")
+    (tmp_path / "there.csv").write_text("mine\n")
+    with pytest.raises(UserError, match=expected):
+        predict([word.format(run=runs["classification"], folder=tmp_path) for word in words])
+    assert (tmp_path / "there.csv").read_text() == "mine\n"
+
+
+def test_a_mistake_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.argv", ["sdpredict", str(tmp_path / "none"), "new.csv"])
+    with pytest.raises(SystemExit, match=r"^sdpredict: .*there is no such folder\.$"):
+        main()
+
+
+# --- the benchmark's server -----------------------------------------------------------------------
+
+
+def test_the_test_set_of_a_benchmark_goes_to_its_server(tmp_path: Path) -> None:
+    """RTE.tsv with names, from the unlabelled test split of the data folder (its labels are -1, as on the Hub)."""
+    pairs = {"sentence1": TEXTS[:20], "sentence2": TEXTS[16:36]}
+    for split in ("train", "validation"):
+        write(tmp_path / "data" / "rte" / f"{split}.parquet", {**pairs, "label": [0, 1] * 10})
+    write(tmp_path / "data" / "rte" / "test.parquet", {**pairs, "label": [-1] * 20, "idx": list(range(20))})
+    places = (f"paths.data={tmp_path}/data", f"paths.outputs={tmp_path}/outputs")
+    experiment.run(composed("task=rte", *QUICK, *BERT, *places, "schedule.max_steps=2"))
+    run = only_run(tmp_path / "outputs")
+    predict([str(run), "--format", "glue", "--out", str(tmp_path / "server"), "--data", f"{tmp_path}/data"])
+    lines = (tmp_path / "server" / "RTE.tsv").read_text().splitlines()
+    said = parquet.read_table(run / "predictions.parquet")["prediction"].to_pylist()
+    names = ["entailment", "not_entailment"]
+    assert lines == ["index\tprediction", *(f"{i}\t{names[number]}" for i, number in enumerate(said))]
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "predictions", "expected"),
+    [
+        ("stsb", [], [-0.2, 2.34567, 7.0], ["0.000", "2.346", "5.000"]),
+        ("cola", ["unacceptable", "acceptable"], ["acceptable", "unacceptable"], ["1", "0"]),
+        ("mnli", ["entailment", "neutral"], ["neutral", "entailment"], ["neutral", "entailment"]),
+    ],
+)
+def test_the_server_wants_scores_numbers_or_names(
+    task: str, labels: list[str], predictions: list[Any], expected: list[str], tmp_path: Path
+) -> None:
+    write_for_server(tmp_path / "x.tsv", task, labels, predictions)
+    rows = [line.split("\t") for line in (tmp_path / "x.tsv").read_text().splitlines()[1:]]
+    assert [row[1] for row in rows] == expected
+    assert [int(row[0]) for row in rows] == list(range(len(expected)))
+    assert not any(math.isnan(float(row[1])) for row in rows if task == "stsb")
