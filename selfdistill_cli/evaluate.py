@@ -82,7 +82,7 @@ def _tasks(arguments: argparse.Namespace) -> list[DictConfig]:
 
 def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
     """The run's task with the rows of the file, in the classes that the run has learned."""
-    task = with_file_flags(run.cfg.task, arguments)
+    task = with_file_flags(run.cfg.task, arguments, arguments.file)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", arguments.file.name.split(".")[0]).strip("-.") or "file"
     task.update(
         name=f"file-{stem}",

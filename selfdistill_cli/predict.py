@@ -45,7 +45,7 @@ def predict(words: Sequence[str]) -> None:
     """Do what the command line says. Raises `UserError` if the run, the file or its columns are not there."""
     arguments = _parser().parse_args(plain_words(words))
     run = finished_run(arguments.run, arguments.data)
-    task = with_file_flags(run.cfg.task, arguments)
+    task = with_file_flags(run.cfg.task, arguments, arguments.file)
     asked = _asked(run, task, arguments)
 
     # torch and transformers: seconds that a wrong name should not cost
@@ -92,7 +92,7 @@ def _asked(run: FinishedRun, task: DictConfig, arguments: argparse.Namespace) ->
     kind, cache = KINDS[run.results.kind], Path(run.cfg.paths.cache).absolute()
     found = []
     for raw in unlabelled_rows(task, str(run.cfg.paths.data), arguments.file, cache):
-        _require_columns(task, raw.table.column_names, raw.origin)
+        _require_columns(task, raw.names, raw.origin)
         if for_server:
             out = _for_server(arguments.out, arguments.file, file_name(task.name, raw.name))
             write: Callable[[Path, pa.Table], None] = partial(_write_for_server, task.name, run.results.labels)
@@ -121,7 +121,7 @@ def _ending(out: Path) -> str:
     return ending
 
 
-def _require_columns(task: DictConfig, names: list[str], origin: str) -> None:
+def _require_columns(task: DictConfig, names: Sequence[str], origin: str) -> None:
     """Raise `UserError`, with the flag that helps, if a column is missing that the whole setting names."""
     for setting in ("text", "text_pair", "choices"):
         wanted = task[setting]

@@ -28,6 +28,9 @@ OF_A_FILE = {
 }
 """Settings of a task by which a file is read; those that the task has can be given anew for another file."""
 
+FORM = {"delimiter": None, "encoding": None, "header": True, "quoting": None}
+"""Settings of how a text file is written, at their defaults."""
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -97,9 +100,14 @@ def add_file_flags(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> N
             parser.add_argument(f"--{name.replace('_', '-')}", help=f"{OF_A_FILE[name]} (default: as in training)")
 
 
-def with_file_flags(task: DictConfig, arguments: argparse.Namespace) -> DictConfig:
-    """A copy of the task's settings with what was given by flags."""
+def with_file_flags(task: DictConfig, arguments: argparse.Namespace, file: Path | None) -> DictConfig:
+    """A copy of the task's settings for another file, with what was given by flags.
+
+    A file of another format than the training file's is read as such files are: no delimiter or encoding is taken over.
+    """
     changed = task.copy()
+    if file is not None and (task.path is None or Path(task.path).suffixes[-2:] != file.suffixes[-2:]):
+        changed.update({name: value for name, value in FORM.items() if name in changed})
     for name in OF_A_FILE:
         value = getattr(arguments, name, None)
         if value is not None:

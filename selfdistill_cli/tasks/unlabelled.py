@@ -29,7 +29,7 @@ def unlabelled_rows(task: DictConfig, data_dir: str, file: Path | None, cache: P
     """
     asked = without_labels(task)
     if file is not None:
-        asked.update(path=None, validation_path=str(file), generator=None)
+        asked.update(path=None, validation_path=str(file.expanduser()), generator=None)
     elif asked.generator is not None or asked.path is not None:
         raise UserError(f"task={task.name} has no test split: name the file that holds the new rows.")
     else:
