@@ -43,9 +43,26 @@ class Column:
 
 
 def print_table(console: Console, title: str, columns: Sequence[Column]) -> None:
-    """Print a table under its title, a row a line."""
+    """Print a table under its title: a row a line, or where not even what has to stay fits, a paragraph a row."""
     say(console, title, "bold")
-    console.print(make_table(columns, console.width if console.is_terminal else None), crop=False)
+    width = console.width if console.is_terminal else None
+    if width is not None and _width(fitting(columns, width)) > width:
+        _print_paragraphs(console, fitting(columns, width), width)
+    else:
+        console.print(make_table(columns, width), crop=False)
+
+
+def _print_paragraphs(console: Console, columns: Sequence[Column], width: int) -> None:
+    """`job 1  accuracy 0.5000  method kd`, broken between these; what is longer than a line stays whole."""
+    for row in zip(*(column.cells for column in columns), strict=True):
+        line = ""
+        for pair in (f"{column.name} {cell}" for column, cell in zip(columns, row, strict=True)):
+            if line and cell_len(line) + GAP + cell_len(pair) > width:
+                console.print(Text(line), soft_wrap=True)
+                line = " " * GAP + pair
+            else:
+                line = line + " " * GAP + pair if line else pair
+        console.print(Text(line), soft_wrap=True)
 
 
 def make_table(columns: Sequence[Column], width: int | None) -> Table:
@@ -88,6 +105,8 @@ def _shortened(column: Column) -> Column:
         paths = [cell.split("/") for cell in column.cells]
         folders = zip(*(path[:-1] for path in paths), strict=False)
         shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, folders))
+        if shared == 1 and paths[0][0] == "":  # the root alone
+            return column
         return replace(column, cells=["/".join(path[shared:]) for path in paths])
     rounded = [f"{float(cell):.4g}" if LONG_NUMBER.fullmatch(cell) else cell for cell in column.cells]
     return replace(column, cells=rounded) if len(set(rounded)) == len(set(column.cells)) else column

@@ -107,6 +107,18 @@ def test_paths_lose_the_folders_that_they_share_before_anything_is_broken(width:
     assert any(line.split()[:2] == ["1", "0.5000"] and "reviews.csv" in line.split()[2] for line in lines)
 
 
+def test_where_no_table_fits_a_row_is_broken_between_its_cells() -> None:
+    long = "/home/somebody/with/a/long/name/and/many/folders/reviews.csv"
+    words = [f"task.path={long}", "method=dynsdpb", "method.alpha_rule=discrimination", "schedule.warmup_ratio=0.1"]
+    others = ["task.path=/b.csv", "method=kd", "method.alpha_rule=constant", "schedule.warmup_ratio=0.2"]
+    two = [record(1, 0.5123, *words), record(2, 0.6123, *others)]
+    lines = shown(lambda console: print_summary(console, two), 50).splitlines()
+    assert "job 1  accuracy 0.5123" in lines
+    assert f"  path {long}" in lines
+    assert "  method dynsdpb  alpha_rule discrimination" in lines
+    assert all(len(line) <= 50 or long in line for line in lines)
+
+
 def test_the_best_trial_is_named() -> None:
     trials = [record(1, 0.7, "method.tau=0.5"), record(2, None, "method.tau=9"), record(3, 0.6, "method.tau=3")]
     assert "Best trial: job 1, accuracy 0.7000: method.tau=0.5" in shown(
