@@ -32,6 +32,7 @@ from selfdistill_cli.runs.keys import effective_schedule
 from selfdistill_cli.runs.model_card import save_model
 from selfdistill_cli.runs.results import Results, save_examples, save_predictions, summarize
 from selfdistill_cli.tasks import Split, TaskData
+from selfdistill_cli.tasks.weights import training_weights
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
 from selfdistill_cli.tracking.terminal import make_console, print_results, say
@@ -105,6 +106,9 @@ def _train(
     fingerprints = {"data": task.fingerprint, **loaded.fingerprints}
     identity = on_main(runtime.accelerator, lambda: directory.begin(cfg, fingerprints))
     train = _encoded(task, loaded, task.train)
+    weights = training_weights(task)
+    if weights is not None:
+        train = replace(train, weights=weights)
     validation = [_encoded(task, loaded, split) for split in task.validation]
     task.kind.require_suitable(loaded.model, train)
 
@@ -137,7 +141,7 @@ def _train(
 
         def save() -> None:
             save_predictions(directory.path / "predictions.parquet", predictions)
-            save_examples(directory.path / "examples.parquet", task, method.per_example())
+            save_examples(directory.path / "examples.parquet", task, train, method.per_example())
             model = runtime.unwrap(loop.model)
             save_model(directory.path / "model", model, loaded, cfg, task.kind.pipeline_tag, results)
             recorder.flush()

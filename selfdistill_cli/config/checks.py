@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from selfdistill_cli.config.metrics import LOSS
 from selfdistill_cli.errors import UserError, did_you_mean
 
 
@@ -78,7 +79,7 @@ def _check_name(path: str, name: str) -> None:
 
 
 def _check_task(task: DictConfig) -> None:
-    if task.metric and task.metrics and task.metric not in task.metrics:
+    if task.metric and task.metrics and task.metric not in (*task.metrics, LOSS):
         raise UserError(f"task.metric={task.metric} is not among task.metrics={list(task.metrics)}.")
     if not task.validation:
         raise UserError("task.validation names no split: a run needs at least one to be scored on.")

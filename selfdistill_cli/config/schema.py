@@ -126,6 +126,8 @@ class Task:
     validation_examples: int | None = number(at_least=1)
     label_noise: float = number(at_least=0, at_most=1, neutral=0)
     label_map: dict[str, str] = MISSING
+    weight: str | None = None
+    class_weights: Any = None
     max_length: int = number(at_least=4)
 
 

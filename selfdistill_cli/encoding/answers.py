@@ -89,6 +89,8 @@ class AnswerExamples:
     form: Form
     truncated: int
     """How many prompts and answers were cut."""
+    weights: np.ndarray | None = None
+    """How much each counts in training [N], float32 of mean 1."""
 
     def __len__(self) -> int:
         return len(self.answers.lengths)

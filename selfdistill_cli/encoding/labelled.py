@@ -44,6 +44,8 @@ class Examples:
     padding: Padding
     truncated: int
     """How many examples were cut to the largest length."""
+    weights: np.ndarray | None = None
+    """How much each counts in training [N], float32 of mean 1."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -124,7 +124,7 @@ class TrainingLoop:
         final = self.selection.choose(self.progress, self.runtime.unwrap(self.model))
         self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
-        return Outcome(self.progress, self.order.steps_per_epoch, final)
+        return Outcome(self.progress, self.order.steps_per_epoch, *final)
 
     @property
     def epoch(self) -> float:
@@ -161,9 +161,7 @@ class TrainingLoop:
             passing("update")
             self.lr_scheduler.step()
             self.optimizer.zero_grad(set_to_none=True)
-        self.progress.step += 1
-        self.progress.examples_forwarded += len(plan.examples)
-        self.progress.tokens += result.tokens
+        self.progress.stepped(len(plan.examples), result.tokens, result.parts.get("loss/ce", result.loss))
         seconds = time.perf_counter() - began
         self.progress.step_seconds += seconds
         row = self._train_row(result, lr, grad_norm, seconds)

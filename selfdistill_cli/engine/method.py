@@ -39,6 +39,9 @@ class MicroBatch:
     """Each example's row number in the training set [m]."""
     labels: Tensor | None
     """Gold labels [m]; None where they are answer tokens, which stand beside the predictions."""
+    weights: Tensor | None = None
+    """How much each example counts [m], 1 on average over the training set; None: all the same. The engine multiplies
+    what `Method.loss` gives by them, so a method need not."""
 
     @property
     def gold(self) -> Tensor:
@@ -59,6 +62,13 @@ class PerExampleLoss:
     """Named values of k single examples [k] each; how they spread over the step is logged as `<name>/mean` and so on."""
     signals_of: Tensor | None = None
     """Row numbers of these k examples in the training set."""
+
+    def weighted(self, weights: Tensor | None) -> PerExampleLoss:
+        """Every example's loss, and each part of it, times its weight [m]; signals are left as they are."""
+        if weights is None:
+            return self
+        parts = {name: part * weights for name, part in self.parts.items()}
+        return PerExampleLoss(self.total * weights, parts, self.signals, self.signals_of)
 
 
 class TrainingMethod(Protocol):
@@ -84,6 +94,11 @@ class Examples(Protocol):
     @property
     def labels(self) -> np.ndarray | None:
         """Gold labels [N]; None where they are answer tokens."""
+        ...
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """How much each counts in training [N], 1 on average; None: all the same."""
         ...
 
     @property

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Protocol
 
 from omegaconf import DictConfig
 from torch import nn
+
+FLANK = 50
+"""Steps at the beginning and the end of a run whose losses are compared, or a quarter of all."""
+FEWEST = 3
+"""So few losses say nothing."""
+FAR_ABOVE = 2.0
+"""Times the loss of the beginning."""
 
 
 @dataclass
@@ -32,6 +40,31 @@ class Progress:
     last_metrics: dict[str, float] | None = None
     evaluations_without_gain: int = 0
     stopped_early: bool = False
+    last_remarks: list[str] = field(default_factory=list)
+    best_remarks: list[str] = field(default_factory=list)
+    """Of the last and of the best evaluation."""
+    first_losses: list[float] = field(default_factory=list)
+    recent_losses: list[float] = field(default_factory=list)
+    """Of the first training steps and of the last ones, `FLANK` each at most."""
+
+    def stepped(self, examples: int, tokens: int, loss: float) -> None:
+        """Count a training step."""
+        self.step += 1
+        self.examples_forwarded += examples
+        self.tokens += tokens
+        if len(self.first_losses) < FLANK:
+            self.first_losses.append(loss)
+        self.recent_losses = [*self.recent_losses[1 - FLANK :], loss]
+
+    def rise(self) -> str | None:
+        """In words, that the training loss ended far above where it began; None if it did not, or after few steps."""
+        few = min(FLANK, self.step // 4)
+        if few < FEWEST:
+            return None
+        began, ended = fmean(self.first_losses[:few]), fmean(self.recent_losses[-few:])
+        if ended <= FAR_ABOVE * began:
+            return None
+        return f"the training loss ended at {ended:.4g}, far above the {began:.4g} where it began"
 
 
 @dataclass(frozen=True)
@@ -40,10 +73,17 @@ class Scores:
 
     metrics: dict[str, float]
     """The task's metrics and the mean supervised loss; splits after the first carry their name."""
-    score: float
-    """The task's main metric on the split that selects; larger is better."""
+    main: str
+    """The task's main metric, one of `metrics`: the one that selects."""
     signals: dict[str, float]
     """How well a prediction's signals tell whether it is right, on the split that selects."""
+    remarks: list[str] = field(default_factory=list)
+    """What a person should hear at once, in words."""
+
+    @property
+    def score(self) -> float:
+        """The main metric on the split that selects."""
+        return self.metrics[self.main]
 
 
 class Scorer(Protocol):
@@ -64,6 +104,8 @@ class Outcome:
     progress: Progress
     steps_per_epoch: int
     final_metrics: dict[str, float]
+    remarks: list[str]
+    """What a person should know of these weights and of the training, in words."""
 
 
 def total_steps(schedule: DictConfig, steps_per_epoch: int) -> int:

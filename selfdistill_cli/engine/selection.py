@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from selfdistill_cli.config.metrics import improves
 from selfdistill_cli.engine.checkpoint import load_trained_weights
 from selfdistill_cli.engine.progress import Progress, Scores
+
+log = logging.getLogger(__name__)
 
 
 class Selection:
@@ -20,10 +24,17 @@ class Selection:
         """Those of the best evaluation, on the CPU; part of every checkpoint."""
 
     def see(self, progress: Progress, found: Scores, weights: Callable[[], dict[str, Tensor]]) -> None:
-        """Take note of an evaluation: of the best score so far, and of what belongs to it, in `progress`."""
-        progress.last_metrics = found.metrics
-        if progress.best_score is None or found.score > progress.best_score:
+        """Take note of an evaluation: of the best score so far, and of what belongs to it, in `progress`.
+
+        A remark is said at once, and not again while evaluations go on to make it.
+        """
+        for remark in found.remarks:
+            if remark not in progress.last_remarks:
+                log.info("after step %d: %s", progress.step, remark)
+        progress.last_metrics, progress.last_remarks = found.metrics, found.remarks
+        if improves(found.main, found.score, progress.best_score):
             progress.best_score, progress.best_step, progress.best_metrics = found.score, progress.step, found.metrics
+            progress.best_remarks = found.remarks
             progress.evaluations_without_gain = 0
             if self.keep == "best":
                 self.weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights().items()}
@@ -32,10 +43,12 @@ class Selection:
             if self.patience and progress.evaluations_without_gain >= self.patience:
                 progress.stopped_early = True
 
-    def choose(self, progress: Progress, model: nn.Module) -> dict[str, float]:
-        """Put the weights that count into the model; their metrics."""
+    def choose(self, progress: Progress, model: nn.Module) -> tuple[dict[str, float], list[str]]:
+        """Put the weights that count into the model; their metrics, and what is to be said of them and of training."""
         if self.weights is not None and progress.best_step != progress.step:
             load_trained_weights(model, self.weights)
-        final = progress.best_metrics if self.keep == "best" else progress.last_metrics
+        best = self.keep == "best"
+        final = progress.best_metrics if best else progress.last_metrics
         assert final is not None
-        return final
+        rise = progress.rise()
+        return final, [*(progress.best_remarks if best else progress.last_remarks), *([rise] if rise else [])]

@@ -81,7 +81,7 @@ def backward_step(
     with phases("data"):
         own = own_positions(plan, accelerator)
         parts = [own[part] for part in micro_batches(examples.lengths[rows[own]], batching)]
-    device, labels = accelerator.device, examples.labels
+    device, labels, weights = accelerator.device, examples.labels, examples.weights
     losses: list[PerExampleLoss] = []
     kept: list[Predictions] = []
 
@@ -91,9 +91,10 @@ def backward_step(
             positions=torch.from_numpy(positions).to(device),
             examples=torch.from_numpy(rows[positions]).to(device),
             labels=None if labels is None else torch.from_numpy(labels[rows[positions]]).to(device),
+            weights=None if weights is None else torch.from_numpy(weights[rows[positions]]).to(device),
         )
         with phases("loss"):
-            loss = _first(method.loss(logits, batch), own_examples)
+            loss = _first(method.loss(logits, batch).weighted(batch.weights), own_examples)
         with phases("backward"):
             accelerator.backward(loss.total.sum())
         losses.append(loss)

@@ -75,7 +75,7 @@ class GenerationEvaluator(AnswerEvaluator):
             found |= split.named(scores | {"loss": loss})
         correct = self._table(self.task.validation[0], written[0])["correct"].to_numpy()
         quality = signal_quality(correct, self.signals(model, self.validation[0]))
-        return Scores(found, found[self.task.metric], quality)
+        return Scores(found, self.task.metric, quality)
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """What was written, the answer in it, the acceptable ones, and whether it is one; a table a split."""
@@ -112,7 +112,7 @@ class MultipleChoiceEvaluator(AnswerEvaluator):
             gold = [of_row[label] for of_row, label in zip(likelihoods, split.labels, strict=True)]
             scores["loss"] = -float(torch.stack(gold).mean())
             found |= split.named(scores)
-        return Scores(found, found[self.task.metric], signals={})
+        return Scores(found, self.task.metric, signals={})
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """Mean log-likelihoods of all choices, the prediction and the label; a table a split."""

@@ -58,6 +58,7 @@ class RegroupedExamples:
     """The common label of each of the model's classes [M]."""
     count: int
     """Of common labels."""
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.examples)

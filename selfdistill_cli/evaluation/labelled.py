@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from selfdistill_cli.engine.progress import Scores
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.evaluation.base import label_table, require_finite
+from selfdistill_cli.evaluation.majority import one_class_alone
 from selfdistill_cli.evaluation.signal_quality import signal_quality
 from selfdistill_cli.losses.labelled import LabelledLosses
 from selfdistill_cli.tasks import TaskData
@@ -35,10 +36,16 @@ class LabelledEvaluator:
         found: dict[str, float] = {}
         predicted = [require_finite(logits) for logits in self._logits(model)]
         for split, logits in zip(self.task.validation, predicted, strict=True):
-            scores = score(self.task, split, decide(logits))
+            scores = score(self.task, split, decide(logits), probabilities(logits))
             scores["loss"] = float(self.losses.error(logits, torch.from_numpy(split.labels)).mean())
             found |= split.named(scores)
-        return Scores(found, found[self.task.metric], self._signal_quality(predicted[0]))
+        return Scores(found, self.task.metric, self._signal_quality(predicted[0]), self._remarks(predicted[0]))
+
+    def _remarks(self, logits: Tensor) -> list[str]:
+        if not self.task.kind.has_classes:
+            return []
+        said = one_class_alone(self.task, self.task.validation[0], decide(logits))
+        return [] if said is None else [said]
 
     def _signal_quality(self, logits: Tensor) -> dict[str, float]:
         if not self.task.kind.has_classes:  # u and d are the error itself, and no prediction is simply right
@@ -63,3 +70,8 @@ class LabelledEvaluator:
 def decide(logits: Tensor) -> np.ndarray:
     """Predicted class numbers of [N, C]; in regression [N] the predictions themselves."""
     return (logits.argmax(-1) if logits.dim() == 2 else logits).numpy()
+
+
+def probabilities(logits: Tensor) -> np.ndarray | None:
+    """Of the classes [N, C], in double precision, so that large logits do not all become 1; None in regression."""
+    return logits.double().softmax(-1).numpy() if logits.dim() == 2 else None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class AnswerKind(Kind):
     """Predictions are values at the answer tokens of each example."""
 
+    uses = frozenset({"long_prompts", "weight"})
     diagnostics = ("gradients", "examples", "maps")
     model_words = "language model"
     pipeline_tag = "text-generation"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig
 
-from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds.settings import require_metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,10 +35,12 @@ class Kind:
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
-    """Those that `task.metrics` may name; larger is better for all."""
+    """Those that `task.metrics` may name, beside the loss."""
     default_metrics: ClassVar[tuple[str, ...]]
     required: ClassVar[tuple[str, ...]] = ()
     """Settings of the task without which there is no such task."""
+    uses: ClassVar[frozenset[str]]
+    """Settings of the task that it reads, and that another kind may not read."""
     has_classes: ClassVar[bool] = False
     """Whether labels are classes, of which one can stand for another (`task.label_noise`)."""
     diagnostics: ClassVar[tuple[str, ...]] = ("gradients", "examples")
@@ -51,18 +54,19 @@ class Kind:
 
     def check(self, cfg: DictConfig) -> None:
         """Raise `UserError` unless task and method settings go with this kind."""
-        task = cfg.task
+        self.check_task(cfg.task)
+
+    def check_task(self, task: DictConfig) -> None:
+        """The part of `check` that needs the task's settings alone (cfg.task)."""
         for needed in self.required:
             if task[needed] is None:
                 raise UserError(f"task.kind={self.name} needs task.{needed}: a column, or a template over columns.")
-        for metric in [*(task.metrics or []), *([task.metric] if task.metric else [])]:
-            if metric not in self.metrics:
-                raise UserError(
-                    f"task.metrics: there is no metric '{metric}' of {self.name}.{did_you_mean(metric, self.metrics)} "
-                    f"Allowed are {', '.join(self.metrics)}."
-                )
+        require_metrics(task, self.name, self.metrics)
         if task.label_noise and not self.has_classes:
             raise UserError(f"task.label_noise={task.label_noise}: only classes can be replaced by others.")
+
+    def check_data(self, data: TaskData) -> None:
+        """Raise `UserError` if settings do not fit the labels that the data turned out to have."""
 
     # --- data -----------------------------------------------------------------------------------
 

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from selfdistill_cli.kinds.labelled import LabelledKind
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds.labelled import CLASSES_USE, OF_CLASSES, LabelledKind
+from selfdistill_cli.kinds.settings import require_group, require_two_classes
 
 if TYPE_CHECKING:
     from selfdistill_cli.engine.method import Examples
@@ -18,8 +22,28 @@ class Classification(LabelledKind):
     """Labels are class numbers."""
 
     name = "classification"
+    metrics = OF_CLASSES
     default_metrics = ("accuracy", "macro_f1")
     has_classes = True
+    uses = LabelledKind.uses | CLASSES_USE
+
+    def check_task(self, task: DictConfig) -> None:
+        super().check_task(task)
+        require_group(task)
+
+    def check_data(self, data: TaskData) -> None:
+        require_two_classes(data.metrics, len(data.label_names), data.label_names)
+        for split in data.validation:
+            if "auroc" in data.metrics and len(set(split.labels.tolist())) < 2:
+                only = data.label_names[int(split.labels[0])]
+                raise UserError(
+                    f"task.metrics: auroc asks whether one class is told from another, and {split.name} of {data.name} "
+                    f"holds '{only}' alone."
+                )
+        if data.settings.class_weights is not None:
+            from selfdistill_cli.tasks.weights import by_class
+
+            by_class(data.settings.class_weights, data.label_names, data.train.labels)
 
     def head(self, label_names: Sequence[str]) -> dict[str, Any]:
         return {

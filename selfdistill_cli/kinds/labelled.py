@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.base import Kind, Recipe
+from selfdistill_cli.kinds.settings import require_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +21,19 @@ if TYPE_CHECKING:
     from selfdistill_cli.tasks import Split, TaskData
     from selfdistill_cli.tasks.sources import RawSplit
 
+OF_CLASSES = (
+    *("accuracy", "balanced_accuracy", "f1", "precision", "recall", "macro_f1", "macro_precision", "macro_recall"),
+    *("matthews", "auroc", "exact_match"),
+)
+OF_NUMBERS = ("pearson", "spearman", "mse", "mae")
+CLASSES_USE = frozenset({"labels", "group", "label_noise", "label_map", "class_weights"})
+"""Settings of a task that a classification alone reads, of the two."""
+
 
 class LabelledKind(Kind):
     """Predictions are one row of logits, or one number, an example."""
 
-    metrics = ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "exact_match")
+    uses = frozenset({"text_pair", "label", "weight"})
     model_words = "sequence classifier"
     pipeline_tag = "text-classification"
 
@@ -91,3 +100,16 @@ class LabelledKind(Kind):
         from selfdistill_cli.engine.predictions import on_cpu
 
         return "logits", on_cpu
+
+
+class ReadOffLabels(LabelledKind):
+    """One of the two, while the labels that tell which one have not been read."""
+
+    name = "classification or regression"
+    metrics = (*OF_CLASSES, *OF_NUMBERS)
+    has_classes = True
+    uses = LabelledKind.uses | CLASSES_USE
+
+    def check_task(self, task: DictConfig) -> None:
+        super().check_task(task)
+        require_group(task)

@@ -10,6 +10,8 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.kinds.answers import AnswerKind
 from selfdistill_cli.kinds.base import Recipe
+from selfdistill_cli.kinds.labelled import OF_CLASSES
+from selfdistill_cli.kinds.settings import OF_TWO_CLASSES, require_group, require_two_classes
 
 if TYPE_CHECKING:
     from selfdistill_cli.engine.runtime import Runtime
@@ -23,9 +25,20 @@ class MultipleChoice(AnswerKind):
     """The label says which of an example's choices is right."""
 
     name = "multiple_choice"
-    metrics = ("accuracy", "f1", "macro_f1", "matthews", "exact_match")
+    metrics = tuple(metric for metric in OF_CLASSES if metric != "auroc")
     default_metrics = ("accuracy",)
     required = ("choices",)
+    uses = AnswerKind.uses | {"choices", "label", "group"}
+
+    def check_task(self, task: DictConfig) -> None:
+        super().check_task(task)
+        require_group(task)
+
+    def check_data(self, data: TaskData) -> None:
+        if not OF_TWO_CLASSES.keys() & set(data.metrics):
+            return
+        most = max((len(offered) for split in data.validation for offered in split.choices or ()), default=0)
+        require_two_classes(data.metrics, most, [f"choice {number}" for number in range(most)])
 
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
         from selfdistill_cli.tasks.rows import choice_split

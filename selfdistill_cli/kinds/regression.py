@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.kinds.labelled import LabelledKind
+from selfdistill_cli.kinds.labelled import OF_NUMBERS, LabelledKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ class Regression(LabelledKind):
     """Labels are floats."""
 
     name = "regression"
+    metrics = OF_NUMBERS
     default_metrics = ("pearson", "spearman")
 
     def check(self, cfg: DictConfig) -> None:

@@ -7,7 +7,7 @@ multinomial counts give a bootstrap replicate. Ranks (Spearman) are those of the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Scored:
     features: np.ndarray
     """φ [n, k]."""
     form: str
-    """Which g: `mean`, `f1`, `macro_f1`, `matthews`, `correlation`."""
+    """Which g: `mean`, `correlation`, or a metric of classes by its name."""
 
     def value(self, counts: np.ndarray) -> np.ndarray:
         """The metric under each row of counts. [B, n] -> [B]."""
@@ -46,11 +46,14 @@ def _features(columns: dict[str, np.ndarray], metric: str) -> tuple[np.ndarray, 
     prediction, label = columns["prediction"], columns["label"]
     if metric == "accuracy":
         return (prediction == label).astype(float)[:, None], "mean"
-    if metric in ("f1", "macro_f1", "matthews"):
+    if metric in OF_CONFUSION:
         classes = int(max(prediction.max(), label.max())) + 1
         cells = np.zeros((len(label), classes * classes))
         cells[np.arange(len(label)), label.astype(int) * classes + prediction.astype(int)] = 1
         return cells, metric
+    if metric in ("mse", "mae"):
+        error = np.abs(prediction.astype(np.float64) - label)
+        return (error**2 if metric == "mse" else error)[:, None], "mean"
     if metric in ("pearson", "spearman"):
         from scipy.stats import rankdata
 
@@ -73,20 +76,29 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.zeros_like(top, dtype=float), where=bottom > 0)
 
 
-def _f1_by_class(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    cells = _confusion(sums)
+def _by_class(metric: str, cells: np.ndarray) -> np.ndarray:
+    """F1, precision or recall of each class [B, C]; 0 where nothing is predicted, or nothing is there."""
     hits, labels, predictions = np.einsum("bii->bi", cells), cells.sum(2), cells.sum(1)
-    return _ratio(2 * hits, labels + predictions), (labels + predictions) > 0
+    if metric == "f1":
+        return _ratio(2 * hits, labels + predictions)
+    return _ratio(hits, predictions if metric == "precision" else labels)
 
 
-def _f1(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
-    values, _ = _f1_by_class(sums)
+def _of_class_one(metric: str, sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    values = _by_class(metric, _confusion(sums))
     return values[:, 1] if values.shape[1] > 1 else np.zeros(len(values))
 
 
-def _macro_f1(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
-    values, present = _f1_by_class(sums)
-    return _ratio((values * present).sum(1), present.sum(1).astype(float))
+def _macro(metric: str, sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    cells = _confusion(sums)
+    present = (cells.sum(2) + cells.sum(1)) > 0
+    return _ratio((_by_class(metric, cells) * present).sum(1), present.sum(1).astype(float))
+
+
+def _balanced_accuracy(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+    cells = _confusion(sums)
+    present = cells.sum(2) > 0
+    return _ratio((_by_class("recall", cells) * present).sum(1), present.sum(1).astype(float))
 
 
 def _matthews(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -102,13 +114,14 @@ def _correlation(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
     return _ratio(xy - x * y, np.sqrt(np.clip((xx - x * x) * (yy - y * y), 0, None)))
 
 
-_FORMS: dict[str, Any] = {
-    "mean": _mean,
-    "f1": _f1,
-    "macro_f1": _macro_f1,
+OF_CONFUSION: dict[str, Any] = {
+    "balanced_accuracy": _balanced_accuracy,
     "matthews": _matthews,
-    "correlation": _correlation,
+    **{metric: partial(_of_class_one, metric) for metric in ("f1", "precision", "recall")},
+    **{f"macro_{metric}": partial(_macro, metric) for metric in ("f1", "precision", "recall")},
 }
+"""Metrics of class numbers, as functions of the counts of (label, prediction)."""
+_FORMS: dict[str, Any] = {"mean": _mean, "correlation": _correlation, **OF_CONFUSION}
 
 
 @lru_cache(maxsize=4096)

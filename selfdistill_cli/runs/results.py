@@ -77,6 +77,13 @@ class Results:
     """With `runtime.profile`."""
     teacher: dict[str, Any] | None = None
     """Key and forwarded examples of the run that made the teacher, where one of ours did."""
+    majority: dict[str, Any] | None = None
+    """Of a classification: the training split's most frequent class (`label`), and the main metric of always
+    predicting it on the split that selects (`score`)."""
+    weights: dict[str, Any] | None = None
+    """Of the training examples, with `task.weight` or `task.class_weights`: range, zeros, effective sample size."""
+    remarks: list[str] | None = None
+    """What a person should know before trusting the score, in words."""
     status: str = "finished"
     schema_version: int = SCHEMA_VERSION
 
@@ -117,6 +124,8 @@ def summarize(
 ) -> Results:
     """The results of a run whose loop has ended. `train`: the encoded training set; `teacher`: its teacher's folder."""
     from selfdistill_cli.engine.utilization import utilization
+    from selfdistill_cli.evaluation.majority import majority_score
+    from selfdistill_cli.tasks.weights import described
 
     progress = outcome.progress
     used: dict[str, Any] = dict(utilization(progress, runtime.precision, runtime.device, runtime.processes))
@@ -151,6 +160,9 @@ def summarize(
         precision=runtime.precision,
         phase_seconds=_phase_seconds(progress),
         teacher=_cost_of(teacher),
+        majority=majority_score(task),
+        weights=described(train.weights),
+        remarks=outcome.remarks or None,
         **used,
     )
 
@@ -181,18 +193,21 @@ def save_predictions(path: Path, tables: list[pa.Table]) -> None:
         parquet.write_table(pa.concat_tables(tables), beside)
 
 
-def save_examples(path: Path, task: TaskData, columns: dict[str, Any]) -> None:
+def save_examples(path: Path, task: TaskData, train: Any, columns: dict[str, Any]) -> None:
     """examples.parquet: each training example's row in the source, its label, and what the method knows of it.
 
-    With `task.label_noise` also `clean_label`, what the label was. Without either there is no such file.
+    With `task.label_noise` also `clean_label`, what the label was; with weights of examples or classes `weight`, of
+    mean 1. Without any of these there is no such file. `train`: the encoded training set.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
-    if not columns and task.train.clean_labels is None:
+    if not columns and task.train.clean_labels is None and train.weights is None:
         return
     table: dict[str, Any] = {"index": task.train.rows, "label": task.train.labels}
     if task.train.clean_labels is not None:
         table["clean_label"] = task.train.clean_labels
+    if train.weights is not None:
+        table["weight"] = train.weights
     with new_file(path) as beside:
         parquet.write_table(pa.table(table | {name: values.numpy() for name, values in columns.items()}), beside)

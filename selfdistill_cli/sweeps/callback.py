@@ -14,6 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config.metrics import require_direction
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.sweeps.plan import name_of, varied_settings
 from selfdistill_cli.sweeps.records import JobRecords
@@ -52,6 +53,7 @@ class SweepReport(Callback):
                     "a sweep cannot be run by several processes together. Start each run with torchrun, or let SLURM "
                     "start the tasks of each job: sdrun -m hydra/launcher=slurm hydra.launcher.tasks_per_node=2 …"
                 )
+            require_direction(config)
             take_their_places(config.hydra.launcher._target_)
             _quiet_search(config.hydra.sweeper._target_)
         except UserError as error:

@@ -51,7 +51,7 @@ class TaskData:
     """The first one selects the best model."""
     metrics: list[str]
     metric: str
-    """The main metric, one of `metrics`; larger is better for all of them."""
+    """The main metric, one of `metrics`; config/metrics.py says which way it is better."""
     source: str
     """Where the data came from, in words."""
     fingerprint: str
@@ -130,6 +130,7 @@ def _task_data(
     settings: DictConfig, source: Source, kind: Kind, names: list[str], train: Split, validation: list[Split]
 ) -> TaskData:
     metrics = list(settings.metrics or kind.default_metrics)
+    metric = settings.metric or metrics[0]
     most = settings.validation_examples
     few = [split if most is None else split.take(np.arange(min(len(split), most))) for split in validation]
     return TaskData(
@@ -138,8 +139,8 @@ def _task_data(
         label_names=names,
         train=replace(train, role="train"),
         validation=[replace(split, role="evaluation" if number else "selection") for number, split in enumerate(few)],
-        metrics=metrics,
-        metric=settings.metric or metrics[0],
+        metrics=metrics if metric in metrics else [*metrics, metric],
+        metric=metric,
         source=source.description,
         fingerprint=source.fingerprint,
         synthetic=settings.generator is not None,
@@ -210,6 +211,13 @@ def _key(task: DictConfig, source: Source) -> str:
     content = [
         PREPARED_VERSION,
         source.fingerprint,
-        {**settings, "train_examples": None, "validation_examples": None, "label_noise": 0.0, "label_map": {}},
+        {
+            **settings,
+            "train_examples": None,
+            "validation_examples": None,
+            "label_noise": 0.0,
+            "label_map": {},
+            "class_weights": None,
+        },
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

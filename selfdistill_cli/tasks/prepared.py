@@ -26,6 +26,8 @@ TYPES = {
     "choices": pa.list_(pa.string()),
 }
 
+NUMBERS = ("labels", "rows", "weights")
+
 
 class Column(Sequence[Any]):
     """A column of a file, mapped into memory; rows become Python objects as they are asked for."""
@@ -65,7 +67,9 @@ def write_split(path: Path, parts: Iterable[Split]) -> None:
             arrays = {
                 name: pa.array(list(values), kind) for name, (values, kind) in columns.items() if values is not None
             }
-            batch = pa.record_batch({**arrays, "labels": pa.array(part.labels), "rows": pa.array(part.rows)})
+            given = {name: getattr(part, name) for name in NUMBERS}
+            numbers = {name: pa.array(values) for name, values in given.items() if values is not None}
+            batch = pa.record_batch({**arrays, **numbers})
             writer = writer or pa.ipc.new_file(path, batch.schema)
             writer.write_batch(batch)
     finally:
@@ -77,7 +81,7 @@ def read_split(path: Path, name: str) -> Split:
     """The split that `write_split` wrote, mapped."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     columns = {column: Column(path, column, table[column]) for column in TYPES if column in table.column_names}
-    numbers = {column: table[column].to_numpy() for column in ("labels", "rows")}
+    numbers = {column: table[column].to_numpy() for column in NUMBERS if column in table.column_names}
     return Split(name, "train", **{"pairs": None, **columns, **numbers})
 
 

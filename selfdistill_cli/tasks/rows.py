@@ -15,6 +15,7 @@ from selfdistill_cli.tasks.labels import LabelCodec
 from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.templates import lists, render, values
+from selfdistill_cli.tasks.weights import weight_column
 
 
 def labelled_split(task: DictConfig, codec: LabelCodec, raw: RawSplit) -> Split:
@@ -50,7 +51,8 @@ def choice_split(task: DictConfig, raw: RawSplit) -> Split:
     # A space as between the words of one text; the choices of a data set seldom begin with one.
     choices = [[f" {choice.strip()}" for choice in offered] for offered in choices]
     answers = [offered[label] for offered, label in zip(choices, labels, strict=True)]
-    return replace(_texts_only(task, raw), labels=labels, answers=answers, choices=choices)
+    groups = render(task.group, raw) if task.group else None
+    return replace(_texts_only(task, raw), labels=labels, groups=groups, answers=answers, choices=choices)
 
 
 def _texts_only(task: DictConfig, raw: RawSplit) -> Split:
@@ -58,4 +60,5 @@ def _texts_only(task: DictConfig, raw: RawSplit) -> Split:
         raise UserError(f"{raw.origin} holds no examples.")
     zeros = np.zeros(len(raw), dtype=np.int64)
     numbers = raw.first_row + np.arange(len(raw))
-    return Split(raw.name, "train", render(task.text, raw), None, labels=zeros, rows=numbers)
+    weights = weight_column(task, raw)
+    return Split(raw.name, "train", render(task.text, raw), None, labels=zeros, rows=numbers, weights=weights)

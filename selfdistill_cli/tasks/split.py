@@ -34,6 +34,8 @@ class Split:
     """All answers to choose from (multiple choice)."""
     clean_labels: np.ndarray | None = None
     """What `labels` were before `task.label_noise` replaced some."""
+    weights: np.ndarray | None = None
+    """How much each example counts, as the data says (`task.weight`; of a training split only)."""
     folder: Path | None = None
     """Where what is made of a large split is kept: its tokens, a tokenizer. None: it is made each time."""
 
@@ -56,6 +58,7 @@ class Split:
             answers=_taken(self.answers, rows),
             references=_taken(self.references, rows),
             choices=_taken(self.choices, rows),
+            weights=None if self.weights is None else self.weights[rows],
             folder=None,
         )
 

@@ -38,6 +38,7 @@ class Terminal:
     def __init__(self, console: Console, metric: str) -> None:
         self.console = console
         self.metric = metric
+        self._metric_name = "validation loss" if metric == "loss" else metric
         self._loss, self._score, self._speed = "–", "–", 0.0
         self._last_line = 0.0
         self._total = 0
@@ -87,7 +88,7 @@ class Terminal:
             self._loss, self._speed = f"{values['loss']:.4f}", values["examples_per_s"]
 
     def _show(self, values: dict[str, Any]) -> None:
-        step, score = f"step {values['step']}/{self._total}", f"{self.metric} {self._score}"
+        step, score = f"step {values['step']}/{self._total}", f"{self._metric_name} {self._score}"
         epoch, loss, speed = f"epoch {values['epoch']:.2f}", f"loss {self._loss}", f"{self._speed:.0f} ex/s"
         if self._bar is None or self._task is None:
             self._last_line = time.monotonic()
@@ -107,6 +108,9 @@ def print_results(
         (f"validation {name}" if name == "loss" else name, f"{value:.4f}")
         for name, value in results["metrics"]["final"].items()
     ]
+    if results.get("majority"):
+        always = results["majority"]
+        facts.append(("majority class", f"{results['metric']} {always['score']:.4f} (always '{always['label']}')"))
     facts += [(f"on {name}", f"{scored['metric']} {scored['score']:.4f}") for name, scored in evaluations.items()]
     facts.append(("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}"))
     facts.append(("examples forwarded", f"{results['examples_forwarded']:,}"))
@@ -119,6 +123,8 @@ def print_results(
         facts.append(("status", "finished earlier; rerun=true does it again"))
     say(console, f"{results['method']} on {results['task']} ({results['model']}, seed {results['seed']})", "bold")
     _print_facts(console, facts)
+    for remark in results.get("remarks") or ():
+        say(console, f"Note: {remark}.", "yellow")
     say(console, str(shortest(path)))
 
 

@@ -20,8 +20,17 @@ CLASSES = {
     "f1": lambda y, p: metrics.f1_score(y, p, labels=[1], average="micro", zero_division=0),
     "macro_f1": lambda y, p: metrics.f1_score(y, p, average="macro", zero_division=0),
     "matthews": metrics.matthews_corrcoef,
+    "balanced_accuracy": metrics.balanced_accuracy_score,
+    "precision": lambda y, p: metrics.precision_score(y, p, labels=[1], average="micro", zero_division=0),
+    "recall": lambda y, p: metrics.recall_score(y, p, labels=[1], average="micro", zero_division=0),
+    "macro_precision": lambda y, p: metrics.precision_score(y, p, average="macro", zero_division=0),
+    "macro_recall": lambda y, p: metrics.recall_score(y, p, average="macro", zero_division=0),
 }
-VALUES = {"pearson": lambda y, p: stats.pearsonr(y, p)[0]}
+VALUES = {
+    "pearson": lambda y, p: stats.pearsonr(y, p)[0],
+    "mse": metrics.mean_squared_error,
+    "mae": metrics.mean_absolute_error,
+}
 
 
 def file(path: Path, prediction: np.ndarray, label: np.ndarray) -> Path:

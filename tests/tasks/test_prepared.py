@@ -45,9 +45,9 @@ def write_rows(path: Path, rows: int = ROWS, **changes: Any) -> None:
 
 
 KINDS = {
-    "classification": ["task.text_pair=other"],
-    "held out": [],
-    "regression": ["task.label=score", "task.kind=regression", "task.group=other"],
+    "classification": ["task.text_pair=other", "task.group=other", "task.metrics=[accuracy,exact_match]"],
+    "held out": ["task.weight=score"],
+    "regression": ["task.label=score", "task.kind=regression"],
     "generation": ["task.kind=generation", "task.text='Q: {text}'", "task.answer=answer", "task.references='{answer}'"],
     "subset": ["task.train_examples=9", "task.validation_examples=3"],
 }
@@ -70,7 +70,7 @@ def test_kept_examples_are_those_in_memory(kind: str, tmp_path: Path) -> None:
         for ours, theirs in zip((kept.train, *kept.validation), (memory.train, *memory.validation), strict=True):
             assert ours.name == theirs.name
             assert ours.labels.dtype == theirs.labels.dtype
-            for name in ("texts", "pairs", "labels", "rows", "groups", "answers", "references", "choices"):
+            for name in ("texts", "pairs", "labels", "rows", "groups", "answers", "references", "choices", "weights"):
                 a, b = getattr(ours, name), getattr(theirs, name)
                 assert (a is None) == (b is None), name
                 assert a is None or list(a) == list(b), name

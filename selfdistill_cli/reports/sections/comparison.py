@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.content import Cell, Section, Table, spread
 from selfdistill_cli.reports.scoring import scored
 from selfdistill_cli.reports.statistics import (
@@ -45,18 +46,26 @@ class Compared:
     difference: Difference
     corrected: float | None
     """p after Holm's correction; None where there is one seed."""
+    metric: str
+    """What both were scored by; on average, that of the first task."""
 
     @property
     def verdict(self) -> Literal["", "better", "worse"]:
         """What may be said of it."""
-        return verdict(self.difference, self.corrected)
+        return verdict(self.difference, self.corrected, self.metric)
 
 
-def verdict(difference: Difference, corrected: float | None) -> Literal["", "better", "worse"]:
-    """Better or worse where the corrected p is below LEVEL, for metrics of which more is better; else nothing."""
+def verdict(difference: Difference, corrected: float | None, metric: str) -> Literal["", "better", "worse"]:
+    """Better or worse where the corrected p is below LEVEL; else nothing."""
     if corrected is None or corrected >= LEVEL:
         return ""
-    return "better" if difference.estimate > 0 else "worse"
+    return "better" if (difference.estimate > 0) == larger_is_better(metric) else "worse"
+
+
+def comparable(study: Study) -> bool:
+    """Whether a mean over several tasks says something: of all their metrics more is better, or of all less."""
+    directions = {larger_is_better(group.first.results["metric"]) for group in study.groups}
+    return len(study.tasks) > 1 and len(directions) == 1
 
 
 def section(study: Study) -> Section | None:
@@ -100,18 +109,22 @@ def compare(study: Study) -> tuple[list[Compared], list[str]]:
                 if difference is None:
                     why = "they have no seed in common, or other validation examples"
                     if not mine or not theirs:
-                        why = f"{other.first.results['metric']} is no sum over examples that a bootstrap could weigh"
+                        why = f"{other.first.results['metric']} cannot be told again from resampled predictions"
                     left_out[f"{variant} on {task} is not compared with {baseline}: {why}."] = None
                     continue
                 of_tasks.append((other.variant, difference))
                 found.append((task, variant, baseline, other.variant, difference))
-            if len(study.tasks) > 1 and len(of_tasks) == len(study.tasks):
+            if comparable(study) and len(of_tasks) == len(study.tasks):
                 against = ", ".join(dict.fromkeys(name for name, _ in of_tasks))
                 found.append((None, variant, baseline, against, average([one for _, one in of_tasks])))
     # Where one run is both baselines, its difference is one test.
     tested = {(task, variant, against): d.p for task, variant, _, against, d in found if d.seeds > 1}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return [Compared(*one, corrected.get((one[0], one[1], one[3]))) for one in found], list(left_out)
+    metrics = {task: str(study.of_task(task)[0].first.results["metric"]) for task in study.tasks}
+    of = [metrics[task] if task is not None else next(iter(metrics.values())) for task, *_ in found]
+    return [
+        Compared(*one, corrected.get((one[0], one[1], one[3])), metric) for one, metric in zip(found, of, strict=True)
+    ], list(left_out)
 
 
 def _samples(groups: list[Group], needed: set[tuple[str, str]]) -> dict[tuple[str, str], dict[int, Resampled]]:
@@ -135,7 +148,7 @@ def _samples(groups: list[Group], needed: set[tuple[str, str]]) -> dict[tuple[st
 
 def _scores(study: Study, compared: list[Compared]) -> Table:
     verdicts = {(c.task, c.variant): c.verdict for c in compared if c.baseline == PLAIN}
-    several = len(study.tasks) > 1
+    several = comparable(study)
     rows: list[list[str | Cell]] = []
     for variant in study.variants:
         groups = [study.group(task, variant) for task in study.tasks]
@@ -163,7 +176,8 @@ def _scores(study: Study, compared: list[Compared]) -> Table:
 
 def _titled(study: Study, task: str) -> str:
     results = next(g for g in study.groups if g.task == task).first.results
-    return f"{task}, {results['metric']}" + (" [synthetic]" if results.get("synthetic") else "")
+    less = "" if larger_is_better(results["metric"]) else " (less is better)"
+    return f"{task}, {results['metric']}{less}" + (" [synthetic]" if results.get("synthetic") else "")
 
 
 def _cost(groups: list[Group]) -> str:

@@ -64,6 +64,7 @@ def _scored(run: Run, other: str) -> Scored | None:
 
 def _table(study: Study, task: str, found: dict[Place, Difference], corrected: dict[Place, float]) -> Table:
     others = _others(study, task)
+    metrics = {other: _metric(study, task, other) for other in others}
     rows: list[list[str | Cell]] = []
     for group in study.of_task(task):
         cells: list[str | Cell] = [group.variant, f"{fmean(group.scores):.4f}"]
@@ -72,10 +73,9 @@ def _table(study: Study, task: str, found: dict[Place, Difference], corrected: d
             place = task, group.variant, other
             difference = found.get(place)
             said = f" [{difference.estimate:+.4f}]" if difference else ""
-            mark = verdict(difference, corrected.get(place)) if difference else ""
+            mark = verdict(difference, corrected.get(place), metrics[other]) if difference else ""
             cells.append(Cell(f"{spread(scores)} ({len(scores)}){said}" if scores else "– (not evaluated)", mark))
         rows.append(cells)
-    metrics = {other: _metric(study, task, other) for other in others}
     header = ["method", f"{task} itself", *[f"{other}, {metrics[other]}" for other in others]]
     caption = f"Trained on {task}: mean ± standard deviation (seeds) [difference to vanilla]."
     return Table(file_name("other-tasks", task), caption, header, rows)

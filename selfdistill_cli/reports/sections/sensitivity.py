@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.content import Figure, Section, Table, file_name, spread
 from selfdistill_cli.reports.drawing import heat_map, legend_below, line_style, panels, wrapped
 from selfdistill_cli.reports.runs import Settings
@@ -141,7 +142,8 @@ def _curves(kind: str, title: str, groups: list[Group], x: str, by: str | None, 
 
 
 def _best(title: str, groups: list[Group], keys: list[str]) -> list[str]:
-    best = max(groups, key=lambda g: fmean(g.scores))
+    best_of = max if larger_is_better(groups[0].first.results["metric"]) else min
+    best = best_of(groups, key=lambda g: fmean(g.scores))
     near = [g for g in groups if g is not best and neighbours(best, g, groups, keys)]
     every = [fmean(g.scores) for g in groups]
     deviations = [stdev(g.scores) for g in groups if len(g.scores) > 1]

@@ -1,0 +1,51 @@
+"""What is known of metrics before anything is computed: which way is better, and which search that asks for.
+
+The one place that says so: the choice of the best epoch, verdicts and best cells of reports, and Optuna ask here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.errors import UserError
+
+LOSS = "loss"
+"""The mean supervised loss on a validation split: computed in every evaluation, and a metric like any other."""
+SMALLER_IS_BETTER = frozenset({LOSS, "mse", "mae"})
+
+
+def larger_is_better(metric: str) -> bool:
+    """Whether a larger value of this metric is the better one."""
+    return metric not in SMALLER_IS_BETTER
+
+
+def improves(metric: str, value: float, best: float | None) -> bool:
+    """Whether `value` is better than the best one so far; the first one always is."""
+    return best is None or (value > best if larger_is_better(metric) else value < best)
+
+
+def main_metric(task: DictConfig) -> str | None:
+    """The main metric that the settings name (`task`: cfg.task); None: the first default of the task's kind."""
+    named = task.metric or next(iter(task.metrics or []), None)
+    return None if named is None else str(named)
+
+
+def require_direction(cfg: DictConfig) -> None:
+    """Raise `UserError` if Optuna would search for the worst score (`cfg`: with its `hydra` part).
+
+    Every kind's default metric is one of which more is better.
+    """
+    direction: Any = OmegaConf.select(cfg, "hydra.sweeper.direction", throw_on_missing=False)
+    if direction is None or not isinstance(direction, str):
+        return  # another sweeper, or a search for several values
+    metric = main_metric(cfg.task)
+    more = metric is None or larger_is_better(metric)
+    right = "maximize" if more else "minimize"
+    if direction.lower() != right:
+        of = f"task.metric={metric}" if metric else "this task's metric"
+        raise UserError(
+            f"hydra.sweeper.direction={direction}: of {of} {'more' if more else 'less'} is better. "
+            f"Type hydra.sweeper.direction={right}."
+        )

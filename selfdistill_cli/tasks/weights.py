@@ -1,0 +1,114 @@
+"""How much each training example counts: a column of the data, a weight of its class, or both.
+
+    w_i = column_i · weight of class y_i, scaled to mean 1 over the training split
+
+The engine multiplies a method's loss of example i by w_i (docs/methods.md); scores are never weighted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.tasks.templates import values
+
+if TYPE_CHECKING:
+    from selfdistill_cli.tasks.data import TaskData
+    from selfdistill_cli.tasks.sources import RawSplit
+
+BALANCED = "balanced"
+SHOWN = 3
+"""Rows that a message names."""
+
+
+def weight_column(task: DictConfig, raw: RawSplit) -> np.ndarray | None:
+    """The weights of a training split's rows as they are written [N], float64; None of others, or without `task.weight`.
+
+    Raises `UserError` on weights that are missing, no numbers, or negative.
+    """
+    if task.weight is None or raw.name not in ("train", task.train):
+        return None
+    found = [_number(value) for value in values(task.weight, raw)]
+    wrong = [row for row, weight in enumerate(found) if weight is None]
+    if wrong:
+        given = values(task.weight, raw)
+        named = "; ".join(f"row {raw.first_row + row}: {given[row]!r}" for row in wrong[:SHOWN])
+        raise UserError(
+            f"{raw.origin}, rows {raw.first_row} to {raw.first_row + len(raw) - 1}: {len(wrong):,} of {len(found):,} "
+            f"weights in task.weight={task.weight} are no numbers of 0 or more ({named}{' …' if len(wrong) > SHOWN else ''}). Correct them: 0 leaves an example out of training."
+        )
+    return np.array(found, dtype=np.float64)
+
+
+def _number(value: Any) -> float | None:
+    """A weight out of a number, a decimal or a text such as `0.3`; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def training_weights(task: TaskData) -> np.ndarray | None:
+    """w_i of every training example [N], float32 of mean 1; None if the settings name no weights.
+
+    Raises `UserError` if all are 0.
+    """
+    by_row, asked = task.train.weights, task.settings.class_weights
+    if by_row is None and asked is None:
+        return None
+    weights = np.ones(len(task.train)) if by_row is None else by_row
+    if asked is not None:
+        weights = weights * by_class(asked, task.label_names, task.train.labels)[task.train.labels]
+    if not weights.any():
+        raise UserError(f"{task.name}: every training example has weight 0, so there is nothing to learn from.")
+    return (weights * (len(weights) / weights.sum())).astype(np.float32)
+
+
+def by_class(asked: Any, names: Sequence[str], labels: np.ndarray) -> np.ndarray:
+    """The weight of each class [C]: N / (C · n_c) if `balanced`, else as named, and 1 of a class that is not.
+
+    labels: of the training split [N]; a class without an example there gets 0. Raises `UserError` if it can be neither.
+    """
+    if asked == BALANCED:
+        counts = np.bincount(labels, minlength=len(names))
+        return np.divide(len(labels), len(names) * counts, out=np.zeros(len(names)), where=counts > 0)
+    if not isinstance(asked, Mapping) or not asked:
+        raise UserError(
+            f"task.class_weights={asked}: allowed are {BALANCED}, or weights by name: "
+            f"'task.class_weights={{{', '.join(f'{name}: 1' for name in names[:2])}}}'."
+        )
+    weights = np.ones(len(names))
+    numbers = {name: number for number, name in enumerate(names)}
+    for name, value in asked.items():
+        weight = _number(value)
+        if str(name) not in numbers:
+            raise UserError(
+                f"task.class_weights: there is no class '{name}'.{did_you_mean(str(name), names)} "
+                f"The classes are {', '.join(names[:20])}."
+            )
+        if weight is None:
+            raise UserError(f"task.class_weights: {name}: {value} is no number of 0 or more.")
+        weights[numbers[str(name)]] = weight
+    return weights
+
+
+def described(weights: np.ndarray | None) -> dict[str, Any] | None:
+    """What results.json says of the weights: their range, how many are 0, and (Σw)² / Σw², the effective sample size."""
+    if weights is None:
+        return None
+    wide = weights.astype(np.float64)
+    return {
+        "smallest": float(wide.min()),
+        "largest": float(wide.max()),
+        "zero": int((wide == 0).sum()),
+        "effective_sample_size": float(wide.sum() ** 2 / (wide**2).sum()),
+    }
