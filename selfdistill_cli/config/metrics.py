@@ -38,14 +38,15 @@ def require_direction(cfg: DictConfig) -> None:
     Every kind's default metric is one of which more is better.
     """
     direction: Any = OmegaConf.select(cfg, "hydra.sweeper.direction", throw_on_missing=False)
-    if direction is None or not isinstance(direction, str):
+    towards = str(getattr(direction, "name", direction)).lower()  # Optuna's own default is an enumeration's member
+    if towards not in ("minimize", "maximize"):
         return  # another sweeper, or a search for several values
     metric = main_metric(cfg.task)
     more = metric is None or larger_is_better(metric)
     right = "maximize" if more else "minimize"
-    if direction.lower() != right:
+    if towards != right:
         of = f"task.metric={metric}" if metric else "this task's metric"
         raise UserError(
-            f"hydra.sweeper.direction={direction}: of {of} {'more' if more else 'less'} is better. "
+            f"hydra.sweeper.direction={towards}: of {of} {'more' if more else 'less'} is better. "
             f"Type hydra.sweeper.direction={right}."
         )

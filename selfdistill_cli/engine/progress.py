@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 FLANK = 50
-"""Steps at the beginning and the end of a run whose losses are compared, or a quarter of all."""
-FEWEST = 3
+"""Steps at the beginning and the end of a run whose losses are compared, or a tenth of all."""
+FEWEST = 2
 """So few losses say nothing."""
 FAR_ABOVE = 2.0
 """Times the loss of the beginning."""
@@ -58,7 +58,7 @@ class Progress:
 
     def rise(self) -> str | None:
         """In words, that the training loss ended far above where it began; None if it did not, or after few steps."""
-        few = min(FLANK, self.step // 4)
+        few = min(FLANK, self.step // 10)
         if few < FEWEST:
             return None
         began, ended = fmean(self.first_losses[:few]), fmean(self.recent_losses[-few:])

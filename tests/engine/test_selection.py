@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from hydra_plugins.hydra_optuna_sweeper.config import Direction
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -63,7 +64,8 @@ def test_a_loss_that_ends_far_above_its_beginning_is_said() -> None:
     assert after([0.7 - 0.01 * step for step in range(60)]) is None
     said = after([0.7] * 100 + [5.0] * 100)
     assert said == "the training loss ended at 5, far above the 0.7 where it began"
-    assert after([0.7] * 10 + [9.0]) is None  # one step of eleven says nothing
+    assert after([0.7] * 11 + [9.0]) is None  # one step says nothing
+    assert after([0.7] * 25 + [5.0, 5.0] + [0.7] * 3) is None  # nor does what is over
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,6 @@ def test_a_search_for_the_worst_score_is_refused(metric: str, direction: str, ri
     with pytest.raises(UserError, match=f"Type hydra.sweeper.direction={right}"):
         search(direction)
     require_direction(OmegaConf.create({"task": {"metric": None, "metrics": ["mse"]}, "hydra": {"sweeper": {}}}))
+    enumerated = OmegaConf.create({"task": {"metric": "f1"}, "hydra": {"sweeper": {"direction": Direction.minimize}}})
+    with pytest.raises(UserError, match=r"of task\.metric=f1 more is better"):  # what Optuna's plugin does unasked
+        require_direction(enumerated)

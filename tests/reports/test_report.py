@@ -16,6 +16,7 @@ from selfdistill_cli.reports.content import Table
 from selfdistill_cli.reports.report import sections, write_report
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import comparison, dynamics, sensitivity
+from selfdistill_cli.reports.statistics import Difference
 from selfdistill_cli.reports.variants import study
 from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
 from tests.helpers.made_runs import make_run
@@ -173,6 +174,18 @@ def test_a_sweep_gives_its_heat_map_curves_and_best_cell(outputs: Path) -> None:
     assert "curves-dcs-on-synth_entailment" in names
     best = next(part for part in found.parts if isinstance(part, Table))
     assert best.cells[0][1].text == "6"
+
+
+def test_of_an_error_the_smaller_mean_is_the_best_cell_and_a_rise_is_worse(tmp_path: Path) -> None:
+    for lambda_, accuracy in ((1, 0.9), (2, 0.5)):
+        make_run(tmp_path, "method=dcs", f"method.lambda_={lambda_}", accuracy=accuracy, metric="mse")
+    groups = study(find_runs([tmp_path])).groups
+    of_lambda = {group.settings["method.lambda_"]: group.scores[0] for group in groups}
+    assert of_lambda[2] < of_lambda[1]
+    assert sensitivity._best("dcs", list(groups), ["method.lambda_"])[2].endswith("=2.0")
+    rise = Difference(0.1, 1e-6, 100, 3)
+    assert [comparison.verdict(rise, 0.01, metric) for metric in ("mse", "accuracy")] == ["worse", "better"]
+    assert comparison.verdict(rise, 0.2, "mse") == ""
 
 
 def test_where_two_curves_part_for_good() -> None:
