@@ -6,7 +6,7 @@ import logging
 
 import pytest
 from hydra_plugins.hydra_optuna_sweeper.config import Direction
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from selfdistill_cli.config.metrics import require_direction
@@ -74,16 +74,13 @@ def test_a_loss_that_ends_far_above_its_beginning_is_said() -> None:
 )
 def test_a_search_for_the_worst_score_is_refused(metric: str, direction: str, right: str) -> None:
     def search(towards: str) -> None:
-        require_direction(
-            OmegaConf.create(
-                f"{{task: {{metric: {metric}, metrics: null}}, hydra: {{sweeper: {{direction: {towards}}}}}}}"
-            )
-        )
+        task = {"metric": None if metric == "null" else metric, "metrics": None}
+        require_direction(DictConfig({"task": task, "hydra": {"sweeper": {"direction": towards}}}))
 
     search(right)
     with pytest.raises(UserError, match=f"Type hydra.sweeper.direction={right}"):
         search(direction)
-    require_direction(OmegaConf.create({"task": {"metric": None, "metrics": ["mse"]}, "hydra": {"sweeper": {}}}))
-    enumerated = OmegaConf.create({"task": {"metric": "f1"}, "hydra": {"sweeper": {"direction": Direction.minimize}}})
+    require_direction(DictConfig({"task": {"metric": None, "metrics": ["mse"]}, "hydra": {"sweeper": {}}}))
+    enumerated = DictConfig({"task": {"metric": "f1"}, "hydra": {"sweeper": {"direction": Direction.minimize}}})
     with pytest.raises(UserError, match=r"of task\.metric=f1 more is better"):  # what Optuna's plugin does unasked
         require_direction(enumerated)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -120,7 +121,7 @@ def test_what_needs_the_data_is_checked_when_it_is_read(tmp_path: Path) -> None:
 
 
 def test_two_choices_have_an_f1_and_three_have_not(tmp_path: Path) -> None:
-    rows = {"q": ["which"] * 10, "label": [0, 1] * 5}
+    rows: dict[str, list[Any]] = {"q": ["which"] * 10, "label": [0, 1] * 5}
     words = ("task=custom", "task.kind=multiple_choice", "task.text=q", "task.choices=c", "task.metric=f1")
     two = write(tmp_path / "two.jsonl", rows | {"c": [["a", "b"]] * 10})
     assert load(*words, f"task.path={two}").metric == "f1"
