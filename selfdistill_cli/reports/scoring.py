@@ -1,6 +1,6 @@
 """A run's metric as a function of sums over validation examples, so that a bootstrap is one matrix product.
 
-Every metric here is g(Σ_i w_i φ_i) with features φ_i [k] of the examples and counts w_i: 1 each gives the metric,
+Every metric here but AUROC is g(Σ_i w_i φ_i) with features φ_i [k] of the examples and counts w_i: 1 each gives the metric,
 multinomial counts give a bootstrap replicate. Ranks (Spearman) are those of the whole split.
 """
 
@@ -24,10 +24,12 @@ class Scored:
     features: np.ndarray
     """φ [n, k]."""
     form: str
-    """Which g: `mean`, `correlation`, or a metric of classes by its name."""
+    """Which g: `mean`, `correlation`, or a metric of classes by its name; `auroc`, whose features are no summands."""
 
     def value(self, counts: np.ndarray) -> np.ndarray:
         """The metric under each row of counts. [B, n] -> [B]."""
+        if self.form == "auroc":  # pairs of examples are counted: no function of sums
+            return _auroc(counts, self.features)
         return _FORMS[self.form](counts @ self.features, counts.sum(1))
 
 
@@ -51,6 +53,8 @@ def _features(columns: dict[str, np.ndarray], metric: str) -> tuple[np.ndarray, 
         cells = np.zeros((len(label), classes * classes))
         cells[np.arange(len(label)), label.astype(int) * classes + prediction.astype(int)] = 1
         return cells, metric
+    if metric == "auroc" and "logits" in columns:
+        return _ranks(columns["logits"], label), metric
     if metric in ("mse", "mae"):
         error = np.abs(prediction.astype(np.float64) - label)
         return (error**2 if metric == "mse" else error)[:, None], "mean"
@@ -61,6 +65,35 @@ def _features(columns: dict[str, np.ndarray], metric: str) -> tuple[np.ndarray, 
         x, y = x - x.mean(), y - y.mean()  # for precision
         return np.stack([x, y, x * x, y * y, x * y], axis=1), "correlation"
     return None
+
+
+def _ranks(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Of class 1 of two, or of each class that is there: ranks of its probability (ties share one), and who is of it.
+
+    logits [n, C], label [n] -> [n, 2 · classes].
+    """
+    log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    if logits.shape[1] == 2:
+        values = {1: logits[:, 1] - logits[:, 0]}  # orders as the probability does, without its rounding
+    else:
+        values = {int(c): log_p[:, c] for c in np.unique(label)}
+    columns = [(np.unique(of, return_inverse=True)[1], label == c) for c, of in values.items()]
+    return np.stack([column for pair in columns for column in pair], axis=1).astype(float)
+
+
+def _auroc(counts: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Mean over classes of the share of pairs in which the class's example has the larger probability, ties half [B]."""
+    areas = []
+    for rank, own in zip(features.T[::2], features.T[1::2], strict=True):
+        order = np.argsort(rank, kind="stable")
+        starts = np.flatnonzero(np.diff(rank[order], prepend=-1))
+        inside, outside = (
+            np.add.reduceat((counts * member)[:, order], starts, axis=1) for member in (own > 0, own == 0)
+        )
+        below = outside.cumsum(1) - outside / 2
+        pairs = inside.sum(1) * outside.sum(1)
+        areas.append(np.where(pairs > 0, _ratio((inside * below).sum(1), pairs), 0.5))
+    return np.mean(areas, axis=0)
 
 
 def _mean(sums: np.ndarray, n: np.ndarray) -> np.ndarray:

@@ -54,6 +54,27 @@ def test_a_metric_of_counts_is_the_metric_of_repeated_examples(metric: str, tmp_
     assert found.value(counts) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auroc_of_counts_is_that_of_repeated_examples(classes: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    label = rng.integers(0, classes, 60)
+    drawn = rng.integers(-2, 3, (60, 2)) if classes == 2 else rng.normal(size=(60, 3))  # of integers, ties
+    logits = drawn + np.eye(classes)[label]
+    n = len(label)
+    table = {"split": ["validation"] * n, "index": np.arange(n), "logits": list(logits), "prediction": logits.argmax(1)}
+    parquet.write_table(pa.table(table | {"label": label}), tmp_path / "p.parquet")
+    found = scored(tmp_path / "p.parquet", "auroc")
+    assert found is not None
+    counts = np.vstack([np.ones(60), rng.multinomial(60, np.full(60, 1 / 60), 3)]).astype(int)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    of = [np.repeat(np.arange(60), c) for c in counts]
+    if classes == 2:
+        expected = [metrics.roc_auc_score(label[i], logits[i, 1] - logits[i, 0]) for i in of]
+    else:
+        expected = [metrics.roc_auc_score(label[i], p[i], multi_class="ovr") for i in of]
+    assert found.value(counts) == pytest.approx(expected)
+
+
 def test_spearman_is_scipys(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     label = rng.normal(size=50)
