@@ -53,6 +53,17 @@ def _refused(error: Exception) -> str:
     return f"this run: {words}"
 
 
+def _sent(folder: Path, run_id: str) -> int:
+    """How many records of this run Weights & Biases was given: those begun online, and those sent by `wandb sync`."""
+    online = list(folder.glob(f"wandb/run-*-{run_id}"))
+    return len(online) + sum(map(_is_sent, folder.glob(f"wandb/offline-run-*-{run_id}*")))
+
+
+def _is_sent(record: Path) -> bool:
+    """Whether `wandb sync` left its mark in an offline folder."""
+    return any(record.glob("*.wandb.synced"))
+
+
 def _forget_run() -> None:
     """End wandb's service: it holds on to the run that it could not begin, and would refuse its id."""
     import wandb
@@ -67,10 +78,10 @@ class WandbTracker:
         """Start tracking a run whose files lie in `folder`; `run_id` makes a continued run one run there."""
         self._run: Any = None
         self._folder, self._run_id = folder, run_id
-        self._first_step = 0
+        self._first_step, self._sent = 0, _sent(folder, run_id)
         mode, lacks = choose_mode(cfg.tracking.mode)
         if lacks is not None:
-            log.warning("tracking.mode=online: %s. This run is recorded offline.", lacks)
+            log.warning("Weights & Biases cannot be online: %s. This run is recorded offline.", lacks)
         try:
             try:
                 self._run = self._begin(cfg, group, mode)
@@ -79,9 +90,16 @@ class WandbTracker:
                     raise
                 log.warning("Weights & Biases refuses %s. This run is recorded offline.", _refused(error))
                 _forget_run()
-                self._run = self._begin(cfg, group, "offline")
+                mode = "offline"
+                self._run = self._begin(cfg, group, mode)
             self._run.define_metric("*", step_metric="step")
             self._first_step = self._run.starting_step  # after those that the server has
+            if mode != "online" and self._sent:
+                log.warning(
+                    "Weights & Biases has %s until the interruption; the whole run is recorded as %s.",
+                    run_id,
+                    self._run.id,
+                )
         except Exception as error:  # tracking must never cost a run
             log.warning("Weights & Biases is off for this run: %s", first_line(error))
 
@@ -90,6 +108,8 @@ class WandbTracker:
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # it speaks of credentials before it reads the settings below
+        # What is sent under an id that is there already goes behind what is there.
+        run_id = self._run_id if mode == "online" or not self._sent else f"{self._run_id}-{self._sent + 1}"
         tags = [cfg.task.name, self._folder.parent.parent.name, cfg.method.name, *(cfg.tracking.tags or [])]
         return wandb.init(
             project=cfg.tracking.project,
@@ -99,8 +119,8 @@ class WandbTracker:
             name=f"{cfg.task.name}-{cfg.method.name}-{self._run_id.partition('-')[0]}-seed{cfg.seed}",
             tags=[tag[:64] for tag in tags],  # longer ones are refused there
             config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
-            id=self._run_id,
-            resume="allow" if mode == "online" else None,  # an offline record is whole, and replaces
+            id=run_id,
+            resume="allow" if mode == "online" else None,
             dir=str(self._folder),
             mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(silent=True, console="off", init_timeout=30, disable_git=True, x_disable_meta=True),
@@ -109,19 +129,16 @@ class WandbTracker:
     def start(self, total_steps: int, earlier: Iterable[dict[str, Any]]) -> None:
         """Take the rows from before an interruption again, so that the record of a continued run is whole.
 
-        `wandb sync` replaces what it sent of the same run before, and appends nothing: each offline folder has to
-        hold the whole run, and the one from before the interruption is removed. Online, rows that are there
-        already are passed over.
+        `wandb sync` makes no one run of several folders: each has to hold the whole one, and what is left of an
+        earlier one that was not sent is removed. Online, rows that are there already are passed over.
         """
-        again = False
         for values in earlier:
             self.row(values)
-            again = True
-        if self._run is None or not again:
+        if self._run is None:
             return
         here = Path(self._run.dir).parent
-        for folder in self._folder.glob(f"wandb/offline-run-*-{self._run_id}"):
-            if folder.resolve() != here.resolve():
+        for folder in self._folder.glob(f"wandb/offline-run-*-{self._run_id}*"):
+            if folder.resolve() != here.resolve() and not _is_sent(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def row(self, values: dict[str, Any]) -> None:

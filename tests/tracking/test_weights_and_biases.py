@@ -68,11 +68,42 @@ def test_the_offline_record_of_a_continued_run_holds_it_from_the_first_step(
     assert [row["_step"] for row in logged] == list(range(1, 9))
     assert [row["train/loss"] for row in logged] == [row["loss"] for row in rows]
     assert logged[2]["eval/accuracy"] == 0.25
-    assert not recorded(folder, "run")[0].get("resume")  # or it would be added to what was sent before
+    assert not recorded(folder, "run")[0].get("resume")
     assert [
         each["update"]["final/accuracy"] for each in recorded(folder, "summary") if "final/accuracy" in each["update"]
     ] == [0.5]
     assert f"wandb sync {folder.relative_to(tmp_path)}  #" in caplog.text
+    assert "until the interruption" not in caplog.text
+
+
+def test_what_was_sent_before_an_interruption_stays_a_run_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    made: list[Path] = []
+
+    def init(**settings: Any) -> Any:
+        made.append(tmp_path / "wandb" / f"offline-run-20260101_00000{len(made)}-{settings['id']}")
+        (made[-1] / "files").mkdir(parents=True)
+        return Mock(starting_step=0, id=settings["id"], dir=str(made[-1] / "files"))
+
+    monkeypatch.setattr(wandb, "init", init)
+
+    def begin() -> None:
+        WandbTracker(composed("tracking.mode=offline"), tmp_path, RUN, None).start(8, [step_row(1)])
+
+    begin()
+    (made[0] / f"run-{RUN}.wandb.synced").touch()  # as `wandb sync` leaves it
+    begin()
+    begin()
+    assert [folder.name.partition("-")[2].partition("-")[2].partition("-")[2] for folder in made] == [
+        RUN,
+        f"{RUN}-2",
+        f"{RUN}-2",
+    ]
+    assert [folder.exists() for folder in made] == [True, False, True]
+    assert f"Weights & Biases has {RUN} until the interruption; the whole run is recorded as {RUN}-2." in caplog.text
 
 
 @pytest.mark.parametrize(
