@@ -11,7 +11,7 @@ pytest.importorskip("submitit")
 
 from selfdistill_cli.errors import Interrupted
 from selfdistill_cli.sweeps.launchers import slurm
-from selfdistill_cli.sweeps.launchers.submitted import summary
+from selfdistill_cli.sweeps.launchers.submitted import summary, time_left
 from selfdistill_cli.sweeps.records import JobRecords
 
 
@@ -41,6 +41,5 @@ def test_after_ctrl_c_the_jobs_go_on_and_the_same_command_waits_for_them(
 def test_states_are_counted_and_the_rest_is_estimated_by_the_jobs_that_trained() -> None:
     assert summary(2, ["RUNNING", "PENDING", "PENDING"]) == "2 finished, 2 pending, 1 running"
     took = [{"status": "finished", "took": 60.0}]
-    assert summary(1, ["running", "running", "waiting", "waiting"], took) == (
-        "1 finished, 2 running, 2 waiting (about 2 min left)"
-    )
+    assert time_left(["RUNNING", "running", "waiting", "waiting"], took) == " (about 2 min left)"
+    assert time_left(["running"], []) == ""

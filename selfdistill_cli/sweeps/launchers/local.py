@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
 
-from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted, summary
+from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted, summary, time_left
 from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.tracking.terminal import make_console, say
 
@@ -36,9 +36,9 @@ class LocalJobs(Submitted, LocalLauncher):
                     executor.update_parameters(gpus_per_node=1, local_visible_gpus=[gpus[slot % len(gpus)]])
                 running[number] = slot, overrides, executor.submit(self, *self.arguments(number, overrides))
             states = ["running"] * len(running) + ["waiting"] * len(waiting)
-            words = summary(len(jobs) - len(states), states, records.all())
+            words = summary(len(jobs) - len(states), states)
             if words != told:
-                say(console, words)
+                say(console, words + time_left(states, records.all()))
                 told = words
             time.sleep(0.2)
             for number, (slot, overrides, job) in list(running.items()):

@@ -14,7 +14,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import directory_of
-from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted, summary
+from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted, summary, time_left
 from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.tracking.terminal import make_console, say
@@ -79,9 +79,10 @@ class SlurmJobs(Submitted, SlurmLauncher):
         while waiting:
             _look(waiting)
             waiting = [queued for queued in waiting if not _recorded(queued, records)]
-            words = summary(total - len(waiting), [_shown(queued) for queued in waiting], records.all())
+            states = [_shown(queued) for queued in waiting]
+            words = summary(total - len(waiting), states)
             if words != told:
-                say(console, words)
+                say(console, words + time_left(states, records.all()))
                 told, pause = words, 1.0
             if waiting:
                 time.sleep(pause)

@@ -73,9 +73,14 @@ def _job_return(overrides: Sequence[str], record: Record | None) -> JobReturn:
     return returned
 
 
-def summary(finished: int, states: list[str], records: Sequence[Record] = ()) -> str:
-    """`2 finished, 1 running, 1 pending (about 4 min left)`, by the jobs of this sweep that have trained."""
-    counts = {state.lower(): states.count(state) for state in sorted(states)}
-    left = seconds_left(records, len(states), at_once=max(1, counts.get("running", 0)))
-    told = ", ".join([f"{finished} finished", *(f"{count} {state}" for state, count in counts.items())])
-    return told + (f" ({about(left)} left)" if left is not None else "")
+def summary(finished: int, states: list[str]) -> str:
+    """`2 finished, 1 running, 1 pending`."""
+    counts = {state: states.count(state) for state in sorted(states)}
+    return ", ".join([f"{finished} finished", *(f"{count} {state.lower()}" for state, count in counts.items())])
+
+
+def time_left(states: list[str], records: Sequence[Record]) -> str:
+    """` (about 4 min left)` for the jobs in these states, by those of this sweep that have trained; or nothing."""
+    running = sum(state.lower() == "running" for state in states)
+    left = seconds_left(records, len(states), at_once=max(1, running))
+    return f" ({about(left)} left)" if left is not None else ""
