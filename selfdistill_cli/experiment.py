@@ -31,7 +31,7 @@ from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import effective_schedule
 from selfdistill_cli.runs.model_card import save_model
 from selfdistill_cli.runs.results import Results, save_examples, save_predictions, summarize
-from selfdistill_cli.tasks import Split, TaskData
+from selfdistill_cli.tasks import Split, TaskData, findings
 from selfdistill_cli.tasks.weights import training_weights
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
@@ -94,6 +94,7 @@ def _train(
 ) -> Results:
     task = _task(cfg)
     task.kind.check(cfg)  # of a file of the user's own, the kind is known only now
+    findings.report(task, runtime.is_main)
     require_scorable(cfg, task, others)
     teacher = None
     if "teacher" in cfg.method:
@@ -111,6 +112,7 @@ def _train(
         train = replace(train, weights=weights)
     validation = [_encoded(task, loaded, split) for split in task.validation]
     task.kind.require_suitable(loaded.model, train)
+    findings.report_cut(cfg.task, train, runtime.is_main)
 
     losses = task.kind.losses(task, loaded.model)
     evaluator = task.kind.evaluator(task, loaded, validation, losses, runtime, cfg.seed)
@@ -174,10 +176,11 @@ def _recorder(
 
 
 def _opening(cfg: DictConfig, task: TaskData, train: Any, directory: RunDirectory) -> str:
-    cut = f", {train.truncated} cut to {cfg.task.max_length} tokens" if train.truncated else ""
+    cut = f", {train.truncated:,} of {len(train):,} cut there" if train.truncated else ""
     return (
         f"{cfg.method.name} on {task.name}: {cfg.model.name}, {len(task.train):,} training and "
-        f"{sum(map(len, task.validation)):,} validation examples{cut}; {directory.path}"
+        f"{sum(map(len, task.validation)):,} validation examples; longest {train.uncut:,} tokens, "
+        f"task.max_length={cfg.task.max_length}{cut}; {directory.path}"
     )
 
 

@@ -26,8 +26,11 @@ NOT_OF_A_SCORE = frozenset(
     {"hub", "train_hub", "path", "validation_path", "generator"}  # where data lies: its content counts
     | {"train", "train_task", "train_examples", "label_noise"}  # what is trained on
     | {"max_length"}  # the run's is used
+    | {"strict"}  # refuses or says, and changes no score
 )
 """Settings of a task that a model of another one is scored without."""
+AS_BEFORE = {"missing": "error"}
+"""Settings that came later, at the value that scores of before were made with."""
 
 
 def score_on_other_tasks(
@@ -107,7 +110,11 @@ def _settings(cfg: DictConfig, task_cfg: DictConfig) -> dict[str, Any]:
     """What a score depends on beside the run's weights and the data's content."""
     task: Any = OmegaConf.to_container(task_cfg, resolve=True)
     return {
-        "task": {name: value for name, value in task.items() if name not in NOT_OF_A_SCORE},
+        "task": {
+            name: value
+            for name, value in task.items()
+            if name not in NOT_OF_A_SCORE and (name not in AS_BEFORE or value != AS_BEFORE[name])
+        },
         "label_map": OmegaConf.to_container(cfg.task.label_map, resolve=True),
         "max_length": cfg.task.max_length,
     }

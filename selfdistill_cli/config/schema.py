@@ -38,9 +38,9 @@ def switch(*, neutral: bool = False) -> Any:
     return dataclasses.field(default=MISSING, metadata={"neutral": neutral})
 
 
-def choice(*allowed: str) -> Any:
-    """One of these words; the value comes from conf/."""
-    return dataclasses.field(default=MISSING, metadata={"choices": allowed})
+def choice(*allowed: str, neutral: str | None = None) -> Any:
+    """One of these words; the value comes from conf/. `neutral`: as of `number`."""
+    return dataclasses.field(default=MISSING, metadata={"choices": allowed, "neutral": neutral})
 
 
 # --- model ---------------------------------------------------------------------------------------
@@ -128,6 +128,8 @@ class Task:
     label_map: dict[str, str] = MISSING
     weight: str | None = None
     class_weights: Any = None
+    missing: str = choice("error", "drop", "keep", neutral="error")
+    strict: bool = switch()
     max_length: int = number(at_least=4)
 
 

@@ -89,6 +89,8 @@ class AnswerExamples:
     form: Form
     truncated: int
     """How many prompts and answers were cut."""
+    uncut: int = 0
+    """Tokens of the longest example before it was cut; of an encoder–decoder, of its longer row."""
     weights: np.ndarray | None = None
     """How much each counts in training [N], float32 of mean 1."""
 
@@ -198,7 +200,9 @@ def encode_answers(
     for row, answer in enumerate(answer_ids):
         if not answer:
             raise UserError(f"{what}, row {row}: the answer has no tokens, so there is nothing to learn from it.")
-    prompt_ids, cut_prompts = _prompt_tokens(tokenizer, form, prompts, settings, what)
+    prompt_ids, cut_prompts, prompt_lengths = _prompt_tokens(tokenizer, form, prompts, settings, what)
+    lengths = [(prompt, len(answer) + 1) for prompt, answer in zip(prompt_lengths, answer_ids, strict=True)]
+    uncut = max(sum(pair) if decoder else max(pair) for pair in lengths)
     cut_answers = 0
     for row, answer in enumerate(answer_ids):
         room = max_length - len(prompt_ids[row]) if decoder else max_length
@@ -215,7 +219,7 @@ def encode_answers(
             "%s: %d of %d answers are cut off at task.max_length=%d tokens and lack their end",
             what, cut_answers, len(answers), max_length,
         )  # fmt: skip
-    return AnswerExamples(_flat(prompt_ids), _flat(answer_ids), form, cut_prompts + cut_answers)
+    return AnswerExamples(_flat(prompt_ids), _flat(answer_ids), form, cut_prompts + cut_answers, uncut)
 
 
 def encode_prompts(tokenizer: Any, form: Form, prompts: list[str], settings: DictConfig, what: str) -> AnswerExamples:
@@ -223,14 +227,14 @@ def encode_prompts(tokenizer: Any, form: Form, prompts: list[str], settings: Dic
 
     Raises `UserError` as it does.
     """
-    prompt_ids, cut = _prompt_tokens(tokenizer, form, prompts, settings, what)
+    prompt_ids, cut, _ = _prompt_tokens(tokenizer, form, prompts, settings, what)
     return AnswerExamples(_flat(prompt_ids), _flat([[tokenizer.eos_token_id]] * len(prompts)), form, cut)
 
 
 def _prompt_tokens(
     tokenizer: Any, form: Form, prompts: list[str], settings: DictConfig, what: str
-) -> tuple[list[list[int]], int]:
-    """Prompts in tokens, such that an answer has room, and how many were cut for it."""
+) -> tuple[list[list[int]], int, list[int]]:
+    """Prompts in tokens, such that an answer has room, how many were cut for it, and how long each was before."""
     decoder, end = form.decoder_start is None, tokenizer.eos_token_id
     with unchanged(tokenizer):
         prompt_ids = tokenizer(prompts, return_attention_mask=False)["input_ids"]
@@ -240,7 +244,8 @@ def _prompt_tokens(
         if not prompt:
             raise UserError(f"{what}, row {row}: the prompt has no tokens, so there is nothing to answer.")
     longest = settings.max_length - 1 if decoder else settings.max_length
-    return prompt_ids, _fit_prompts(prompt_ids, longest, settings, what)
+    lengths = list(map(len, prompt_ids))
+    return prompt_ids, _fit_prompts(prompt_ids, longest, settings, what), lengths
 
 
 def _fit_prompts(prompts: list[list[int]], longest: int, settings: DictConfig, what: str) -> int:

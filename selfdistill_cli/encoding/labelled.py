@@ -19,6 +19,9 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE
 from selfdistill_cli.tasks.split import Split
 
+ASKED_FOR_LENGTH = 16
+"""How many of the examples that are cut are tokenized whole, to know how long the longest is."""
+
 
 @dataclass(frozen=True)
 class Padding:
@@ -44,6 +47,8 @@ class Examples:
     padding: Padding
     truncated: int
     """How many examples were cut to the largest length."""
+    uncut: int = 0
+    """Tokens of the longest example before it was cut."""
     weights: np.ndarray | None = None
     """How much each counts in training [N], float32 of mean 1."""
 
@@ -121,6 +126,7 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> Examples:
         labels=split.labels,
         padding=Padding(side, tokenizer.pad_token_id, tokenizer.pad_token_type_id),
         truncated=tokens.truncated,
+        uncut=tokens.uncut,
     )
 
 
@@ -142,14 +148,28 @@ def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None
         texts, pairs = [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)], None
     with unchanged(tokenizer):
         encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
+        cut = [row for row, encoding in enumerate(encoded.encodings or []) if encoding.overflowing]
+        uncut = _longest(tokenizer, texts, pairs, cut)
     ids = encoded["input_ids"]
     size = sum(map(len, ids))
     return TokenPart(
         tokens=flat_tokens(ids, np.int32, size),
         segments=flat_tokens(encoded["token_type_ids"], np.int8, size) if "token_type_ids" in encoded else None,
         lengths=np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)),
-        truncated=sum(bool(encoding.overflowing) for encoding in encoded.encodings or []),
+        truncated=len(cut),
+        uncut=max(uncut, *map(len, ids), 0),
     )
+
+
+def _longest(tokenizer: Any, texts: list[str], pairs: list[str] | None, cut: list[int]) -> int:
+    """Tokens of the longest of the examples that were cut: of those with the most characters, all cannot be asked."""
+    sizes = {row: len(texts[row]) + (0 if pairs is None else len(pairs[row])) for row in cut}
+    rows = sorted(sizes, key=lambda row: -sizes[row])[:ASKED_FOR_LENGTH]
+    if not rows:
+        return 0
+    of_pairs = None if pairs is None else [pairs[row] for row in rows]
+    whole = tokenizer([texts[row] for row in rows], of_pairs, return_attention_mask=False, verbose=False)
+    return max(map(len, whole["input_ids"]))
 
 
 def _separates_pairs(tokenizer: Any) -> bool:

@@ -30,6 +30,8 @@ class TokenPart:
     """int64, tokens of each example."""
     truncated: int
     """How many were cut."""
+    uncut: int
+    """Tokens of the longest before any was cut."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Tokens:
     segments: np.ndarray | None
     offsets: np.ndarray
     truncated: int
+    uncut: int
 
 
 def gathered_tokens(parts: Iterable[TokenPart]) -> Tokens:
@@ -51,6 +54,7 @@ def gathered_tokens(parts: Iterable[TokenPart]) -> Tokens:
         np.concatenate(segments) if segments else None,
         np.concatenate([[0], *(part.lengths for part in found)]).cumsum(),
         sum(part.truncated for part in found),
+        max(part.uncut for part in found),
     )
 
 
@@ -62,11 +66,11 @@ def kept_tokens(place: Path, make: Callable[[], Iterator[TokenPart]]) -> Tokens:
     about = read_json(place / "about.json")
     assert about is not None
     arrays = {name: np.memmap(place / f"{name}.bin", dtype=TYPES[name], mode="r") for name in about["arrays"]}
-    return Tokens(arrays["tokens"], arrays.get("segments"), arrays["offsets"], about["truncated"])
+    return Tokens(arrays["tokens"], arrays.get("segments"), arrays["offsets"], about["truncated"], about["uncut"])
 
 
 def _write(folder: Path, parts: Iterator[TokenPart]) -> None:
-    names, total, truncated = ["tokens", "offsets"], 0, 0
+    names, total, truncated, uncut = ["tokens", "offsets"], 0, 0, 0
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in TYPES}
         files["offsets"].write(np.zeros(1, TYPES["offsets"]).tobytes())
@@ -78,4 +82,5 @@ def _write(folder: Path, parts: Iterator[TokenPart]) -> None:
             files["offsets"].write((total + part.lengths.cumsum()).tobytes())
             total += int(part.lengths.sum())
             truncated += part.truncated
-    write_json(folder / "about.json", {"arrays": names, "truncated": truncated})
+            uncut = max(uncut, part.uncut)
+    write_json(folder / "about.json", {"arrays": names, "truncated": truncated, "uncut": uncut})

@@ -29,8 +29,11 @@ class Generation(AnswerKind):
     uses = AnswerKind.uses | {"answer", "references", "answer_rule", "decoding"}
 
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
-        from selfdistill_cli.tasks.rows import prompted_split
+        from selfdistill_cli.evaluation.answer_rules import RULES
+        from selfdistill_cli.tasks.rows import prompted_split, require_readable_answers
 
+        for raw in splits:
+            require_readable_answers(settings, RULES[settings.answer_rule], raw)
         return [], partial(prompted_split, settings)
 
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:

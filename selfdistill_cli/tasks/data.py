@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,16 @@ import numpy as np
 import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.system.lease import missing
-from selfdistill_cli.tasks.labels import infer_kind
+from selfdistill_cli.tasks.findings import Repeats, findings
+from selfdistill_cli.tasks.labels import distinct_labels, infer_kind
+from selfdistill_cli.tasks.missing import LeftOut, complete
 from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE, in_parts, read_split, write_split
 from selfdistill_cli.tasks.sampling import hold_out_rows, noisy_labels, subset_rows
 from selfdistill_cli.tasks.sources import RawSplit, Source, find_source
 from selfdistill_cli.tasks.split import Split
+from selfdistill_cli.tasks.summary import WasRead, summary
 
 if TYPE_CHECKING:
     from selfdistill_cli.kinds.base import Kind
@@ -33,8 +35,17 @@ log = logging.getLogger(__name__)
 
 KEPT_FROM_BYTES = 2**20
 """Of the source. Smaller ones are read as fast as they would be found."""
-PREPARED_VERSION = 1
+PREPARED_VERSION = 2
 """Raise it when what is kept changes for the same source and settings."""
+NOT_OF_WHAT_IS_KEPT: dict[str, Any] = {
+    "train_examples": None,
+    "validation_examples": None,
+    "label_noise": 0.0,
+    "label_map": {},
+    "class_weights": None,
+    "strict": False,
+}
+"""Settings that change nothing in what is kept, at one value each."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,10 @@ class TaskData:
     synthetic: bool
     seed: int = 0
     """What drew the subset and the noise of the training split."""
+    summary: str = ""
+    """What was read, in a line."""
+    findings: tuple[str, ...] = ()
+    """What is strange about it, a sentence each."""
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -92,18 +107,20 @@ def load(
     source = find_source(settings, data_dir, cache)
     reader = _Reader(settings, kinds, source)
     if cache is None or source.size < KEPT_FROM_BYTES:
-        kind, names, (train, *validation) = reader.in_memory()
+        kind, names, read, repeats = reader.in_memory()
     else:
-        kind, names, (train, *validation) = reader.kept(cache / "tasks" / _key(settings, source))
+        kind, names, read, repeats = reader.kept(cache / "tasks" / _key(settings, source))
+    train = read.train
     if settings.train_examples is not None:
-        train = train.take(subset_rows(kind.strata(train.labels), settings.train_examples, seed))
+        train = train.take(subset_rows(kind.strata(train.labels), settings.train_examples, seed, kind.has_classes))
+    drawn = np.bincount(train.labels, minlength=len(names)) if names else np.zeros(0, dtype=np.int64)
+    found = tuple(findings(settings, names, read.counts(len(names)), drawn, repeats))
+    words = summary(settings, kind.name, names, read, train, seed)
     if settings.label_noise:
-        if not kind.has_classes:
-            raise UserError(f"task.label_noise={settings.label_noise}: only classes can be replaced by others.")
         noisy = noisy_labels(train.labels, len(names), settings.label_noise, seed)
         train = replace(train, labels=noisy, clean_labels=train.labels)
-    data = _task_data(settings, source, kind, names, train, validation)
-    return replace(data, seed=seed)
+    data = _task_data(settings, source, kind, names, train, read.validation)
+    return replace(data, seed=seed, summary=words, findings=found)
 
 
 def load_validation_alone(
@@ -116,12 +133,12 @@ def load_validation_alone(
     Raises `UserError` as `load` does.
     """
     source = find_source(settings, data_dir, cache, with_train=False)
+    reader = _Reader(settings, kinds, source)
     if source.has_train:
-        kind, names, (_, *validation) = _Reader(settings, kinds, source).in_memory()
+        kind, names, read, _ = reader.in_memory()
+        validation = read.validation
     else:
-        splits = source.read()
-        kind = _kind_of(settings, kinds, splits)
-        names, make = kind.read(settings, splits)
+        kind, names, make, splits, _ = reader.rows()
         validation = [make(raw) for raw in splits]
     return _task_data(settings, source, kind, names, validation[0].take(np.arange(0)), validation)
 
@@ -149,8 +166,13 @@ def _task_data(
 
 def _kind_of(settings: DictConfig, kinds: Mapping[str, Kind], splits: list[RawSplit]) -> Kind:
     """The configured kind, else what the labels look like."""
-    named = settings.kind or infer_kind([value for split in splits for value in split.distinct(settings.label)])
-    return kinds[named]
+    if settings.kind:
+        return kinds[settings.kind]
+    return kinds[infer_kind([label for split in splits for label in distinct_labels(settings, split)])]
+
+
+_Made = tuple["Kind", list[str], WasRead, Repeats]
+"""Kind, label names, splits, and which texts stand in them more than once."""
 
 
 @dataclass(frozen=True)
@@ -161,18 +183,27 @@ class _Reader:
     kinds: Mapping[str, Kind]
     source: Source
 
-    def in_memory(self) -> tuple[Kind, list[str], list[Split]]:
-        """Kind, label names and splits; a fifth is held out if there is no validation split."""
+    def rows(self) -> tuple[Kind, list[str], Callable[[RawSplit], Split], list[RawSplit], list[LeftOut]]:
+        """Kind, label names, what makes examples of rows, and the rows of each split, those left out apart."""
         splits = self.source.read()
         kind = _kind_of(self.settings, self.kinds, splits)
+        kind.check_task(self.settings)  # of a file of the user's own, the kind is known only now
+        splits, left_out = complete(self.settings, kind.name, splits)
         names, make = kind.read(self.settings, splits)
-        train, *validation = (make(raw) for raw in splits)
-        if not validation:
-            kept, held_out = hold_out_rows(kind.strata(train.labels))
-            train, validation = train.take(kept), [replace(train.take(held_out), name="validation")]
-        return kind, names, [train, *validation]
+        return kind, names, make, splits, left_out
 
-    def kept(self, folder: Path) -> tuple[Kind, list[str], list[Split]]:
+    def in_memory(self) -> _Made:
+        """Everything that is read; a fifth is held out if there is no validation split."""
+        kind, names, make, splits, left_out = self.rows()
+        train, *validation = (make(raw) for raw in splits)
+        held_out = not validation
+        if held_out:
+            kept, others = hold_out_rows(kind.strata(train.labels), kind.has_classes)
+            train, validation = train.take(kept), [replace(train.take(others), name="validation")]
+        read = WasRead(train, validation, held_out, left_out, _notes_of(splits))
+        return kind, names, read, Repeats.of(train, validation[0], kind.has_classes)
+
+    def kept(self, folder: Path) -> _Made:
         """The same from `folder`, which is filled first if it is not there."""
         with missing(folder) as beside:
             if beside is not None:
@@ -181,16 +212,16 @@ class _Reader:
                 pa.default_memory_pool().release_unused()
         content = read_json(folder / "task.json")
         assert content is not None
-        splits = [
+        train, *validation = (
             replace(read_split(folder / f"{number}.arrow", name), folder=folder / f"of_{number}")
             for number, name in enumerate(content["splits"])
-        ]
-        return self.kinds[content["kind"]], content["names"], splits
+        )
+        left_out = [LeftOut(**one) for one in content["left_out"]]
+        read = WasRead(train, validation, content["held_out"], left_out, content["notes"])
+        return self.kinds[content["kind"]], content["names"], read, Repeats(**content["repeats"])
 
     def _write(self, folder: Path) -> None:
-        splits = self.source.read()
-        kind = _kind_of(self.settings, self.kinds, splits)
-        names, make = kind.read(self.settings, splits)
+        kind, names, make, splits, left_out = self.rows()
         for number, raw in enumerate(splits):
             write_split(folder / f"{number}.arrow", (make(part) for part in raw.in_parts(ROWS_AT_ONCE)))
         titles = [raw.name for raw in splits]
@@ -198,11 +229,26 @@ class _Reader:
             whole = folder / "0.arrow"
             split = read_split(whole, titles[0])
             titles = [titles[0], "validation"]
-            for number, rows in enumerate(hold_out_rows(kind.strata(split.labels))):
+            for number, rows in enumerate(hold_out_rows(kind.strata(split.labels), kind.has_classes)):
                 write_split(folder / f"{number}.part", in_parts(split, rows))
             for number in range(2):
                 (folder / f"{number}.part").replace(folder / f"{number}.arrow")
-        write_json(folder / "task.json", {"kind": kind.name, "names": names, "splits": titles})
+        train, validation = (read_split(folder / f"{number}.arrow", titles[number]) for number in range(2))
+        content = {
+            "kind": kind.name,
+            "names": names,
+            "splits": titles,
+            "held_out": len(splits) == 1,
+            "notes": _notes_of(splits),
+            "left_out": [asdict(one) for one in left_out],
+            "repeats": asdict(Repeats.of(train, validation, kind.has_classes)),
+        }
+        write_json(folder / "task.json", content)
+
+
+def _notes_of(splits: list[RawSplit]) -> list[str]:
+    """How the files were read, where that had to be recognised, each thing once."""
+    return list(dict.fromkeys(note for raw in splits for note in raw.notes))
 
 
 def _key(task: DictConfig, source: Source) -> str:
@@ -211,13 +257,6 @@ def _key(task: DictConfig, source: Source) -> str:
     content = [
         PREPARED_VERSION,
         source.fingerprint,
-        {
-            **settings,
-            "train_examples": None,
-            "validation_examples": None,
-            "label_noise": 0.0,
-            "label_map": {},
-            "class_weights": None,
-        },
+        {**settings, **NOT_OF_WHAT_IS_KEPT},
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

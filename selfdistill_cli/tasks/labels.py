@@ -2,54 +2,89 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.tasks.numbers import is_missing, is_missing_number, parsed_number, written_list
+from selfdistill_cli.tasks.templates import values
 
 if TYPE_CHECKING:
     from selfdistill_cli.tasks.sources import RawSplit
 
+MANY_FRACTIONS = 20
+"""More distinct fractional numbers than these are no names of classes."""
+MOST_CLASSES = 1000
+FEW_CLASSES = 20
+"""Up to so many classes, one may have as few examples as it likes before the column is taken for another one."""
+SHOWN = 5
 
-def infer_kind(values: Sequence[Any]) -> str:
-    """`regression` if the labels are numbers with more than 20 distinct fractional values.
 
-    What is no finite number is passed over here: `LabelCodec.encode` refuses it, and knows its row.
+def infer_kind(labels: Iterable[Any]) -> str:
+    """`regression` if the labels are numbers, typed or written, with more than 20 distinct fractional values.
+
+    Missing labels decide nothing. One in ten distinct labels may be no number: it is refused later, with its row,
+    where a class of its own would be a wrong result without a word.
     """
-    numbers = [number_of(value) for value in values]
-    known = [number for number in numbers if number is not None]
-    fractional = {number for number in known if math.isfinite(number) and number != int(number)}
-    if len(known) < len(numbers):
-        return "classification"
-    return "regression" if len(fractional) > 20 else "classification"
+    distinct = {_key(label): label for label in labels if not is_missing_number(label)}
+    numbers = [parsed_number(label) for label in distinct.values()]
+    parsed = {number for number in numbers if number is not None}
+    fractional = sum(number != int(number) for number in parsed)
+    others = sum(number is None for number in numbers)
+    return "regression" if fractional > MANY_FRACTIONS and others * 10 <= len(numbers) else "classification"
 
 
-def number_of(value: Any) -> float | None:
-    """A number, also one that a text file has written; None of anything else."""
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            number = float(value)
-            return number if math.isfinite(number) and "_" not in value else None
-        return None
-    return value if isinstance(value, (int, float)) else None
+def label_values(task: DictConfig, raw: RawSplit) -> list[Any]:
+    """The label of every row: of a column, or of a field inside one (`meta[label]`).
+
+    Raises `UserError` where a label is not a single value.
+    """
+    found = values(task.label, raw)
+    for row, value in enumerate(found):
+        if isinstance(value, list | tuple | dict):
+            raise UserError(f"{raw.at(row)}: {_not_single(task.label, value)}")
+    return found
+
+
+def distinct_labels(task: DictConfig, raw: RawSplit) -> list[Any]:
+    """Each label that occurs, once, missing ones apart. Raises `UserError` where a label is not a single value."""
+    found = raw.distinct(task.label) if task.label in raw.names else label_values(task, raw)
+    lists = [value for value in found if isinstance(value, list | dict)]
+    if lists:
+        raise UserError(f"{raw.origin}: {_not_single(task.label, lists[0])}")
+    return list({_key(value): value for value in found if not is_missing(value)}.values())
 
 
 def label_name(value: Any) -> str:
-    """How a label is written: 3.0 and 3 are the same class."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    """How a label is written: as the file has it; of typed numbers, 3.0 and 3 are the same class."""
+    number = parsed_number(value) if isinstance(value, float | Decimal) else None
+    return str(int(value)) if number is not None and number.is_integer() else str(value)
 
 
-def _no_number(value: Any) -> bool:
-    """Whether a label is infinite or not a number (NaN): neither a class nor a target."""
-    return isinstance(value, float) and not math.isfinite(value)
+def _key(value: Any) -> tuple[type, Any]:
+    """To tell True from 1, which Python takes for the same key."""
+    return type(value), value
+
+
+def _not_single(label: str, value: Any) -> str:
+    if isinstance(value, dict):
+        inside = ", ".join(f"task.label='{label}[{key}]'" for key in list(value)[:SHOWN])
+        return f"label {_short(value)} is a record. Name the field in it: {inside}."
+    return (
+        f"label {_short(value)} is a list, and an example has one label here (no multi-label tasks). "
+        f"task.label='{label}[0]' takes the first of each; else make one row, or one column, of each label."
+    )
+
+
+def _short(value: Any) -> str:
+    words = repr(value)
+    return words if len(words) <= 60 else f"{words[:57]}…"
 
 
 @dataclass(frozen=True)
@@ -68,56 +103,122 @@ class LabelCodec:
             return cls(kind, [], configured=False)
         if task.labels:
             return cls(kind, list(task.labels), configured=True)
-        values = {value for value in splits[0].distinct(task.label) if value is not None and not _no_number(value)}
-        if all(number_of(value) is not None for value in values):
-            names = list(
-                dict.fromkeys(label_name(value) for value in sorted(values, key=lambda v: (number_of(v), str(v))))
-            )
-        else:
-            names = sorted(label_name(value) for value in values)
-        if len(names) < 2:
+        found = distinct_labels(task, splits[0])
+        endless = [label for label in found if isinstance(label, float) and parsed_number(label) is None]
+        if endless:
             raise UserError(
-                f"{splits[0].origin}: column '{task.label}' holds {len(names)} class(es); at least 2 are needed."
+                f"{splits[0].origin}, row {_first(task, splits[0], endless[0])}: label {endless[0]!r} is not a finite "
+                "number. Correct the row or leave it out."
             )
-        if len(names) > 1000:
-            raise UserError(
-                f"{splits[0].origin}: column '{task.label}' holds {len(names)} classes. "
-                "Is it the label? (task.kind=regression if it is a number to be predicted.)"
-            )
+        names = _in_order(found)
+        _require_classes(task, splits[0], names)
         return cls(kind, names, configured=False)
 
-    def encode(self, values: Sequence[Any], at: Callable[[int], str]) -> np.ndarray:
-        """Labels as numbers: int64 classes or float32 targets. Raises `UserError` on the first that is neither.
+    def encode(self, labels: Sequence[Any], at: Callable[[int], str]) -> np.ndarray:
+        """Labels as numbers: int64 classes or float32 targets.
 
-        `at` says where a row is.
+        `at` says where a row is. Raises `UserError` on labels that are neither, with their count and the first rows.
         """
-        if self.kind == "regression":
-            return np.array([self._target(value, row, at) for row, value in enumerate(values)], dtype=np.float32)
-        numbers = {name: number for number, name in enumerate(self.names)}
-        if self.configured:  # a name that looks like a number is a name all the same
-            numbers = {str(number): number for number in range(len(self.names))} | numbers
-        encoded = np.empty(len(values), dtype=np.int64)
-        for row, value in enumerate(values):
-            number = numbers.get(label_name(value))
+        number_of = self._target if self.kind == "regression" else self._class_numbers()
+        known: dict[Any, float | None] = {}
+        encoded = np.empty(len(labels), dtype=np.float32 if self.kind == "regression" else np.int64)
+        wrong = []
+        for row, label in enumerate(labels):
+            key = label if type(label) is str else _key(label)
+            if key not in known:
+                known[key] = number_of(label)
+            number = known[key]
             if number is None:
-                if _no_number(value):
-                    raise UserError(
-                        f"{at(row)}: label {value!r} is not a finite number. Correct the row or leave it out."
-                    )
-                allowed = ", ".join(
-                    f"{i} {name}" if self.configured else name for i, name in enumerate(self.names[:20])
-                )
-                hint = " (the split carries no labels)" if value in (-1, "-1") else did_you_mean(str(value), self.names)
-                raise UserError(f"{at(row)}: unknown label {value!r}{hint}. Allowed are {allowed}.")
-            encoded[row] = number
+                wrong.append(row)
+            else:
+                encoded[row] = number
+        if wrong:
+            self._refuse(labels, wrong, at)
         return encoded
 
     @staticmethod
-    def _target(value: Any, row: int, at: Callable[[int], str]) -> float:
-        try:
-            target = float(value)
-        except (TypeError, ValueError):
-            target = math.nan
-        if not math.isfinite(target):
-            raise UserError(f"{at(row)}: label {value!r} is not a finite number, as regression needs.")
-        return target
+    def _target(label: Any) -> float | None:
+        return parsed_number(label)
+
+    def _class_numbers(self) -> Callable[[Any], int | None]:
+        """What gives the number of a class by its name, or by its number where the names are configured."""
+        numbers = {name: number for number, name in enumerate(self.names)}
+        by_value = {parsed_number(name): number for name, number in numbers.items()}
+        numeric = None not in by_value and len(by_value) == len(numbers)
+        # Beside names that are numbers a class number would be ambiguous.
+        by_number = self.configured and not any(value is not None for value in by_value)
+
+        def number_of(label: Any) -> int | None:
+            name = label_name(label)
+            if name in numbers:
+                return numbers[name]
+            if name.lower() in ("true", "false"):  # JSON writes them small, Python with a capital
+                return numbers.get(name.capitalize(), numbers.get(name.lower()))
+            value = parsed_number(label)
+            if value is None:
+                return None
+            if by_number and value in range(len(self.names)):
+                return int(value)
+            return by_value[value] if numeric and value in by_value else None
+
+        return number_of
+
+    def _refuse(self, labels: Sequence[Any], wrong: list[int], at: Callable[[int], str]) -> None:
+        """Raise a `UserError` about the labels in these rows."""
+        row, label = wrong[0], labels[wrong[0]]
+        more = f" and {len(wrong) - 1:,} more of {len(labels):,} rows" if len(wrong) > 1 else ""
+        if self.kind == "regression":
+            raise UserError(
+                f"{at(row)}{more}: label {label!r} is not a finite number, as regression needs.{_regression_hint(label)}"
+            )
+        allowed = ", ".join(f"{i} {name}" if self.configured else name for i, name in enumerate(self.names[:20]))
+        raise UserError(
+            f"{at(row)}{more}: unknown label {label!r}{did_you_mean(str(label), self.names)}. Allowed are {allowed}."
+        )
+
+
+def _regression_hint(label: Any) -> str:
+    if isinstance(label, bool) or str(label).lower() in ("true", "false"):
+        return " True and false are two classes: task.kind=classification."
+    if re.fullmatch(r"\s*[+-]?[\d.]*,\d+\s*", str(label)):
+        return " Write numbers with a point, and without marks between thousands."
+    return " Correct the row, or leave it out (an empty cell counts as missing: task.missing=drop)."
+
+
+def _in_order(found: list[Any]) -> list[str]:
+    """Names of classes: numbers by size, others by alphabet; each once."""
+    by_name = {label_name(label): parsed_number(label) for label in found}
+    if all(number is not None for number in by_name.values()):
+        return sorted(by_name, key=lambda name: (by_name[name], name))
+    return sorted(by_name)
+
+
+def _require_classes(task: DictConfig, raw: RawSplit, names: list[str]) -> None:
+    """Raise `UserError` if these are hardly the classes of these rows."""
+    where = f"{raw.origin}: column '{task.label}' holds"
+    if len(names) < 2:
+        raise UserError(f"{where} {len(names)} class(es); at least 2 are needed.")
+    if all(written_list(name) is not None for name in names):
+        raise UserError(
+            f"{where} lists that are written as texts, such as {names[0]}, and an example has one label here "
+            "(no multi-label tasks). Make one column of the label that is to be learned."
+        )
+    each = len(raw) / len(names)
+    too_many = len(names) > MOST_CLASSES or (len(names) > FEW_CLASSES and each < 2 and task.kind is None)
+    if too_many:
+        examples = ", ".join(map(_short, names[:3]))
+        numbers = all(parsed_number(name) is not None for name in names)
+        comma = sum(bool(re.fullmatch(r"[+-]?\d+,\d+", name)) for name in names) > len(names) / 2
+        ways = [
+            "task.kind=regression if it is a number to be predicted" if numbers else "",
+            "write its numbers with a point instead of a comma if they are to be predicted" if comma else "",
+            "task.kind=classification if it is" if len(names) <= MOST_CLASSES else "",
+        ]
+        raise UserError(
+            f"{where} {len(names):,} classes in {len(raw):,} rows ({examples} …), {each:.1f} examples each. "
+            f"Is it the label? task.label=<column> names another; {'; '.join(way for way in ways if way)}."
+        )
+
+
+def _first(task: DictConfig, raw: RawSplit, value: Any) -> int:
+    return int(raw.numbers[values(task.label, raw).index(value)])

@@ -5,17 +5,25 @@ The role of a split (training or validation) is given by whoever reads it; until
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.tasks.labels import LabelCodec
+from selfdistill_cli.tasks.labels import LabelCodec, label_values
+from selfdistill_cli.tasks.numbers import parsed_number, written_list
 from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.templates import lists, render, values
 from selfdistill_cli.tasks.weights import weight_column
+
+ROWS_SHOWN = 5
+WRITTEN_LIST = re.compile(r"\s*\[")
+WRITTEN_TEXTS = re.compile(r"\s*\[\s*[\"']")
+"""A list of texts: [1, 2] may well be an answer itself."""
 
 
 def labelled_split(task: DictConfig, codec: LabelCodec, raw: RawSplit) -> Split:
@@ -23,7 +31,7 @@ def labelled_split(task: DictConfig, codec: LabelCodec, raw: RawSplit) -> Split:
     return replace(
         _texts_only(task, raw),
         pairs=render(task.text_pair, raw) if task.text_pair else None,
-        labels=codec.encode(raw.column(task.label), raw.at),
+        labels=codec.encode(label_values(task, raw), raw.at),
         groups=render(task.group, raw) if task.group else None,
     )
 
@@ -34,20 +42,44 @@ def prompted_split(task: DictConfig, raw: RawSplit) -> Split:
     for row, answer in enumerate(answers):
         if not answer.strip():
             raise UserError(f"{raw.at(row)}: the answer is empty, so there is nothing to learn from it.")
-    references = lists(task.references, raw) if task.references else [[answer] for answer in answers]
-    return replace(_texts_only(task, raw), answers=answers, references=references)
+    return replace(_texts_only(task, raw), answers=answers, references=_references(task, raw, answers))
+
+
+def require_readable_answers(task: DictConfig, rule: Callable[[str], str | None], raw: RawSplit) -> None:
+    """Raise `UserError` if there are rows none of whose acceptable answers can be read by `rule` (task.answer_rule).
+
+    Whatever a model wrote there would count as wrong.
+    """
+    references = _references(task, raw, [] if task.references else render(task.answer, raw))
+    unread = [row for row, accepted in enumerate(references) if all(rule(one) is None for one in accepted)]
+    if unread:
+        rows = ", ".join(str(raw.numbers[row]) for row in unread[:ROWS_SHOWN])
+        raise UserError(
+            f"{raw.origin}: task.answer_rule={task.answer_rule} reads no answer in {len(unread):,} of {len(raw):,} gold "
+            f"answers (rows {rows}{' …' if len(unread) > ROWS_SHOWN else ''}; the first is {references[unread[0]][0]!r}), "
+            "so that nothing could ever count as right there. Correct them, name another column as task.references, or "
+            "take another rule (task.answer_rule=text takes an answer as it stands)."
+        )
 
 
 def choice_split(task: DictConfig, raw: RawSplit) -> Split:
     """Prompts, choices, and the number of the right one. Raises `UserError` where there is none such."""
-    choices = lists(task.choices, raw)
+    choices = _lists(task.choices, raw, WRITTEN_LIST)
     labels = np.empty(len(raw), dtype=np.int64)
     for row, (value, offered) in enumerate(zip(values(task.label, raw), choices, strict=True)):
-        if str(value) not in map(str, range(len(offered))):
-            raise UserError(f"{raw.at(row)}: label {value!r} is no number of its {len(offered)} choices.")
+        if len(offered) < 2:
+            raise UserError(
+                f"{raw.at(row)}: task.choices={task.choices} gives a single choice, {offered[0]!r}. It has to be a "
+                'column of lists; in a CSV, lists as JSON writes them: ["red", "green"].'
+            )
+        number = parsed_number(value)
+        if number is None or number not in range(len(offered)):
+            raise UserError(
+                f"{raw.at(row)}: label {value!r} is no number of its {len(offered)} choices, which count from 0."
+            )
         if not all(choice.strip() for choice in offered):
             raise UserError(f"{raw.at(row)}: one of its choices is empty.")
-        labels[row] = int(value)
+        labels[row] = int(number)
     # A space as between the words of one text; the choices of a data set seldom begin with one.
     choices = [[f" {choice.strip()}" for choice in offered] for offered in choices]
     answers = [offered[label] for offered, label in zip(choices, labels, strict=True)]
@@ -55,10 +87,25 @@ def choice_split(task: DictConfig, raw: RawSplit) -> Split:
     return replace(_texts_only(task, raw), labels=labels, groups=groups, answers=answers, choices=choices)
 
 
+def _references(task: DictConfig, raw: RawSplit, answers: list[str]) -> list[list[str]]:
+    if not task.references:
+        return [[answer] for answer in answers]
+    return _lists(task.references, raw, WRITTEN_TEXTS)
+
+
+def _lists(setting: str, raw: RawSplit, written: re.Pattern[str]) -> list[list[str]]:
+    """Several texts a row; a list that is written as a text, as CSV must, is read if it looks like `written`."""
+    found = lists(setting, raw)
+    if "{" in setting:
+        return found
+    return [
+        written_list(texts[0]) or texts if len(texts) == 1 and written.match(texts[0]) else texts for texts in found
+    ]
+
+
 def _texts_only(task: DictConfig, raw: RawSplit) -> Split:
     if len(raw) == 0:
         raise UserError(f"{raw.origin} holds no examples.")
     zeros = np.zeros(len(raw), dtype=np.int64)
-    numbers = raw.first_row + np.arange(len(raw))
     weights = weight_column(task, raw)
-    return Split(raw.name, "train", render(task.text, raw), None, labels=zeros, rows=numbers, weights=weights)
+    return Split(raw.name, "train", render(task.text, raw), None, labels=zeros, rows=raw.numbers, weights=weights)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
@@ -45,18 +46,30 @@ class RawSplit:
     """The names of all columns of the source, where the table has only some of them."""
     notes: tuple[str, ...] = ()
     """How the source was read, where that had to be recognised: `delimiter ';'`."""
+    rows: np.ndarray | None = None
+    """The rows of the source [N] where some were left out; None: they count on from `first_row`."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def at(self, row: int) -> str:
         """Where a row of the table is, in words."""
-        return f"{self.origin}, row {self.first_row + row}"
+        return f"{self.origin}, row {self.numbers[row]}"
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Row numbers in the source, int64 [N]."""
+        return self.first_row + np.arange(len(self)) if self.rows is None else self.rows
 
     def in_parts(self, rows: int) -> Iterator[RawSplit]:
         """The same rows, some at a time; an empty table is one part."""
         for begin in range(0, max(1, len(self)), rows):
-            yield replace(self, table=self.table.slice(begin, rows), first_row=self.first_row + begin)
+            numbers = None if self.rows is None else self.rows[begin : begin + rows]
+            yield replace(self, table=self.table.slice(begin, rows), first_row=self.first_row + begin, rows=numbers)
+
+    def filtered(self, kept: np.ndarray) -> RawSplit:
+        """Only the rows where `kept`, bool [N], is true; they keep their numbers."""
+        return replace(self, table=self.table.filter(pa.array(kept)), rows=self.numbers[kept])
 
     def column(self, field: str) -> list[Any]:
         """The values of a column, or of a field inside one (`meta[label]`). Raises `UserError` if there is none."""

@@ -38,7 +38,7 @@ def weight_column(task: DictConfig, raw: RawSplit) -> np.ndarray | None:
     wrong = [row for row, weight in enumerate(found) if weight is None]
     if wrong:
         given = values(task.weight, raw)
-        named = "; ".join(f"row {raw.first_row + row}: {given[row]!r}" for row in wrong[:SHOWN])
+        named = "; ".join(f"row {raw.numbers[row]}: {given[row]!r}" for row in wrong[:SHOWN])
         raise UserError(
             f"{raw.origin}, rows {raw.first_row} to {raw.first_row + len(raw) - 1}: {len(wrong):,} of {len(found):,} "
             f"weights in task.weight={task.weight} are no numbers of 0 or more ({named}{' …' if len(wrong) > SHOWN else ''}). Correct them: 0 leaves an example out of training."

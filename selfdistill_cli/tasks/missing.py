@@ -1,0 +1,202 @@
+"""Rows in which something that their task uses is missing: null, NaN or blank, in every format alike.
+
+complete(task, "classification", [train, validation])  # refuses them, or leaves them out (task.missing)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.tasks.numbers import is_missing, is_missing_number
+from selfdistill_cli.tasks.templates import Template
+
+if TYPE_CHECKING:
+    from selfdistill_cli.tasks.sources import RawSplit
+
+USED = {
+    "classification": ("label", "text", "text_pair", "group"),
+    "regression": ("label", "text", "text_pair", "group"),
+    "generation": ("text", "answer", "references"),
+    "multiple_choice": ("label", "text", "choices", "group"),
+}
+"""By kind, the settings that name what an example is made of."""
+WORDS = {"text_pair": "second text", "references": "acceptable answer"}
+TEXTS = ("text", "text_pair")
+ROWS_SHOWN = 5
+NO_LABEL = ("-1", "-1.0")
+"""How the Hub's data sets mark a row without a label, where classes have numbers."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many rows of a split were left out, and what they lacked."""
+
+    rows: int
+    lacked: dict[str, int]
+    """Rows by what they lack, in words; a row may lack several things."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count:,} without {what}" for what, count in self.lacked.items())
+
+
+def complete(task: DictConfig, kind: str, splits: Sequence[RawSplit]) -> tuple[list[RawSplit], list[LeftOut]]:
+    """The splits without rows that lack something the task uses, and how many those were.
+
+    Raises `UserError` if there are any, unless `task.missing` says otherwise: `drop` leaves them out, `keep` takes
+    blank texts as they are (never labels and answers).
+    """
+    kept, left_out, refused = [], [], []
+    for raw in splits:
+        if task.missing == "keep":
+            raw = _with_blanks(task, raw)
+        lacking = _lacking(task, kind, raw)
+        if lacking and task.missing != "drop":
+            refused += [(name, _in_words(task, name, rows, raw)) for name, rows in lacking.items()]
+            continue
+        some = np.any([*lacking.values(), np.zeros(len(raw), dtype=bool)], axis=0)
+        if lacking and some.all():
+            raise UserError(f"{raw.origin}: every row lacks something that the task uses, so none is left.")
+        left_out.append(LeftOut(int(some.sum()), {_what(name): int(rows.sum()) for name, rows in lacking.items()}))
+        kept.append(raw.filtered(~some) if lacking else raw)
+    if refused:
+        texts = all(name in TEXTS for name, _ in refused)
+        keep = " (task.missing=keep takes blank texts as they are)" if texts else ""
+        words = "\n".join(sentence for _, sentence in refused)
+        raise UserError(f"{words}\nCorrect these rows, or leave them out with task.missing=drop{keep}.")
+    return kept, left_out
+
+
+def missing_in(setting: str, raw: RawSplit, missing: Callable[[Any], bool] = is_missing) -> np.ndarray:
+    """Rows in which a column, or any column of a template, is missing: bool [N]. `missing` judges single values."""
+    found = [_field_missing(field, raw, missing) for field in _fields(setting, raw)]
+    return np.any([np.zeros(len(raw), dtype=bool), *found], axis=0)
+
+
+def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray]:
+    """By setting, the rows that lack it, where there are any. Raises `UserError` if all rows lack one."""
+    found = {}
+    for name in USED[kind]:
+        if task[name] is None or (name in TEXTS and task.missing == "keep"):
+            continue
+        if name == "references" and set(_fields(task[name], raw)) <= set(_fields(task.answer, raw)):
+            continue  # the same columns: not said twice
+        judge = partial(_is_no_label, task) if name == "label" and kind == "classification" else is_missing
+        rows = missing_in(task[name], raw, is_missing_number if name == "label" and kind == "regression" else judge)
+        if rows.any():
+            found[name] = rows
+        if len(raw) and rows.all():
+            carries = " (the split carries no labels)" if name == "label" else ""
+            raise UserError(f"{raw.origin}: no row has {_a(name)}: {_where(task, name)} is empty in all{carries}.")
+    return found
+
+
+def _is_no_label(task: DictConfig, value: Any) -> bool:
+    numbered = bool(task.labels) and "-1" not in task.labels
+    return is_missing(value) or (numbered and not isinstance(value, bool) and str(value) in NO_LABEL)
+
+
+def _fields(setting: str, raw: RawSplit) -> list[str]:
+    if "{" not in setting or setting in raw.names:
+        return [setting]
+    return list(dict.fromkeys(piece.field for piece in Template(setting).pieces if piece.field is not None))
+
+
+def _field_missing(field: str, raw: RawSplit, missing: Callable[[Any], bool]) -> np.ndarray:
+    column, *keys = re.findall(r"[^\[\]]+", field) or [field]
+    if field in raw.names:
+        column, keys = field, []
+    values = raw.arrow(column)
+    if keys:
+        found = [_one_missing(_inside(value, keys), missing) for value in values.to_pylist()]
+    elif missing is is_missing and not pa.types.is_nested(values.type):
+        return _blank(values)
+    elif pa.types.is_nested(values.type):
+        found = [_one_missing(value, missing) for value in values.to_pylist()]
+    else:  # as few different values as labels have are judged once each
+        which = {value: missing(value) for value in values.unique().to_pylist()}
+        found = [value != value or which[value] for value in values.to_pylist()]
+    return np.array(found, dtype=bool)
+
+
+def _blank(values: pa.ChunkedArray) -> np.ndarray:
+    """Which values are null, NaN or blank, without making Python objects of a million of them: bool [N]."""
+    rows = pc.is_null(values, nan_is_null=True)
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        blank = pc.or_(pc.equal(pc.binary_length(values), 0), pc.utf8_is_space(values))
+        rows = pc.or_(rows, pc.fill_null(blank, False))
+    return np.asarray(rows.to_numpy())
+
+
+def _one_missing(value: Any, missing: Callable[[Any], bool]) -> bool:
+    """Of a list: whether it is empty, or one of it is missing."""
+    if isinstance(value, list):
+        return not value or any(map(missing, value))
+    return not isinstance(value, dict) and missing(value)
+
+
+def _inside(value: Any, keys: list[str]) -> Any:
+    """What the keys lead to; None where there is nothing, and something else where there are no such keys.
+
+    Those are refused where the field is rendered: they are a mistake in the setting and not in a row.
+    """
+    for key in keys:
+        if value is None:
+            return None
+        try:
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        except IndexError:
+            return None
+        except (KeyError, ValueError, TypeError):
+            return {}
+    return value
+
+
+def _with_blanks(task: DictConfig, raw: RawSplit) -> RawSplit:
+    """Null as the empty text, in the columns that texts are made of."""
+    table = raw.table
+    for column in {field for name in TEXTS if task[name] is not None for field in _fields(task[name], raw)}:
+        if raw.names.count(column) == 1:
+            values = table.column(column)
+            if pa.types.is_null(values.type):
+                values = values.cast(pa.string())
+            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                filled = pc.fill_null(values, "")
+                table = table.set_column(table.column_names.index(column), column, filled)
+    return replace(raw, table=table)
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+def _what(name: str) -> str:
+    return WORDS.get(name, name)
+
+
+def _a(name: str) -> str:
+    return {"choices": "choices", "answer": "an answer", "references": "an acceptable answer"}.get(
+        name, f"a {_what(name)}"
+    )
+
+
+def _where(task: DictConfig, name: str) -> str:
+    return f"task.{name}={task[name]}" if "{" in task[name] else f"column '{task[name]}'"
+
+
+def _in_words(task: DictConfig, name: str, rows: np.ndarray, raw: RawSplit) -> str:
+    lacking = np.flatnonzero(rows)
+    first = ", ".join(str(raw.numbers[row]) for row in lacking[:ROWS_SHOWN])
+    has, row = ("have", "rows") if len(lacking) > 1 else ("has", "row")
+    return (
+        f"{raw.origin}, {row} {first}{' …' if len(lacking) > ROWS_SHOWN else ''}: {_where(task, name)} is empty; "
+        f"{len(lacking):,} of {len(raw):,} rows {has} no {_what(name)}."
+    )

@@ -1,0 +1,89 @@
+"""One line that says what was read, so that a wrong guess is seen at once.
+
+read in.csv: 800 rows, classification (read off the labels), 3 classes (negative 310, neutral 200, positive 290);
+a fifth (160 rows, seed 0) is held out for validation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from omegaconf import DictConfig
+
+from selfdistill_cli.tasks.missing import LeftOut
+from selfdistill_cli.tasks.sampling import HOLD_OUT_SEED
+from selfdistill_cli.tasks.split import Split
+
+FEW = 6
+"""Up to so many classes are all named, of more the first three."""
+
+
+@dataclass(frozen=True)
+class WasRead:
+    """What is known of a task's splits once they are read and before any are drawn."""
+
+    train: Split
+    validation: list[Split]
+    held_out: bool
+    """Whether the validation split is a part of the training file."""
+    left_out: list[LeftOut]
+    notes: list[str]
+    """How the files were read, where that had to be recognised."""
+
+    def counts(self, classes: int) -> np.ndarray:
+        """Examples of each class in what was read to be trained on, a held-out part with it: int64 [C]."""
+        return np.bincount(self.labels(), minlength=classes) if classes else np.zeros(0, dtype=np.int64)
+
+    def labels(self) -> np.ndarray:
+        """Of the training split; of one that was held out from it as well."""
+        splits = [self.train, *(self.validation if self.held_out else [])]
+        return np.concatenate([split.labels for split in splits])
+
+
+def summary(settings: DictConfig, kind: str, names: Sequence[str], read: WasRead, train: Split, seed: int) -> str:
+    """The line (`settings`: cfg.task). `train` is what is trained on, drawn by `seed` if it is a part."""
+    trained = len(read.labels())
+    guessed = " (read off the labels)" if settings.kind is None else ""
+    what = f"{kind.replace('_', ' ')}{guessed}{_labels(kind, names, read)}"
+    first = read.validation[0]
+    if settings.path is None:
+        sizes = " + ".join(f"{len(split):,}" for split in read.validation)
+        words = f"read {settings.name}: {trained:,} training and {sizes} validation rows, {what}"
+    else:
+        words = f"read {settings.path}: {trained:,} rows, {what}; "
+        if read.held_out:
+            words += f"a fifth ({len(first):,} rows, seed {HOLD_OUT_SEED}) is held out for validation"
+        else:
+            words += f"{len(first):,} rows of {settings.validation_path} for validation"
+    if read.notes:
+        words += f"; read with {', '.join(read.notes)}"
+    for left_out in read.left_out:
+        if left_out.rows:
+            words += f"; {left_out.rows:,} {'row' if left_out.rows == 1 else 'rows'} left out ({left_out})"
+    if len(train) < len(read.train):
+        words += f"; {len(train):,} of {len(read.train):,} are drawn for training (seed {seed})"
+    if settings.validation_examples is not None and settings.validation_examples < len(first):
+        words += f"; the first {settings.validation_examples:,} of validation are scored"
+    return words
+
+
+def _labels(kind: str, names: Sequence[str], read: WasRead) -> str:
+    if names:
+        counts = read.counts(len(names))
+        shown = [
+            f"{name if name == name.strip() else repr(name)} {count:,}"
+            for name, count in zip(names, counts, strict=True)
+        ]
+        if len(names) <= FEW:
+            return f", {len(names)} classes ({', '.join(shown)})"
+        return f", {len(names):,} classes of {counts.min():,} to {counts.max():,} rows ({', '.join(shown[:3])} …)"
+    if kind == "regression":
+        labels = read.labels()
+        return f", targets from {labels.min():g} to {labels.max():g}"
+    if read.train.choices is not None:
+        offered = [len(choices) for choices in read.validation[0].choices or []]
+        between = f"{min(offered)}" if min(offered) == max(offered) else f"{min(offered)} to {max(offered)}"
+        return f", {between} choices each"
+    return ", prompts with answers"
