@@ -35,7 +35,7 @@ def evaluate(words: Sequence[str]) -> None:
     # torch and transformers: seconds that a wrong name should not cost
     from selfdistill_cli.engine.runtime import make_runtime
     from selfdistill_cli.other_tasks import score_on_other_tasks
-    from selfdistill_cli.tracking.terminal import make_console, say
+    from selfdistill_cli.tracking.terminal import make_console, say, shortest
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     console = make_console()
@@ -45,7 +45,7 @@ def evaluate(words: Sequence[str]) -> None:
         for name, scores in found.items():
             say(
                 console,
-                f"{run.path}  {name}: {scores['metric']} {scores['score']:.4f} ({scores['examples']:,} examples)",
+                f"{shortest(run.path)}  {name}: {scores['metric']} {scores['score']:.4f} ({scores['examples']:,} examples)",
             )
 
 
