@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sys
 import textwrap
 from pathlib import Path
 
+COMMAND = re.compile(r" +(\$|sdrun|sd[a-z]+|pip|wandb|scancel|torchrun|python) ")
+"""How a line begins that is to be copied."""
+
 
 def lines_of(words: str, width: int) -> list[str]:
-    """One line's words in lines of at most `width` characters; a longer word (a path) stays whole."""
-    return textwrap.wrap(words, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
+    """One line's words in lines of at most `width` characters; a longer word (a path) stays whole.
+
+    What an indented line goes on in is indented as well, that of an item (`- …`) as the item's words are.
+    """
+    indent = re.match(r" *(- )?", words)
+    further = " " * len(indent.group()) if indent else ""
+    return textwrap.wrap(
+        words, max(width, 1), subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def wrapped(words: str, width: int) -> str:
-    """Broken between words. A line that begins with spaces (a command, a traceback) stays as it is: it is to be copied."""
-    lines = [[line] if line.startswith(" ") else lines_of(line, width) for line in words.split("\n")]
+    """Broken between words. A line that is an indented command stays as it is."""
+    lines = [[line] if COMMAND.match(line) else lines_of(line, width) for line in words.split("\n")]
     return "\n".join(line for each in lines for line in each)
 
 

@@ -63,6 +63,11 @@ def test_a_command_to_be_copied_is_not_broken() -> None:
     assert wrapped("one two three\n  pip install something", 9) == "one two\nthree\n  pip install something"
 
 
+def test_items_of_a_list_keep_their_indent() -> None:
+    said = wrapped("look:\n  - 48 of 48 examples are cut\n  - long/path/that/is/whole", 16)
+    assert said == "look:\n  - 48 of 48\n    examples are\n    cut\n  -\n    long/path/that/is/whole"
+
+
 def test_the_log_on_the_screen_is_broken_between_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
