@@ -145,7 +145,7 @@ def _train(
             save_predictions(directory.path / "predictions.parquet", predictions)
             save_examples(directory.path / "examples.parquet", task, train, method.per_example())
             model = runtime.unwrap(loop.model)
-            save_model(directory.path / "model", model, loaded, cfg, task.kind.pipeline_tag, results)
+            save_model(directory.path / "model", model, loaded, cfg, task, results)
             recorder.flush()
             directory.finish(results)
             loop.checkpoints.clear()

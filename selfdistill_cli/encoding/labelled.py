@@ -144,7 +144,7 @@ def _place_below(folder: Path, tokenizer: Any, max_length: int) -> Path | None:
 
 def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenPart:
     texts, pairs = list(texts), None if pairs is None else list(pairs)
-    if pairs is not None and not _separates_pairs(tokenizer):
+    if pairs is not None and not separates_pairs(tokenizer):
         texts, pairs = [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)], None
     with unchanged(tokenizer):
         encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
@@ -172,7 +172,7 @@ def _longest(tokenizer: Any, texts: list[str], pairs: list[str] | None, cut: lis
     return max(map(len, whole["input_ids"]))
 
 
-def _separates_pairs(tokenizer: Any) -> bool:
+def separates_pairs(tokenizer: Any) -> bool:
     """Whether the tokenizer marks where the second text begins; most of decoders' do not."""
     return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
 

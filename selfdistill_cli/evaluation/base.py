@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -28,10 +29,18 @@ def require_finite(predictions: Tensor) -> Tensor:
 
 
 def prediction_table(split: Split, **columns: Any) -> pa.Table:
-    """One row an example: its split, its row number in the source, and what was predicted."""
-    return pa.table({"split": [split.name] * len(split), "index": split.rows, **columns})
+    """One row an example: its split, its row number in the source, what was asked and what was predicted."""
+    asked = "text" if split.answers is None else "prompt"  # a `text` is what a model has written
+    texts = {asked: pa.array(list(split.texts), pa.string())}
+    if split.pairs is not None:
+        texts["text_pair"] = pa.array(list(split.pairs), pa.string())
+    return pa.table({"split": [split.name] * len(split), "index": split.rows, **texts, **columns})
 
 
-def label_table(split: Split, logits: list[Any], predictions: Any) -> pa.Table:
-    """Where labels are predicted. logits: a list or array an example; predictions [N]."""
-    return prediction_table(split, logits=logits, prediction=predictions, label=split.labels)
+def label_table(split: Split, logits: list[Any], predictions: Any, names: Sequence[str] = ()) -> pa.Table:
+    """Where labels are predicted. logits: a list or array an example; predictions [N]; `names` of classes by number."""
+    named = {}
+    if names:
+        numbers = {"prediction_name": predictions, "label_name": split.labels}
+        named = {column: pa.array([names[n] for n in values], pa.string()) for column, values in numbers.items()}
+    return prediction_table(split, logits=logits, prediction=predictions, label=split.labels, **named)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import nn
 from transformers import GenerationConfig
 
-from selfdistill_cli.encoding.answers import AnswerExamples
+from selfdistill_cli.encoding.answers import AnswerExamples, Form
 from selfdistill_cli.engine.batching import prediction_batches
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.runtime import Runtime
@@ -32,6 +32,31 @@ def require_room(examples: AnswerExamples, config: Any, decoding: DictConfig, wh
         )
 
 
+def generation_settings(tokenizer: Any, form: Form, decoding: DictConfig) -> dict[str, Any]:
+    """`task.decoding` and the tokens that end and fill a text, as transformers' generation configuration names them."""
+    return {
+        "max_new_tokens": decoding.max_new_tokens,
+        "num_beams": decoding.num_beams,
+        "do_sample": decoding.temperature > 0,
+        "temperature": decoding.temperature or None,
+        "pad_token_id": form.padding_token,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": form.decoder_start,
+        "use_cache": True,
+    }
+
+
+def keep_generation_settings(model: Any, tokenizer: Any, decoding: DictConfig) -> None:
+    """Set on the model how its answers were scored, so that whoever loads it gets the same without saying so.
+
+    A length of the base model's own (T5 stops at 20 tokens) would end answers early, and what only drawing reads would
+    be refused beside a greedy search.
+    """
+    greedy = {"top_k": None, "top_p": None} if decoding.temperature == 0 else {}
+    settings = generation_settings(tokenizer, Form.of(model, tokenizer), decoding)
+    model.generation_config.update(max_length=None, min_length=None, **settings, **greedy)
+
+
 @torch.no_grad()
 def write_answers(
     model: nn.Module,
@@ -49,16 +74,7 @@ def write_answers(
     writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
-    settings = GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
-        num_beams=decoding.num_beams,
-        do_sample=decoding.temperature > 0,
-        temperature=decoding.temperature or None,
-        pad_token_id=examples.form.padding_token,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=examples.form.decoder_start,
-        use_cache=True,
-    )
+    settings = GenerationConfig(**generation_settings(tokenizer, examples.form, decoding))
     widths = examples.prompts.lengths + decoding.max_new_tokens
     parts = prediction_batches(widths, runtime.batching)
     own: list[tuple[np.ndarray, list[str]]] = []

@@ -57,9 +57,9 @@ class LabelledEvaluator:
         return signal_quality(decide(logits) == labels.numpy(), signals)
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
-        """Logits, prediction and label of every validation example; a table a split."""
+        """Texts, logits, prediction and label of every validation example; a table a split."""
         return [
-            label_table(split, list(logits.reshape(len(split), -1).numpy()), decide(logits))
+            label_table(split, list(logits.reshape(len(split), -1).numpy()), decide(logits), self.task.label_names)
             for split, logits in zip(self.task.validation, self._logits(model), strict=True)
         ]
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import DictConfig
+
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.base import Kind
 
@@ -44,6 +46,18 @@ class AnswerKind(Kind):
 
     def lora_task_type(self, config: Any) -> str:
         return "SEQ_2_SEQ_LM" if config.is_encoder_decoder else "CAUSAL_LM"
+
+    def hub_tag(self, config: Any) -> str:
+        return "text2text-generation" if config.is_encoder_decoder else self.pipeline_tag
+
+    def snippet(self, task: TaskData, loaded: LoadedModel, adapter: bool) -> str:
+        tokenizer = loaded.tokenizer
+        closes = tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+        return self.call_of(task.settings, loaded.model.config, adapter, closes)
+
+    def call_of(self, settings: DictConfig, config: Any, adapter: bool, closes: bool) -> str:
+        """The snippet. `closes`: the tokenizer ends each text."""
+        raise NotImplementedError
 
     def require_suitable(self, model: Any, train: Any) -> None:
         from selfdistill_cli.models.output_layer import require_plain_output

@@ -111,6 +111,17 @@ class Kind:
         """What scores the model on the encoded validation splits. `seed`: of what is drawn in writing."""
         raise NotImplementedError
 
+    def before_saving(self, task: TaskData, loaded: LoadedModel, model: Any) -> None:
+        """Set on the trained model what it should be used with by whoever loads it."""
+
+    def hub_tag(self, config: Any) -> str:
+        """The Hugging Face Hub's word for what a model of this configuration does."""
+        return self.pipeline_tag
+
+    def snippet(self, task: TaskData, loaded: LoadedModel, adapter: bool) -> str:
+        """Python that loads the saved model and calls it as it was trained. `adapter`: LoRA's update alone is saved."""
+        raise NotImplementedError
+
     # --- new rows -------------------------------------------------------------------------------
 
     def unlabelled(self, settings: DictConfig, raw: RawSplit) -> Split:

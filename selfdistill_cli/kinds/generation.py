@@ -51,6 +51,17 @@ class Generation(AnswerKind):
 
         return GenerationEvaluator(task, loaded.tokenizer, validation, losses, runtime, seed)
 
+    def before_saving(self, task: TaskData, loaded: LoadedModel, model: Any) -> None:
+        from selfdistill_cli.evaluation.decoding import keep_generation_settings
+
+        whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+        keep_generation_settings(whole, loaded.tokenizer, task.settings.decoding)
+
+    def call_of(self, settings: DictConfig, config: Any, adapter: bool, closes: bool) -> str:
+        from selfdistill_cli.kinds.snippets import generation
+
+        return generation(settings, config, adapter, closes)
+
     def predicted(
         self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
     ) -> dict[str, Sequence[Any]]:

@@ -76,6 +76,13 @@ class LabelledKind(Kind):
 
         return LabelledEvaluator(task, validation, losses, runtime)
 
+    def snippet(self, task: TaskData, loaded: LoadedModel, adapter: bool) -> str:
+        from selfdistill_cli.encoding.labelled import separates_pairs
+        from selfdistill_cli.kinds.snippets import labelled
+
+        one_text = not separates_pairs(loaded.tokenizer)
+        return labelled(task.settings, not self.has_classes, adapter, one_text)
+
     def predicted(
         self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
     ) -> dict[str, Sequence[Any]]:

@@ -64,6 +64,11 @@ class MultipleChoice(AnswerKind):
 
         return with_choices(settings, raw)
 
+    def call_of(self, settings: DictConfig, config: Any, adapter: bool, closes: bool) -> str:
+        from selfdistill_cli.kinds.snippets import multiple_choice
+
+        return multiple_choice(settings, config, adapter, closes)
+
     def predicted(
         self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
     ) -> dict[str, Sequence[Any]]:

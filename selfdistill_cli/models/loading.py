@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,17 @@ from transformers import (
 from selfdistill_cli.errors import UserError, first_line
 from selfdistill_cli.models.adaptation import set_dropout, set_padding
 from selfdistill_cli.models.embedded import EMBEDDED, trained_tokenizer
-from selfdistill_cli.models.lora import with_lora
-from selfdistill_cli.models.sources import model_missing, package_of, resolve
+from selfdistill_cli.models.heads import change_head, head_change
+from selfdistill_cli.models.lora import base_of, config_file, is_adapter, whole_modules, with_adapter, with_lora
+from selfdistill_cli.models.sources import model_missing, resolve
 from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import TaskData
 
 # A new classifier is what fine-tuning means, and one progress line is enough.
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+
+log = logging.getLogger(__name__)
 
 LARGE_BYTES = 2**31
 """Weights above this are read anew for each run of a sweep, rather than held twice."""
@@ -84,6 +88,8 @@ def _embedded(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
 
 def _from_files(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
     pretrained = _pretrained(cfg, task)
+    if pretrained.note:
+        log.info(pretrained.note)
     model = copy.deepcopy(pretrained.model) if pretrained.is_shared else pretrained.model
     torch.manual_seed(seed)
     for module in pretrained.new_modules:
@@ -97,13 +103,9 @@ def load_finished(folder: Path, task: TaskData) -> LoadedModel:
     Raises `UserError` if it cannot be read or is no model for such a task.
     """
     try:
-        if (folder / "adapter_config.json").is_file():
-            import peft
-
-            base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
-            model = peft.PeftModel.from_pretrained(
-                _load(resolve(package_of(base)), task, task.kind.head(task.label_names)), folder
-            )
+        if is_adapter(folder):
+            base, head = base_of(folder), task.kind.head(task.label_names)
+            model = with_adapter(_load(base, task, head), folder)
         else:
             model = _load(folder, task, {})
         return LoadedModel(model, AutoTokenizer.from_pretrained(folder), weights_digest(model.state_dict()))
@@ -125,6 +127,8 @@ class _Pretrained:
     fingerprint: str
     is_shared: bool
     """Kept for other runs of this process, so not to be trained itself."""
+    note: str | None = None
+    """What the user should know of its head."""
 
 
 _kept: dict[str, _Pretrained] = {}
@@ -151,11 +155,21 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
     if not Path(source).is_dir():
         use_hub_cache_when_offline()
     overrides: Any = OmegaConf.to_container(cfg.config)
+    adapted = is_adapter(Path(source))
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=cfg.trust_remote_code, **overrides, **head)
+        weights = base_of(Path(source)) if adapted else source
+        read_config = partial(
+            AutoConfig.from_pretrained,
+            config_file(Path(source)) or weights,
+            trust_remote_code=cfg.trust_remote_code,
+            **overrides,
+        )
+        change = head_change(read_config(), head)
+        config = read_config(**head) if change is None else read_config()  # with the head that its weights have
         set_dropout(config, cfg.dropout)
-        model, loading = task.kind.model_class(config).from_pretrained(
-            source,
+        model_class = task.kind.model_class(config)
+        model, loading = model_class.from_pretrained(
+            weights,
             config=config,
             use_safetensors=True,  # a pickle can run code when it is loaded
             trust_remote_code=cfg.trust_remote_code,
@@ -163,10 +177,17 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=cfg.trust_remote_code)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        missing = loading["missing_keys"]
+        if adapted:
+            adapter = with_adapter(model, Path(source))
+            missing = [name for name in missing if not set(name.split(".")) & whole_modules(adapter)]
+            model = adapter.merge_and_unload().requires_grad_()  # peft had fixed the base's weights
+        if change is not None:
+            missing = [*missing, *change_head(model, model_class, change, head)]
+    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(model_missing(source, error)) from error
     set_padding(tokenizer, model.config)
-    missing = sorted(loading["missing_keys"])
+    missing = sorted(missing)
     known = {name: tensor for name, tensor in model.state_dict().items() if name not in missing}
     return _Pretrained(
         model,
@@ -174,6 +195,7 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
         new_modules=tuple(dict.fromkeys(name.rpartition(".")[0] for name in missing)),
         fingerprint=weights_digest(known),
         is_shared=sum(p.numel() * p.element_size() for p in model.parameters()) < LARGE_BYTES,
+        note=None if change is None else change.words,
     )
 
 

@@ -9,8 +9,11 @@ from omegaconf import DictConfig, ListConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean, first_line
 from selfdistill_cli.models.embedded import EMBEDDED
-from selfdistill_cli.models.sources import hub_id
+from selfdistill_cli.models.sources import PACKAGES, hub_id, package_of, resolve
 from selfdistill_cli.tasks import TaskData
+
+CONFIG_FILE = "model_config.json"
+"""Not config.json: of a folder that holds one, transformers expects the weights as well."""
 
 
 def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
@@ -35,8 +38,8 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
         adapted = peft.get_peft_model(model, settings)
     except ValueError as error:
         raise UserError(f"model.lora.target_modules={lora.target_modules}: {first_line(error)}") from error
-    # Not the folder that it was read from on this machine.
-    adapted.active_peft_config.base_model_name_or_path = hub_id(cfg.name)
+    # Of what others can have, not the folder that it was read from on this machine.
+    adapted.active_peft_config.base_model_name_or_path = _base_name(cfg.name)
     if tied and hasattr(adapted.get_output_embeddings(), "lora_A") and is_merged_on_saving(cfg):
         raise UserError(
             "model.lora.target_modules names the output layer, whose weights are also those of the input: an update of "
@@ -46,16 +49,63 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
 
 
 def is_merged_on_saving(cfg: DictConfig) -> bool:
-    """Whether the update is merged into the saved weights: if asked, and where there is no base to be found again."""
-    return bool(cfg.lora.merge or cfg.name in EMBEDDED)
+    """Whether the update is merged into the saved weights: if asked, and where no base is to be found again."""
+    return bool(cfg.lora.merge or cfg.name in EMBEDDED or is_adapter(Path(resolve(cfg.name))))
 
 
 def save_with_lora(model: Any, cfg: DictConfig, folder: Path) -> None:
-    """Save the adapter alone, or the whole model with the update merged."""
+    """Save the adapter alone, or the whole model with the update merged.
+
+    Beside an adapter lie the configuration of the whole model, whose names of classes peft does not keep, and how it
+    generates.
+    """
     if is_merged_on_saving(cfg):
         model.merge_and_unload().save_pretrained(folder)
-    else:
-        model.save_pretrained(folder, save_embedding_layers=False)
+        return
+    model.save_pretrained(folder, save_embedding_layers=False)
+    whole = model.get_base_model()
+    whole.config.architectures = [type(whole).__name__]
+    whole.config.to_json_file(folder / CONFIG_FILE)
+    if whole.can_generate():
+        whole.generation_config.save_pretrained(folder)
+
+
+# --- adapters that lie in a folder ----------------------------------------------------------------
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds an adapter alone, without the weights that it belongs to."""
+    return (folder / "adapter_config.json").is_file()
+
+
+def config_file(folder: Path) -> Path | None:
+    """The configuration of the whole model beside an adapter; None where there is none such."""
+    return folder / CONFIG_FILE if is_adapter(folder) and (folder / CONFIG_FILE).is_file() else None
+
+
+def base_of(folder: Path) -> str:
+    """Where the weights of an adapter's base model are. Raises `UserError` if its folder is gone."""
+    import peft
+
+    return resolve(package_of(str(peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)))
+
+
+def with_adapter(model: Any, folder: Path) -> Any:
+    """peft's model of this base with the adapter in the folder."""
+    import peft
+
+    return peft.PeftModel.from_pretrained(model, folder)
+
+
+def whole_modules(adapted: Any) -> set[str]:
+    """The names of modules that an adapter holds whole, such as a classifier."""
+    return set(adapted.active_peft_config.modules_to_save or ())
+
+
+def _base_name(name: str) -> str:
+    """A Hub id, or the whole path of a folder, so that it is found from anywhere."""
+    source = Path(resolve(name))
+    return str(source.absolute()) if name not in PACKAGES and source.is_dir() else hub_id(name)
 
 
 def _require_layers(model: Any, targets: list[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError, did_you_mean, first_line
+from selfdistill_cli.runs.keys import model_folder
 from selfdistill_cli.system.files import file_digest
 
 
@@ -42,9 +43,18 @@ def package_of(name: str) -> str:
 
 
 def resolve(name: str) -> str:
-    """A local folder or a Hub id for this model name."""
-    if Path(name).expanduser().is_dir():
-        return str(Path(name).expanduser())
+    """A local folder or a Hub id for this model name; of a run's folder, the one that its model lies in.
+
+    Raises `UserError` if there is no such folder, or it is a run without a model.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        folder = model_folder(path)
+        if folder is None and (path / "config.yaml").is_file():
+            raise UserError(
+                f"model.name={name}: this run has no model: it has not finished. The command that began it goes on."
+            )
+        return str(folder or path)
     if name in PACKAGES:
         package = PACKAGES[name]
         spec = importlib.util.find_spec(package.module)

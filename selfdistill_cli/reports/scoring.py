@@ -157,13 +157,18 @@ OF_CONFUSION: dict[str, Any] = {
 _FORMS: dict[str, Any] = {"mean": _mean, "correlation": _correlation, **OF_CONFUSION}
 
 
+FOR_PEOPLE = ("text", "text_pair", "prompt", "answer", "references", "prediction_name", "label_name")
+"""Columns of texts in predictions.parquet: no score needs them, and they would be most of the memory."""
+
+
 @lru_cache(maxsize=4096)
 def read_predictions(path: Path) -> dict[str, np.ndarray]:
     """The columns of the first split in a file of predictions.
 
     `logits` becomes [n, C] where every example has as many.
     """
-    table = parquet.read_table(path)
+    present = parquet.read_schema(path).names
+    table = parquet.read_table(path, columns=[name for name in present if name not in FOR_PEOPLE])
     names = table.column("split").to_pylist()
     rows = [number for number, name in enumerate(names) if name == names[0]]
     table = table.take(rows).drop_columns(["split"])
@@ -173,6 +178,6 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
             logits = table.column(name).to_pylist()
             if len({len(one) for one in logits}) == 1:
                 columns[name] = np.array(logits, dtype=np.float64)
-        elif name not in ("text", "answer", "references"):
+        else:
             columns[name] = table.column(name).to_numpy()
     return columns

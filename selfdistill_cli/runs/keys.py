@@ -24,7 +24,7 @@ from selfdistill_cli.config import schema
 from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of, format_of
-from selfdistill_cli.system.files import file_digest
+from selfdistill_cli.system.files import file_digest, read_json
 
 SCHEMAS: dict[str, type] = {"model": schema.Model, "task": schema.Task, "schedule": schema.Schedule}
 MODEL_FILES = (".json", ".jinja", ".model", ".py", ".safetensors", ".txt")
@@ -48,9 +48,17 @@ def run_key(cfg: DictConfig) -> str:
 
 
 def model_slug(name: str) -> str:
-    """A model's name as a folder: the last part of a path or Hub id."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rstrip("/").rsplit("/", 1)[-1]).strip(".-")
-    return slug or "model"
+    """A model's name as a folder: the last part of a path or Hub id; of a run's model, the run's own name and key."""
+    with contextlib.suppress(ValueError, KeyError):  # a name that no file system knows; no results of ours
+        folder = model_folder(Path(name))
+        run = None if folder is None or folder.name != "model" else read_json(folder.parent / "results.json")
+        if run is not None:
+            return _slug(f"{run['model']}-{run['method']}-{run['key']}")
+    return _slug(name.rstrip("/").rsplit("/", 1)[-1])
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
 
 
 def scientific_settings(cfg: DictConfig) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def save_predictions(path: Path, tables: list[pa.Table]) -> None:
 
 
 def save_examples(path: Path, task: TaskData, train: Any, columns: dict[str, Any]) -> None:
-    """examples.parquet: each training example's row in the source, its label, and what the method knows of it.
+    """examples.parquet: each training example's row in the source, its text and label, and what the method knows of it.
 
     With `task.label_noise` also `clean_label`, what the label was; with weights of examples or classes `weight`, of
     mean 1. Without any of these there is no such file. `train`: the encoded training set.
@@ -204,9 +204,14 @@ def save_examples(path: Path, task: TaskData, train: Any, columns: dict[str, Any
 
     if not columns and task.train.clean_labels is None and train.weights is None:
         return
-    table: dict[str, Any] = {"index": task.train.rows, "label": task.train.labels}
-    if task.train.clean_labels is not None:
-        table["clean_label"] = task.train.clean_labels
+    rows, names = task.train, task.label_names
+    table: dict[str, Any] = {"index": rows.rows, "label": rows.labels, "text": pa.array(list(rows.texts), pa.string())}
+    if rows.pairs is not None:
+        table["text_pair"] = pa.array(list(rows.pairs), pa.string())
+    if names:
+        table["label_name"] = pa.array([names[number] for number in rows.labels], pa.string())
+    if rows.clean_labels is not None:
+        table["clean_label"] = rows.clean_labels
     if train.weights is not None:
         table["weight"] = train.weights
     with new_file(path) as beside:

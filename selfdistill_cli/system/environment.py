@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import subprocess
 import sys
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from selfdistill_cli import __version__
@@ -31,23 +34,44 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
         "platform": platform.platform(),
+        "processor": _processor(),
         "processor_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "command": sys.argv,
-        "git_commit": _git_commit(),
+        **_checkout(),
     }
 
 
-def _git_commit() -> str | None:
-    """The commit of the working tree that the command was given in, marked if it had changes."""
+def _processor() -> str:
+    """What the processor calls itself."""
+    with contextlib.suppress(OSError):  # Linux alone has it
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def _checkout() -> dict[str, Any]:
+    """The commit of the working tree that the package runs from, and its files that differ from it.
+
+    Of an installed package both are null: it may lie inside of somebody's repository and be no part of it.
+    """
+    inside = _git("ls-files", "--error-unmatch", "--", Path(__file__).name) is not None
+    commit = _git("rev-parse", "HEAD") if inside else None
+    changes = _git("status", "--porcelain") if inside else None
+    return {
+        "git_commit": commit,
+        "git_changes": None if changes is None else [line[3:] for line in changes.splitlines()],
+    }
+
+
+def _git(*words: str) -> str | None:
+    """What git says in the folder of this file; None if it refuses, or is not there."""
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+        ended = subprocess.run(
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip()
+    return ended.stdout.rstrip()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pyarrow import parquet
 
 from selfdistill_cli.reports.content import Figure, Section, Table, file_name, spread
@@ -111,12 +113,12 @@ def _noise(group: Group) -> list[str] | None:
     """What weights and discordance say of each training example, from examples.parquet."""
     from sklearn.metrics import roc_auc_score  # half a second to import
 
+    files = [path for run in group.runs.values() if (path := run.path / "examples.parquet").is_file()]
     tables = [
-        parquet.read_table(path).to_pydict()
-        for run in group.runs.values()
-        if (path := run.path / "examples.parquet").is_file()
+        {name: table[name].to_numpy() for name in table.column_names}
+        for table in (parquet.read_table(path, columns=_numbers_in(path)) for path in files)
+        if "weights" in table.column_names
     ]
-    tables = [{name: np.asarray(values) for name, values in table.items()} for table in tables if "weights" in table]
     if not tables:
         return None
     discordant = [table["discordant"] for table in tables]
@@ -137,6 +139,11 @@ def _noise(group: Group) -> list[str] | None:
         f"{share:.3f}",
         f"{auroc:.3f}",
     ]
+
+
+def _numbers_in(path: Path) -> list[str]:
+    """The columns of a file that hold no texts."""
+    return [field.name for field in parquet.read_schema(path) if not pa.types.is_string(field.type)]
 
 
 def _mean_where(values: list[np.ndarray], where: list[np.ndarray]) -> float:
