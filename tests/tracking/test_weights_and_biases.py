@@ -33,12 +33,14 @@ def step_row(step: int) -> dict[str, Any]:
     return {"kind": "train", "step": step, "epoch": step / 10, "loss": 1 / step}
 
 
-def recorded(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """The records of one kind in an offline folder, as Weights & Biases' own reader gives them."""
+def recorded(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records of an offline folder by kind, as Weights & Biases' own reader gives them."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", str(folder), "--json"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    records = [json.loads(line) for line in said.splitlines()]
-    return [record[kind] for record in records if record["type"] == kind]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record in map(json.loads, said.splitlines()):
+        found.setdefault(record["type"], []).append(record[record["type"]])
+    return found
 
 
 def test_the_offline_record_of_a_continued_run_holds_it_from_the_first_step(
@@ -46,16 +48,9 @@ def test_the_offline_record_of_a_continued_run_holds_it_from_the_first_step(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "rte" / "tiny_bert" / "kd" / "0123456789ab"
-    run.mkdir(parents=True)
     cfg = composed("tracking.mode=offline")
     rows = [step_row(step) for step in range(1, 9)]
-    interrupted = WandbTracker(cfg, run, RUN, None)
-    interrupted.start(8, [])
-    for values in rows[:5]:
-        interrupted.row(values)
-    interrupted.finish(None)
-    (first,) = run.glob("wandb/offline-run-*")
-    first.rename(first.with_name(f"offline-run-20260101_000000-{RUN}"))  # not of the same second
+    (run / "wandb" / f"offline-run-20260101_000000-{RUN}").mkdir(parents=True)  # from before the interruption
     continued = WandbTracker(cfg, run, RUN, None)
     evaluation = {"kind": "eval", "step": 3, "epoch": 0.3, "eval/accuracy": 0.25}
     continued.start(8, [*rows[:3], evaluation])  # of which the checkpoint knows
@@ -64,14 +59,15 @@ def test_the_offline_record_of_a_continued_run_holds_it_from_the_first_step(
     with caplog.at_level(logging.INFO, "selfdistill_cli"):
         continued.finish(ENDED)
     (folder,) = run.glob("wandb/offline-run-*")
-    logged = [row["item"] for row in recorded(folder, "history")]
+    found = recorded(folder)
+    logged = [row["item"] for row in found["history"]]
     assert [row["_step"] for row in logged] == list(range(1, 9))
     assert [row["train/loss"] for row in logged] == [row["loss"] for row in rows]
     assert logged[2]["eval/accuracy"] == 0.25
-    assert not recorded(folder, "run")[0].get("resume")
-    assert [
-        each["update"]["final/accuracy"] for each in recorded(folder, "summary") if "final/accuracy" in each["update"]
-    ] == [0.5]
+    assert not found["run"][0].get("resume")
+    assert [each["update"]["final/accuracy"] for each in found["summary"] if "final/accuracy" in each["update"]] == [
+        0.5
+    ]
     assert f"wandb sync {folder.relative_to(tmp_path)}  #" in caplog.text
     assert "until the interruption" not in caplog.text
 
