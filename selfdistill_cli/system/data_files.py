@@ -58,8 +58,8 @@ def _together(files: list[Path], where: str) -> list[Path]:
     for kind, found in (("formats", by_format), ("splits", splits)):
         if len(found) > 1:
             names = ", ".join(file.name for file in found.values())
-            one = next(iter(found.values()))
-            pattern = f"*.{format_of(one)}" if kind == "formats" else f"*{next(iter(found))}*"
+            name = "train" if "train" in found else next(iter(found))
+            one, pattern = found[name], f"*.{name}" if kind == "formats" else f"*{name}*"
             raise UserError(
                 f"{where} holds files of several {kind} ({names}): name one of them, or a pattern that fits "
                 f"those that belong together: '{one.parent / pattern}'."

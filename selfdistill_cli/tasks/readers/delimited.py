@@ -43,14 +43,13 @@ def read_delimited(path: Path, how: Reading) -> Read:
         dialect = Dialect(above[1], True) if above else dialect_of(format_of(path), first, how)
         if above:
             next(lines.stream)
+        windows = head.lstrip("\r\n").partition("\n")[0].endswith("\r")
         records = _records(path, lines.stream, dialect, above is not None)
         names, records = _names(path, records, dialect, how)
-        rows, quoted = _rows(path, records, names, dialect, how)
-        notes = [*lines.notes, *differs(dialect, format_of(path), how)]
+        rows, seen = _rows(path, records, names, dialect, how, windows)
+        notes = [*lines.notes, *differs(dialect, format_of(path), how), *seen]
     if not how.header:
         notes.append(f"no header: columns {', '.join(names[:9])}{', …' if len(names) > 9 else ''}")
-    if quoted and how.quoting is None:
-        notes.append(f"{quoted} cells stand in quotes, which are kept; task.quoting=double takes them off")
     return Read(rows.table(), tuple(names), tuple(notes))
 
 
@@ -113,9 +112,9 @@ def _names(path: Path, records: Iterator[Record], dialect: Dialect, how: Reading
 
 
 def _rows(
-    path: Path, records: Iterator[Record], names: Sequence[str], dialect: Dialect, how: Reading
-) -> tuple[Rows, int]:
-    """The rows, and how many of their cells keep quotes around them."""
+    path: Path, records: Iterator[Record], names: Sequence[str], dialect: Dialect, how: Reading, windows: bool
+) -> tuple[Rows, list[str]]:
+    """The rows, and what was seen in them that whoever wrote the file may not have meant."""
     wanted = [place for place, name in enumerate(names) if how.wants(name) and names.count(name) == 1]
     shown = [names[place] for place in wanted]
 
@@ -125,7 +124,7 @@ def _rows(
         return pa.table(arrays, names=shown) if shown else rows_without_columns(len(cells))
 
     rows = Rows(to_table)
-    pick, width, kept_quotes = _picker(wanted), len(names), 0
+    pick, width, kept_quotes, other_ends = _picker(wanted), len(names), 0, 0
     for number, text, fields in records:
         if len(fields) != width:
             if fields not in ([], [""]):
@@ -136,8 +135,17 @@ def _rows(
         row = pick(fields)
         if not dialect.quoted and QUOTE in text:
             kept_quotes += sum(len(cell) > 1 and cell[0] == cell[-1] == QUOTE for cell in row)
+        if text.endswith("\r\n") != windows and text.endswith("\n"):
+            other_ends += 1
         rows.add(row, number, len(text))
-    return rows, kept_quotes
+    seen = []
+    if kept_quotes and how.quoting is None:
+        seen.append(f"{kept_quotes} cells stand in quotes, which are kept; task.quoting=double takes them off")
+    if other_ends:
+        seen.append(
+            f"lines end in two ways ({other_ends} not as the first; a carriage return there is no part of a cell)"
+        )
+    return rows, seen
 
 
 def _picker(places: Sequence[int]) -> Callable[[list[str]], tuple[Any, ...]]:
@@ -177,6 +185,8 @@ def _misquoted(path: Path, number: int, taken: Sequence[str], delimiter: str, pr
         what = f"a quote is opened and never closed{until}"
     elif "after" in problem:
         what = f"text follows the quote that closes a field{until}"
+    elif problem.startswith("new-line"):
+        what = f"a carriage return stands inside of a field that is not in quotes{until}"
     elif problem == "inside":
         what = f"a quote stands inside of a field that does not begin with one{until}"
     else:

@@ -156,8 +156,9 @@ class _Columns:
     def _column(self, name: str, values: list[Any], numbers: list[int]) -> pa.Array:
         if not set(map(type, values)) <= {str, type(None)}:
             values = [self._plain(value, number) for value, number in zip(values, numbers, strict=True)]
-        for shape in set(map(type, values)) - {type(None)}:
-            self._require_shape(name, shape, numbers[next(i for i, value in enumerate(values) if type(value) is shape)])
+        firsts = {shape: list(map(type, values)).index(shape) for shape in set(map(type, values)) - {type(None)}}
+        for shape, place in sorted(firsts.items(), key=lambda found: found[1]):
+            self._require_shape(name, shape, numbers[place])
         try:
             return pa.array(values, pa.string() if self.shapes.get(name, (str,))[0] is str else None)
         except UnicodeEncodeError:

@@ -1,0 +1,323 @@
+"""What a file holds is read as it stands, whatever its format; what cannot be cut into rows is refused with its line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.data_files import files_of
+from selfdistill_cli.tasks.readers import Read, Reading, read_table, require_settings_used
+from tests.tasks.test_data import refused
+
+WANTED = frozenset({"text", "label"})
+
+
+def read(path: Path, content: str | bytes | None = None, columns: frozenset[str] | None = WANTED, **how: Any) -> Read:
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_table(files_of(path), Reading(columns=columns, **how))
+
+
+def cells(*given: Any, **how: Any) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = read(*given, **how).table.to_pydict()
+    return columns
+
+
+def words_of(*given: Any, **how: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        read(*given, **how)
+    return str(caught.value)
+
+
+AS_WRITTEN = ["0870", "1.10", "true", "07:30", "2021-01-10", "1200000", "NA", "null", "", "1e3", "98765432109876543210"]
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "csv.gz", "txt", "json", "jsonl", "ndjson.gz"])
+def test_a_text_format_gives_what_is_written(form: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{form}"
+    if "js" in form:
+        content = "\n".join(json.dumps({"text": f"t{i}", "label": word}) for i, word in enumerate(AS_WRITTEN))
+        content = "[" + content.replace("\n", ",\n") + "]" if form == "json" else content
+    else:
+        content = "text\tlabel\n" if form in ("tsv", "txt") else "text,label\n"
+        content += "".join(f"t{i}{content[4]}{word}\n" for i, word in enumerate(AS_WRITTEN))
+    written = gzip.compress(content.encode()) if form.endswith(".gz") else content.encode()
+    assert cells(path, written) == {"text": [f"t{i}" for i in range(len(AS_WRITTEN))], "label": AS_WRITTEN}
+
+
+def test_numbers_and_truths_of_json_are_read_as_they_are_written(tmp_path: Path) -> None:
+    values = ["1.10", "0.30000000000000004", "98765432109876543210", "1E5", "-0", "true", "false"]
+    lines = [f'{{"text": "a", "label": {value}}}' for value in values]
+    assert cells(tmp_path / "t.jsonl", "\n".join(lines))["label"] == values
+    nothing = '{"text": null, "label": NaN}\n{"label": "NaN"}'
+    assert cells(tmp_path / "t.jsonl", nothing) == {"text": [None, None], "label": [None, "NaN"]}
+
+
+def test_lists_and_records_of_json_keep_their_shape(tmp_path: Path) -> None:
+    lines = '{"text": [], "label": {"a": 1.50}}\n\n{"text": ["x", 2], "label": {"b": [true]}}\n'
+    assert cells(tmp_path / "t.jsonl", lines) == {
+        "text": [[], ["x", "2"]],
+        "label": [{"a": "1.50", "b": None}, {"a": None, "b": ["true"]}],
+    }
+
+
+def test_only_the_columns_that_are_used_are_read(tmp_path: Path) -> None:
+    lines = '{"text": "a", "label": "x", "source": 1}\n{"text": "b", "label": "y", "source": ["p"], "more": {}}\n'
+    found = read(tmp_path / "t.jsonl", lines)
+    assert found.table.column_names == ["text", "label"]
+    assert found.columns == ("text", "label", "source", "more")
+    odd = pa.table({"text": ["a"], "label": ["x"], "bytes": [b"\xff"]})
+    parquet.write_table(odd, tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").columns == ("text", "label", "bytes")
+
+
+def test_rows_of_any_length(tmp_path: Path) -> None:
+    long = "word " * 600_000
+    for path, content in (("t.csv", f"text,label\n{long},a\n"), ("t.jsonl", json.dumps({"text": long, "label": "a"}))):
+        assert cells(tmp_path / path, content) == {"text": [long], "label": ["a"]}
+
+
+def test_in_tsv_a_quote_is_a_character_unless_the_task_says_otherwise(tmp_path: Path) -> None:
+    content = 'text\tlabel\n"so far\tgood\nan "inch"\tbad\n"all of it"\t"x"\n'
+    found = read(tmp_path / "t.tsv", content)
+    assert found.table["text"].to_pylist() == ['"so far', 'an "inch"', '"all of it"']
+    assert found.notes == ("2 cells stand in quotes, which are kept; task.quoting=double takes them off",)
+    content = 'text\tlabel\n"one\ttwo"\tgood\n"say ""hi"""\tbad\n'
+    assert cells(tmp_path / "t.tsv", content, quoting="double")["text"] == ["one\ttwo", 'say "hi"']
+    assert "line 2 has 3 fields, the first line has 2 (text, label)" in words_of(tmp_path / "t.tsv")
+    assert "task.quoting=double" in words_of(tmp_path / "t.tsv")
+
+
+MISQUOTED = {
+    "unclosed": ('text,label\nfine,a\n"open,a\nmore,b\n', ["line 3", "never closed (read up to line 4)"]),
+    "after": ('text,label\n"a"b,c\n', ["line 2", "text follows the quote that closes a field", "task.quoting=none"]),
+    "inside": ('text,label\n5" pipe,c\n', ["line 2", "a quote stands inside of a field", '"5"" pipe"']),
+    "after a space": ('text,label\nx,a\ny, "b"\n', ["line 3", "a quote stands inside of a field"]),
+    "backslash": ('text,label\n"he said \\"hi\\"",c\n', ["line 2", "a backslash is a character"]),
+    "escaped delimiter": ("text,label\none\\, two,c\n", ["line 2 has 3 fields", "A backslash escapes nothing here"]),
+    "too many": ("text,label\none, two,c\n", ["line 2 has 3 fields, the first line has 2", "stands in double quotes"]),
+    "too few": ('text,label\n"a\nb",x\nc\n', ["line 4 has 1 field, the first line has 2 (text, label): 'c'"]),
+}
+
+
+@pytest.mark.parametrize("case", MISQUOTED)
+def test_a_row_that_cannot_be_cut_is_refused_with_its_line(case: str, tmp_path: Path) -> None:
+    content, parts = MISQUOTED[case]
+    words = words_of(tmp_path / "t.csv", content)
+    assert words.startswith(f"{tmp_path}/t.csv, line ")
+    for part in parts:
+        assert part in words
+
+
+RECOGNISED = {
+    "semicolons": ("csv", "text;label\na, b;x\n", "delimiter ';'"),
+    "tabs": ("csv", "text\tlabel\na, b\tx\n", "delimiter tab"),
+    "bars": ("txt", "text|label\na, b|x\n", "delimiter '|'"),
+    "Excel's line": ("csv", "sep=;\ntext;label\na, b;x\n", "delimiter ';'"),
+    "mark": ("csv", "\ufefftext;label\na, b;x\n", "encoding UTF-8 with a mark, delimiter ';'"),
+    "quoted header": ("tsv", '"text"\t"label"\n"a, b"\t"x"\n', "quotes around cells, as around the header"),
+    "usual": ("csv", 'text,label\n"a, b",x\n', ""),
+    "two ends": ("csv", 'text,label\n"a, b",x\r\n', "lines end in two ways (1 not as the first; a carriage return there is no part of a cell)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RECOGNISED)
+def test_a_dialect_is_recognised_and_said(case: str, tmp_path: Path) -> None:
+    ending, content, note = RECOGNISED[case]
+    found = read(tmp_path / f"t.{ending}", content)
+    assert found.table.to_pydict() == {"text": ["a, b"], "label": ["x"]}
+    assert ", ".join(found.notes) == note
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_an_encoding_is_known_by_its_mark(encoding: str, tmp_path: Path) -> None:
+    for name, content in (("t.csv", "text,label\ncafé,ü\n"), ("t.jsonl", '{"text": "café", "label": "ü"}')):
+        found = read(tmp_path / name, content.encode(encoding))
+        assert found.table.to_pydict() == {"text": ["café"], "label": ["ü"]}
+        assert found.notes[0].startswith("encoding ")
+
+
+def test_an_encoding_can_be_said(tmp_path: Path) -> None:
+    content = "text,label\nfein,a\ncafé €,b\n".encode("cp1252")
+    words = words_of(tmp_path / "t.csv", content)
+    assert "line 3: byte 0xe9 is not UTF-8" in words
+    assert "task.encoding=cp1252" in words
+    assert cells(tmp_path / "t.csv", encoding="cp1252")["text"] == ["fein", "café €"]
+    assert "there is no such encoding" in words_of(tmp_path / "t.csv", encoding="utf-9")
+    assert "is not in ascii" in words_of(tmp_path / "t.csv", encoding="ascii")
+    assert "task.encoding=utf-16-le reads it" in words_of(tmp_path / "t.csv", "text,label\n".encode("utf-16-le"))
+
+
+def test_a_file_without_a_header(tmp_path: Path) -> None:
+    wanted = frozenset({"c0", "c1"})
+    found = read(tmp_path / "t.csv", "a;x\nb;y\n", wanted, header=False)
+    assert found.table.to_pydict() == {"c0": ["a", "b"], "c1": ["x", "y"]}
+    assert found.notes == ("delimiter ';'", "no header: columns c0, c1")
+
+
+def test_a_delimiter_of_the_users(tmp_path: Path) -> None:
+    assert cells(tmp_path / "t.txt", 'text || label\nsay "a" || b\n', frozenset({"text"}), delimiter=" || ")[
+        "text"
+    ] == ['say "a"']
+    assert cells(tmp_path / "t.csv", "text\tlabel\na\tb\n", delimiter="tab")["label"] == ["b"]
+    assert "must be a character" in words_of(tmp_path / "t.csv", delimiter="")
+
+
+def test_a_text_file_is_one_text_a_line(tmp_path: Path) -> None:
+    found = read(tmp_path / "t.txt", 'one, two\n\n"three\n', frozenset({"text"}))
+    assert found.table.to_pydict() == {"text": ["one, two", "", '"three']}
+    assert found.notes == ("one text a line",)
+
+
+JSON = {
+    "array over lines": ("json", '[\n {"text": "a",\n "label": 1.0}\n]'),
+    "lines in .json": ("json", '{"text": "a", "label": 1.0}\n{"text": "b", "label": 2}\n'),
+    "array in .jsonl": ("jsonl", '[{"text": "a", "label": 1.0}]'),
+    "one field of records": ("json", '{"version": 2, "data": [{"text": "a", "label": 1.0}]}'),
+    "one record": ("json", '{\n"text": "a",\n"label": 1.0}'),
+    "blank lines": ("ndjson", '\n{"text": "a", "label": 1.0}\n\n'),
+}
+
+
+@pytest.mark.parametrize("case", JSON)
+def test_json_of_every_usual_form(case: str, tmp_path: Path) -> None:
+    ending, content = JSON[case]
+    found = cells(tmp_path / f"t.{ending}", content)
+    assert (found["text"][0], found["label"][0]) == ("a", "1.0")
+
+
+BROKEN = {
+    "cut off": ('{"text": "a", "label": "b"}\n{"text": "a", "la', ["line 2 is cut off"]),
+    "two on a line": ('{"text": "a"} {"text": "b"}', ["line 1: more follows the record at character 15"]),
+    "Python's quotes": ("{'text': 'a'}", ["line 1 is no JSON", "JSON has double quotes"]),
+    "no record": ('\n[{"text": "a"}, 7]', ["record 2 of its array is none"]),
+    "text": ('{"text": "a"}\nhello', ["line 2 is no JSON"]),
+    "number": ('{"text": "a"}\n7', ["line 2 is no record: '7'"]),
+    "two shapes": ('{"text": "a"}\n{"text": null}\n{"text": ["b"]}', ["line 3: 'text' is a list, and text in line 1"]),
+    "inner shapes": ('{"text": {"a": "b"}}\n{"text": {"a": []}}', ["what is inside of 'text' has not one shape"]),
+    "twice": ('{"text": "a", "x": 1, "x": 2}\n{"text": "b", "text": "c"}', ["line 2: 'text' stands in it twice"]),
+    "surrogate": ('{"text": "a"}\n{"text": "\\ud800"}', ["line 2: 'text' holds half of a character"]),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_record_is_named_with_its_line(case: str, tmp_path: Path) -> None:
+    content, parts = BROKEN[case]
+    words = words_of(tmp_path / "t.jsonl", content)
+    assert words.startswith(f"{tmp_path}/t.jsonl, ")
+    for part in parts:
+        assert part in words
+
+
+def test_an_object_of_columns_is_no_table(tmp_path: Path) -> None:
+    for content in ('{"text": {"0": "a"}, "label": {"0": 1}}', '{"text": ["a"], "label": [1]}'):
+        words = words_of(tmp_path / "t.json", content)
+        assert "holds one object (text, label), not records" in words
+        assert 'orient="records"' in words
+    assert "line 2: this is no JSON" in words_of(tmp_path / "t.json", '[{"text": "a"},\n{"text": oh}]')
+
+
+def write_shards(folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    for number, name in enumerate(names):
+        table = pa.table({"text": [f"t{number}", "u"], "label": ["a", "b"]})
+        if name.endswith("parquet"):
+            parquet.write_table(table, folder / name)
+        else:
+            (folder / name).write_text("\n".join(map(json.dumps, table.to_pylist())))
+    return folder
+
+
+def test_the_shards_of_a_folder_or_a_pattern_are_one_table(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "p", "b.parquet", "a.parquet", "_SUCCESS", ".hidden.parquet", "state.json")
+    for path in (folder, folder / "*.parquet"):
+        found = read(path)
+        assert found.table["text"].to_pylist() == ["t1", "u", "t0", "u"]
+        assert found.notes == ("2 files",)
+
+
+def test_files_that_are_no_parts_of_one_table_are_refused(tmp_path: Path) -> None:
+    mixed = write_shards(tmp_path / "m", "a.parquet", "b.jsonl")
+    assert "files of several formats (a.parquet, b.jsonl)" in words_of(mixed)
+    splits = write_shards(tmp_path / "s", "train-0.jsonl", "train-1.jsonl", "test-0.jsonl")
+    assert "files of several splits" in words_of(splits)
+    assert "*train*" in words_of(splits)
+    assert read(splits / "*train*").table.num_rows == 4
+    lacking = write_shards(tmp_path / "l", "a.parquet", "b.parquet")
+    parquet.write_table(pa.table({"text": ["x"]}), lacking / "b.parquet")
+    assert "b.parquet has no column 'label'" in words_of(lacking)
+    assert "There is no file that fits" in words_of(tmp_path / "*.csv")
+
+
+def hub_metadata(**features: Any) -> dict[bytes, bytes]:
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+
+
+def test_names_of_classes_in_the_metadata_are_kept(tmp_path: Path) -> None:
+    about = hub_metadata(
+        label={"names": ["neg", "pos"], "_type": "ClassLabel"}, text={"dtype": "string", "_type": "Value"}
+    )
+    table = pa.table({"text": list("abc"), "label": [1, 0, -1]}).replace_schema_metadata(about)
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pa.ipc.new_stream(tmp_path / "t.arrow", table.schema) as stream:  # as `datasets` writes it
+        stream.write_table(table)
+    for name in ("t.parquet", "t.arrow"):
+        assert cells(tmp_path / name)["label"] == ["pos", "neg", None]
+        assert cells(tmp_path / name, labels=("pos", "neg"))["label"] == ["pos", "neg", None]
+        assert cells(tmp_path / name, labels=("bad", "good"))["label"] == [
+            1,
+            0,
+            -1,
+        ]  # the task has names for the numbers
+    parquet.write_table(pa.table({"text": ["a"], "label": [2]}).replace_schema_metadata(about), tmp_path / "t.parquet")
+    assert "column 'label' holds class 2, and the file names only 2" in words_of(tmp_path / "t.parquet")
+
+
+def test_columns_of_parquet_keep_their_types_without_bytes_and_dictionaries(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["é".encode(), b"b"]),
+            "label": pa.array(["x", "y"]).dictionary_encode(),
+            "nested": pa.array([{"a": [b"p"]}, {"a": []}]),
+            "price": [Decimal("1.10"), None],
+        }
+    )
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert cells(tmp_path / "t.parquet", columns=None) == {
+        "text": ["é", "b"],
+        "label": ["x", "y"],
+        "nested": [{"a": ["p"]}, {"a": []}],
+        "price": [Decimal("1.10"), None],
+    }
+    parquet.write_table(pa.table({"text": [b"\xff"], "label": ["x"]}), tmp_path / "t.parquet")
+    assert "column 'text' holds bytes that are no UTF-8 text" in words_of(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet.gz").write_bytes(gzip.compress(b"no"))
+    assert "cannot be read as parquet.gz" in words_of(tmp_path / "t.parquet.gz")
+    (tmp_path / "t.csv.gz").write_bytes(b"text,label\n")
+    assert "cannot be read as csv.gz" in words_of(tmp_path / "t.csv.gz")
+
+
+def test_a_setting_that_no_file_is_read_by_is_refused(tmp_path: Path) -> None:
+    lines, table = tmp_path / "t.jsonl", tmp_path / "t.parquet"
+    for how in (Reading(delimiter=";"), Reading(header=False), Reading(quoting="none")):
+        with pytest.raises(UserError, match="says how csv, tsv, txt files are read"):
+            require_settings_used([lines], how)
+        require_settings_used([lines, tmp_path / "t.csv"], how)
+    require_settings_used([lines], Reading(encoding="latin-1"))
+    with pytest.raises(UserError, match=r"task\.encoding says how csv, tsv, txt, json, jsonl files"):
+        require_settings_used([table], Reading(encoding="latin-1"))
+
+
+def test_a_column_that_is_not_there_is_named_with_how_the_file_was_read(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("body;mark;notes\na;x;n\nb;y;n\n")
+    words = refused("task=custom", f"task.path={tmp_path}/t.csv", "task.text=body", "task.label=marks")
+    assert "has no column 'marks'. Did you mean 'mark'? It has body, mark, notes." in words
+    assert "It was read with delimiter ';'." in words
