@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
 from signal import Signals
 
 
@@ -34,3 +38,16 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest of the allowed names, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs what an extra of this package names: of a checkout, else the packages themselves.
+
+    The package is on no index, so that its name would install nothing.
+    """
+    checkout = Path(__file__).parent.parent
+    if (checkout / "pyproject.toml").is_file():
+        return f"pip install -e {shlex.quote(f'{checkout}[{extra}]')}"
+    mark = re.compile(rf"\s*;\s*extra\s*==\s*['\"]{extra}['\"]")
+    needed = [mark.sub("", line) for line in metadata.requires("selfdistill_cli") or [] if mark.search(line)]
+    return f"pip install {shlex.join(needed)}"

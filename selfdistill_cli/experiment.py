@@ -14,7 +14,7 @@ import hydra.utils
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of
+from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of, never_acts
 from selfdistill_cli.config.options import option
 from selfdistill_cli.diagnostics.probes import make_probes
 from selfdistill_cli.engine.checkpoint import Checkpoints
@@ -137,6 +137,9 @@ def _train(
             checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_lock),
             make_probes=make_probes(task, loaded, losses, runtime),
         )
+        never = never_acts(cfg.method, loop.total_steps / loop.order.steps_per_epoch)
+        if never:  # with schedule.max_steps it takes the data to know
+            log.warning("%s", never)
         outcome = loop.run()
         results = summarize(cfg, task, train, loaded, outcome, teacher, runtime)
         predictions = evaluator.predictions(loop.model)

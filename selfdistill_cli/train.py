@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.messages import explain, help_text
+from selfdistill_cli.config.checks import idle
+from selfdistill_cli.config.command_line import advice, readable, sweeps
+from selfdistill_cli.config.help import explained, help_text, version_text
+from selfdistill_cli.config.inputs import check_inputs
+from selfdistill_cli.config.messages import explain
+from selfdistill_cli.config.options import find_installed_plugins
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.kinds import check
+from selfdistill_cli.sweeps.choices import for_the_jobs_alone
 from selfdistill_cli.sweeps.job import run_job
-from selfdistill_cli.system.ranks import adopt_slurm_tasks, part
+from selfdistill_cli.system.ranks import adopt_slurm_tasks, is_main, part
 from selfdistill_cli.system.signals import leaving_when_asked, listening
 from selfdistill_cli.system.words import for_screen
 
@@ -30,6 +37,10 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Check the configuration, do the run, and show and return its results."""
     with leaving_when_asked():
         check(cfg)
+        check_inputs(cfg)
+        given = HydraConfig.get().overrides.task if HydraConfig.initialized() and is_main() else []
+        for words in idle(cfg, [word.lstrip("+").partition("=")[0] for word in given]):
+            print(f"note: {words}", file=sys.stderr)
         from selfdistill_cli import experiment  # torch and transformers: seconds that --help should not cost
 
         return experiment.run(cfg, group)
@@ -49,10 +60,23 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             part()
 
 
-def _print_help() -> None:
-    """Our text at once: Hydra would list all groups first, which takes longer than everything else."""
+def _asked_for_text(words: list[str]) -> str | None:
+    """What is printed and nothing else: composing a configuration takes longer than everything else."""
+    if {"-h", "--help"} & set(words):
+        return help_text()
+    if "--version" in words:
+        return version_text()
+    if "--explain" in words:
+        others = [word for word in words if word != "--explain"]
+        directory = [word for flag, word in pairwise(words) if flag in ("-cd", "--config-dir")]
+        named = [word for word in others if not word.startswith("-") and word not in directory]
+        return explained(named[0] if named else None, words)
+    return None
+
+
+def _print(text: str) -> None:
     try:
-        print(help_text(), flush=True)
+        print(text, flush=True)
     except BrokenPipeError:  # sdrun --help | head: nobody reads on, and nobody would read a complaint
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -66,22 +90,44 @@ def _of_outputs(error: OSError) -> bool:
     return path is not None and (path.is_relative_to(outputs) or outputs.is_relative_to(path))
 
 
+def _read_what_was_typed() -> list[str]:
+    """Give Hydra the words as it has to have them; returns them as a person would type them. Raises `UserError` if they are no command line."""
+    for name in ("SDRUN_DATA", "SDRUN_OUTPUTS", "SDRUN_CACHE"):
+        if os.environ.get(name, "").startswith("~"):  # from a file of variables, where no shell has read it
+            os.environ[name] = os.path.expanduser(os.environ[name])
+    words = readable(sys.argv[1:])
+    told = advice(words)
+    if told is not None:
+        raise UserError(told)
+    sys.argv[1:] = for_the_jobs_alone(words) if sweeps(words) else words
+    return words
+
+
 def main() -> None:
     """What the console script `sdrun` calls."""
     # Hydra would print its own version of every error and exit; here they get our words instead.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    words = sys.argv[1:]
     try:
-        if sys.argv[1:] in (["--help"], ["-h"]):
-            _print_help()
+        text = _asked_for_text(words)
+        if text is not None:
+            _print(text)
             return
         if {"-m", "--multirun"} & set(sys.argv) and {"-c", "--cfg", "--info", "-i"} & set(sys.argv):
             raise UserError("--cfg and --info show the settings of one run: leave out -m and lists such as seed=0,1.")
+        if {"-sc", "--shell-completion"} & set(sys.argv):
+            from selfdistill_cli.config.completion import complete_well
+
+            complete_well()
+        else:
+            words = _read_what_was_typed()
+        find_installed_plugins()
         adopt_slurm_tasks()
         _hydra_main()
     except UserError as error:
         sys.exit(f"sdrun: {error}")
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"sdrun: {explain(error, sys.argv[1:])}")
+        sys.exit(f"sdrun: {explain(error, words)}")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         sys.exit(f"sdrun: {error}." + " paths.outputs=<folder> names another place for runs." * _of_outputs(error))
     except Interrupted as stop:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -30,6 +30,7 @@ def check(cfg: DictConfig) -> None:
     _check_name("method.name", cfg.method.name)
     _check_task(cfg.task)
     _check_method(cfg)
+    _check_that_it_acts(cfg)
     evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
     checkpoint_interval(cfg.runtime.checkpoint_every)
     diagnostics_of(cfg.runtime.diagnostics)
@@ -56,6 +57,7 @@ BOUNDS = (
     ("at_least", "at least", operator.ge),
     ("at_most", "at most", operator.le),
 )
+"""What `number` may be given, in words, and as a comparison of the value with the bound."""
 
 
 def _check_value(path: str, value: Any, allowed: Mapping[str, Any]) -> None:
@@ -103,6 +105,55 @@ def _check_method(cfg: DictConfig) -> None:
             f"method.lambda_={method.lambda_}: must be at least 1, the factor by which a discordant example gains "
             "(with method.factor=exp the factor is e^λ and λ may start at 0)."
         )
+
+
+def _check_that_it_acts(cfg: DictConfig) -> None:
+    """Refuse a method that would be plain training under another name, and settings that another one makes void."""
+    if cfg.schedule.max_steps is None and cfg.schedule.epochs > 0:
+        words = never_acts(cfg.method, cfg.schedule.epochs * cfg.method.get("passes", 1))
+        if words:
+            raise UserError(f"{words} Choose fewer epochs there, a longer schedule.epochs, or method=vanilla.")
+
+
+def never_acts(method: DictConfig, epochs: float) -> str:
+    """What to say of a method that begins at or after the end of a training of so many epochs; empty if it acts."""
+    for name in ("start_epoch", "warmup_epochs"):
+        begins = method.get(name)
+        if isinstance(begins, int | float) and 0 < epochs <= begins:
+            return (
+                f"method.{name}={begins:g}: training ends after {epochs:.4g} epochs, so nothing of {method.name} would "
+                "ever act: it would be plain training."
+            )
+    return ""
+
+
+def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
+    """What to say of settings that were given (their keys) and that another setting makes void."""
+    schedule, method = cfg.schedule, cfg.method
+    void = {
+        "model.lora.": ("model.lora.rank is null: the whole model is trained", cfg.model.lora.rank is None),
+        "schedule.epochs": (f"schedule.max_steps={schedule.max_steps} takes its place", schedule.max_steps is not None),
+        "schedule.patience": (
+            "training ends before so many evaluations",
+            schedule.max_steps is None
+            and schedule.evaluate_every == "epoch"
+            and (schedule.patience or 0) >= schedule.epochs * method.get("passes", 1),
+        ),
+        "task.decoding.": ("nothing is written", cfg.task.kind not in (None, "generation")),
+        "method.teacher.epochs": (
+            "the teacher is method.teacher.path",
+            bool((method.get("teacher") or {}).get("path")),
+        ),
+        "method.max_weight": ("method.reweighting=reset clips nothing", method.get("reweighting") == "reset"),
+        "method.discordance_quantile": ("it is for regression", cfg.task.kind not in (None, "regression")),
+        "method.match": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
+    }
+    return [
+        f"{key} does nothing here: {reason}."
+        for key in given
+        for beginning, (reason, holds) in void.items()
+        if holds and key.startswith(beginning)
+    ]
 
 
 def evaluation_steps(evaluate_every: Any, steps_per_epoch: int) -> int:

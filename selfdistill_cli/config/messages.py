@@ -1,45 +1,103 @@
-"""Hydra's complaints about a command line, said with the nearest valid name."""
+"""Hydra's complaints about a command line, said with the name that was meant and the command to copy."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Sequence
 
-import yaml
 from hydra.errors import MissingConfigException
 
-from selfdistill_cli.config.launchers import Slurm
-from selfdistill_cli.config.options import groups, keys
-from selfdistill_cli.config.schema import CONF_DIR
+from selfdistill_cli.config import naming
+from selfdistill_cli.config.command_line import OPEN_MAPPINGS, SETTING, advice, command, sweeps
+from selfdistill_cli.config.options import added_groups, default_groups, groups, keys, options_of
+from selfdistill_cli.config.settings import every_key, holders, prefix_of, setting_groups
 from selfdistill_cli.errors import did_you_mean
-
-OPEN_MAPPINGS = ("model.config", "task.rename", "hydra.launcher.additional_parameters")
-"""Settings with names of somebody else's, which no schema knows."""
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
-    """One message for an error of composition: what was wrong, what is allowed, the nearest name."""
+    """One message for an error of composition: what was wrong, what is allowed, the nearest name, what to type."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return f"there is no {group}={option}.{did_you_mean(option, error.options)} Allowed are {', '.join(error.options)}."
-    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    unknown = re.search(r"Could not (?:override|append to config\. An item is already at) '([^']+)'", str(error))
     if unknown:
-        for mapping in OPEN_MAPPINGS:
-            if unknown[1] == mapping or unknown[1].startswith(f"{mapping}."):
-                added = unknown[1] if unknown[1] != mapping else f"{mapping}.<name>"
-                return f"{mapping} takes any name, but a new one wants a plus: +{added}=<value>."
-        launcher = [f"hydra.launcher.{field.name}" for field in dataclasses.fields(Slurm)]
-        of_hydra = unknown[1].startswith("hydra.")
-        names = launcher if of_hydra else [*groups(), *keys(overrides)]
-        shown_by = "sdrun --cfg hydra hydra/launcher=slurm" if of_hydra else "sdrun --cfg job"
-        return f"there is no setting '{unknown[1]}'.{did_you_mean(unknown[1], names)} `{shown_by}` shows them all."
+        return _of_an_unknown_name(unknown[1], overrides)
+    told = advice(overrides)
+    if told:
+        return told
     lines = [line.strip() for line in [*str(error).splitlines(), *str(error.__cause__ or "").splitlines()]]
     # OmegaConf's notes on its own types mean nothing to somebody who typed a value.
     noise = ("reference_type", "object_type", "full_key", "See https")
     return "\n".join(line for line in lines if line and not line.startswith(noise))
 
 
-def help_text() -> str:
-    """What `sdrun --help` prints: conf/hydra/help/sdrun.yaml, where Hydra finds it as well."""
-    template: str = yaml.safe_load((CONF_DIR / "hydra" / "help" / "sdrun.yaml").read_text(encoding="utf-8"))["template"]
-    return template.replace("$$", "$")
+def _of_an_unknown_name(name: str, words: list[str]) -> str:
+    mapping = next((one for one in OPEN_MAPPINGS if name == one or name.startswith(f"{one}.")), None)
+    if mapping:
+        added = name if name != mapping else f"{mapping}.<name>"
+        return f"{mapping} takes any name, but a new one wants a plus: +{added}=<value>."
+    if name in added_groups():
+        return f"{name} is chosen with a plus.{_instead(words, name, f'+{name}')}"
+    if name in every_key(words):
+        return lacking(name, words)
+    typed = next((one for one in map(SETTING.fullmatch, words) if one and one["key"] == name), None)
+    if "." not in name:
+        group = naming.group_of_option(typed["value"]) if typed else None
+        found = naming.full_names(name)
+        exact = bool(found) and found[0] not in groups() and found[0].rpartition(".")[2].rstrip("_") == name
+        if group and typed and not exact:
+            now = f"{naming.plus(group)}{group}"
+            first = f"there is no setting '{name}'.{did_you_mean(name, groups())}"
+            return f"{first} {typed['value']} is an option of {group}.{_instead(words, name, now)}"
+        if found and found[0] not in groups():
+            first = "" if exact else f"there is no setting '{name}'. "
+            return f"{first}{naming.told(name, found)}{_with_an_option(words, name, found)}"
+    of_hydra = name.startswith("hydra.")
+    names = list(holders("hydra/launcher")) if of_hydra else [*groups(), *keys(words)]
+    shown_by = "sdrun --cfg hydra hydra/launcher=slurm" if of_hydra else "sdrun --cfg job"
+    return f"there is no setting '{name}'.{did_you_mean(name, names)} `{shown_by}` shows them all."
+
+
+def lacking(key: str, words: Sequence[str]) -> str:
+    """What to say of a setting that the chosen options do not have, and others do."""
+    group = next(group for group in setting_groups() if key.startswith(prefix_of(group)))
+    having = list(holders(group, words)[key])
+    chosen = next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{group}=")), None)
+    chosen = chosen or default_groups().get(group, "basic")
+    verb = "has" if len(having) == 1 else "have"
+    return (
+        f"{group}={chosen} has no {key.removeprefix(prefix_of(group))}: "
+        f"{naming.listed(having)} {verb} it. `sdrun --explain {key}` says what it does."
+    )
+
+
+def _with_an_option(words: list[str], name: str, found: Sequence[str]) -> str:
+    """The command with the full name, and with the one option that has it where the chosen one has not."""
+    key = naming.one_of(found)
+    if key is None:
+        return ""
+    having, group = naming.options_with(key), key.partition(".")[0]
+    chosen = next(
+        (word.partition("=")[2] for word in words if word.startswith(f"{group}=")), default_groups().get(group)
+    )
+    if having and chosen not in having and not sweeps(words):
+        if len(having) > 1 or chosen not in options_of(group):
+            return ""
+        words = [f"{group}={having[0]}", *(word for word in words if not word.startswith(f"{group}="))]
+    return _instead(words, name, key)
+
+
+def _instead(words: Sequence[str], name: str, now: str) -> str:
+    """The command to copy, with this name replaced and other short names made whole."""
+    return f"\nType:\n  {command(_renamed(word, name, now) for word in words)}"
+
+
+def _renamed(word: str, name: str, now: str) -> str:
+    typed = SETTING.fullmatch(word)
+    if not typed:
+        return word
+    if typed["key"] == name:
+        return f"{now}={typed['value']}"
+    if "." in typed["key"] or typed["key"] in every_key() or typed["key"] in groups():
+        return word
+    return f"{naming.one_of(naming.full_names(typed['key'])) or typed['key']}={typed['value']}"

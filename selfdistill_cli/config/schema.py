@@ -43,6 +43,11 @@ def choice(*allowed: str, neutral: str | None = None) -> Any:
     return dataclasses.field(default=MISSING, metadata={"choices": allowed, "neutral": neutral})
 
 
+def location(default: Any = MISSING) -> Any:
+    """A file or folder; `~` at its beginning is the home folder. The value comes from conf/."""
+    return dataclasses.field(default=default, metadata={"location": True})
+
+
 # --- model ---------------------------------------------------------------------------------------
 
 
@@ -57,7 +62,7 @@ class Lora:
 
 @dataclass
 class Model:
-    name: str = MISSING
+    name: str = location()
     dropout: float | None = number(at_least=0, at_most=0.99)
     dtype: str = choice("float32", "bfloat16")
     lora: Lora = MISSING
@@ -116,8 +121,8 @@ class Task:
     hub: Hub | None = None
     train_hub: Hub | None = None
     generator: Generator | None = None
-    path: str | None = None
-    validation_path: str | None = None
+    path: str | None = location(None)
+    validation_path: str | None = location(None)
     delimiter: str | None = None
     encoding: str | None = None
     header: bool = switch(neutral=True)
@@ -172,7 +177,7 @@ class DynSDPB(StaticSD):
 @dataclass
 class Teacher:
     epochs: float = number(at_least=0)
-    path: str | None = None
+    path: str | None = location(None)
     top_k: int = number(at_least=1)
 
 
@@ -242,9 +247,9 @@ class Tracking:
 
 @dataclass
 class Paths:
-    data: str = MISSING
-    outputs: str = MISSING
-    cache: str = MISSING
+    data: str = location()
+    outputs: str = location()
+    cache: str = location()
 
 
 SCIENCE = ("model", "task", "method", "schedule", "seed")
@@ -266,8 +271,14 @@ class Config:
     eval_tasks: Any = MISSING
 
 
-METHODS: dict[str, type[Method]] = {"vanilla": Vanilla, "static_sd": StaticSD, "dynsdpb": DynSDPB, "kd": KD, "dcs": DCS}
-"""The built-in ones, by the names of their schemas; a plugin registers its own."""
+def methods() -> list[type[Method]]:
+    """Every dataclass of a method's settings, the built-in ones and those that plugins have defined."""
+    found: list[type[Method]] = []
+    below = list(Method.__subclasses__())
+    for declared in below:
+        found.append(declared)
+        below.extend(declared.__subclasses__())
+    return list(dict.fromkeys(found))
 
 
 def register_schemas() -> None:
@@ -281,7 +292,7 @@ def register_schemas() -> None:
         "runtime": {"runtime": Runtime},
         "tracking": {"tracking": Tracking},
         "launcher": {"slurm": Slurm, "slurm_local": SlurmLocal},
-        "method": METHODS,
+        "method": {declared.__name__: declared for declared in methods()},
     }
     for group, nodes in groups.items():
         for name, node in nodes.items():

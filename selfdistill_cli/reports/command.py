@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.errors import UserError, did_you_mean, how_to_install
 from selfdistill_cli.reports.runs import Run, find_runs
 from selfdistill_cli.tracking.terminal import make_console, say, shortest
 
@@ -81,7 +81,7 @@ def report(words: Sequence[str]) -> None:
     try:
         from selfdistill_cli.reports.report import write_report
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'selfdistill_cli[reports]'") from error
+        raise UserError(f"{error.name} is not installed: {how_to_install('reports')}") from error
     title = arguments.title or f"Report on {', '.join(folder.name or str(folder) for folder in arguments.folders)}"
     made = write_report(runs, title, arguments.out)
     unusable = [run for run in runs if not run.finished]

@@ -100,7 +100,7 @@ def _schema_of(name: str, part: Any) -> type | None:
         return typed
     if name == "method":
         return next(
-            (known for known in schema.METHODS.values() if getattr(known, "_target_", None) == part.get("_target_")),
+            (known for known in schema.methods() if getattr(known, "_target_", None) == part.get("_target_")),
             None,
         )
     return SCHEMAS.get(name)

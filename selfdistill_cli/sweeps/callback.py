@@ -76,6 +76,8 @@ class SweepReport(Callback):
         console.print()
         print_summary(console, records, _direction(config))
         say(console, f"{shortest(sweep_dir)}/sweep.csv")
+        for line in JobRecords(sweep_dir).notes():
+            say(console, line)
         failed = sum(record["status"] == "failed" for record in records)
         if failed:
             raise SystemExit(f"sdrun: {failed} of {len(records)} jobs failed.")

@@ -2,6 +2,7 @@
 
 outputs/sweeps/<time>/jobs/<n>.json      one job's record
 outputs/sweeps/<time>/jobs/<n>.log       the traceback of a job that failed
+outputs/sweeps/<time>/jobs/notes.txt     which settings some of its options lack
 
 Hydra numbers jobs from 0; people, and so these files, from 1: the last one is job 15 of 15.
 """
@@ -49,6 +50,16 @@ class JobRecords:
         lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
         last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
         self.write(number, overrides, _failure(f"{reason}; its log {log} ends: {last[:200]}", 0.0))
+
+    def note(self, lines: Sequence[str]) -> None:
+        """Keep what is to be said of the sweep as a whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "notes.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def notes(self) -> list[str]:
+        """What was noted of the sweep as a whole."""
+        file = self.folder / "notes.txt"
+        return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
     def all(self) -> list[Record]:
         """Every record, in the order of the jobs."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from selfdistill_cli import __version__
 from tests.helpers.processes import REPOSITORY, Sdrun, run_command, user_environment
 from tests.helpers.runs import SMALL
 
@@ -32,16 +33,22 @@ def test_help_shows_every_group_and_option_and_six_commands(sdrun: Sdrun) -> Non
     assert sum(line.strip().startswith("sdrun") for line in examples.splitlines()) == 6
 
 
-def test_hydras_own_help_is_the_same_text(sdrun: Sdrun) -> None:
-    assert sdrun("--help", "method=dcs").out.strip() == sdrun("--help").out.strip()
+def test_help_beside_other_words_and_the_version(sdrun: Sdrun) -> None:
+    assert sdrun("--help", "method=dcs").out == sdrun("--help").out
+    assert sdrun("--version").out == f"sdrun {__version__}\n"
+    assert "temperature" in sdrun("--explain", "method.tau").out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
-def test_help_and_cfg_import_nothing_heavy(arguments: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--cfg", "job"], ["task=custom", "task.path=no.csv", "task.text=a"]]
+)
+def test_what_needs_no_data_imports_nothing_heavy(
+    arguments: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
     program = (
         "import sys; from selfdistill_cli import train; sys.argv = ['sdrun'] + sys.argv[1:]\n"
         "try: train.main()\n"
-        "except SystemExit: pass\n"
+        "except SystemExit as ended: print(ended.code)\n"
         "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'wandb', 'pyarrow', 'numpy', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -54,6 +61,7 @@ def test_help_and_cfg_import_nothing_heavy(arguments: list[str], environment: di
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
+    assert ("task.path=no.csv: there is no such file" in ended.stdout) == ("task=custom" in arguments)
 
 
 def test_cfg_job_is_the_whole_configuration(sdrun: Sdrun) -> None:
@@ -81,6 +89,11 @@ def test_info(what: str, sdrun: Sdrun) -> None:
 
 def test_tab_completion(sdrun: Sdrun) -> None:
     assert "method=dynsdpb" in sdrun("-sc", "query=bash", COMP_LINE="sdrun method=dyn", COMP_POINT="16").out.split()
+    offered = sdrun("-sc", "query=bash", COMP_LINE="sdrun ", COMP_POINT="6").out.split()
+    assert {"method=", "task=", "seed="} < set(offered)
+    assert not {"base/", "schema/", "base=", "schedule_model="} & set(offered)
+    values = sdrun("-sc", "query=bash", COMP_LINE="sdrun method.tau_rule=c", COMP_POINT="23").out.split()
+    assert values == ["method.tau_rule=confidence", "method.tau_rule=constant"]
     assert "method.tau_rule=" in sdrun("-sc", "query=bash", COMP_LINE="sdrun method.tau_", COMP_POINT="17").out.split()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import signal
 import sys
 from pathlib import Path
@@ -16,15 +17,20 @@ LAUNCHED = tuple(word for word in SMALL if "epochs" not in word)
 
 
 def test_a_failing_job_is_reported_and_the_others_go_on(sdrun: Sdrun, tmp_path: Path) -> None:
-    command = ("-m", "method=vanilla", "schedule.lr=1e-3,1e38,0,2e-3", *(word for word in SMALL if "lr=" not in word))
+    command = (
+        "-m",
+        "method=vanilla",
+        "schedule.lr=1e-3,1e38,1e37,2e-3",
+        *(word for word in SMALL if "lr=" not in word),
+    )
     ended = sdrun(*command)
     assert ended.code == 1
     assert "2 of 4 jobs failed" in ended.err
     jobs = table(tmp_path / "outputs")
     assert [job["status"] for job in jobs] == ["finished", "failed", "failed", "finished"]
     assert "training diverged" in jobs[1]["reason"]
-    assert "greater than 0" in jobs[2]["reason"]
-    assert ended.out.index("job 2 failed") < ended.out.index("job 3 of 4: schedule.lr=0")  # at once
+    assert "training diverged" in jobs[2]["reason"]
+    assert ended.out.index("job 2 failed") < ended.out.index("job 3 of 4")  # at once
     (log,) = (tmp_path / "outputs").glob("sweeps/*/jobs/2.log")
     assert "Traceback" in log.read_text()
     # Once more: what has finished is not done again.
@@ -54,6 +60,41 @@ def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first_one_starts(sd
     assert ended.code == 1
     assert "Did you mean 'dynsdpb'?" in ended.err
     assert not list((tmp_path / "outputs").glob("*/*/vanilla"))
+
+
+def test_a_value_out_of_bounds_in_any_job_is_found_before_the_first_one_starts(sdrun: Sdrun, tmp_path: Path) -> None:
+    ended = sdrun("-m", "method=vanilla,dynsdpb", "method.tau=1,0", *SMALL)
+    assert ended.code == 1
+    assert "method.tau=0.0: must be greater than 0." in ended.err
+    assert "job 3 of 3" in ended.err
+    assert not list((tmp_path / "outputs").glob("*/*/*/*/config.yaml"))
+
+
+def test_a_setting_acts_where_it_exists_and_equal_jobs_are_run_once(sdrun: Sdrun, tmp_path: Path) -> None:
+    small = [word for word in SMALL if "epochs" not in word]
+    command = ("method=vanilla,static_sd,dcs", "method.tau=1,2", "method.warmup_epochs=0", "method.teacher.epochs=1")
+    ended = sdrun("-m", *command, *small, "schedule.epochs=1")
+    assert ended.code == 0, ended.err
+    jobs = table(tmp_path / "outputs")
+    assert [job["status"] for job in jobs] == ["finished"] * 5
+    assert [re.findall(r"method=(\S+)", job["settings"])[0] for job in jobs] == [
+        "vanilla",
+        *["static_sd"] * 2,
+        *["dcs"] * 2,
+    ]
+    assert [re.findall(r"method.tau=(\S+)", job["settings"]) for job in jobs] == [[], ["1"], ["2"], ["1"], ["2"]]
+    assert ["warmup_epochs" in job["settings"] for job in jobs] == [False, False, False, True, True]
+    assert "vanilla has no method.tau: run without it." in ended.out
+    assert "vanilla and static_sd have no method.warmup_epochs: run without it." in ended.out
+    assert "6 combinations are 5 jobs" in ended.out
+
+
+def test_a_setting_that_none_of_the_swept_options_has_is_refused(sdrun: Sdrun) -> None:
+    ended = sdrun("-m", "method=vanilla,vanilla_matched", "method.tau=1,2", *SMALL)
+    assert ended.code == 1
+    assert "method=vanilla,vanilla_matched has no tau: dcs, dynsdpb, kd and static_sd have it" in ended.err
+    misspelt = sdrun("-m", "method=vanilla,kd", "method.tua=1", *SMALL)
+    assert "there is no setting 'method.tua'. Did you mean 'method.tau'?" in misspelt.err
 
 
 @pytest.mark.slow
@@ -104,7 +145,7 @@ def test_a_launcher_that_is_not_there_is_named_with_the_way_to_get_it(sdrun: Sdr
     (hidden / "__init__.py").write_text("")
     ended = sdrun("-m", "hydra/launcher=slurm", "seed=0,1", PYTHONPATH=f"{tmp_path}:{REPOSITORY}")
     assert ended.code == 1
-    assert "pip install 'selfdistill_cli[slurm]'" in ended.err
+    assert f"pip install -e '{REPOSITORY}[slurm]'" in ended.err
     assert "Traceback" not in ended.err
 
 

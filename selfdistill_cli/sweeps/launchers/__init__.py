@@ -9,24 +9,27 @@ from __future__ import annotations
 
 from hydra.core.plugins import Plugins
 
-from selfdistill_cli.errors import UserError
+from selfdistill_cli.errors import UserError, how_to_install
 
 
 def take_their_places(chosen: str) -> None:
-    """Have Hydra make our launchers where a configuration names its own. `chosen` is the one of this sweep.
+    """Have Hydra make our launchers, and our sweeper over lists, where a configuration names its own.
+
+    `chosen` is the launcher of this sweep.
 
     Raises `UserError` if the chosen one is not installed.
     """
+    from selfdistill_cli.sweeps.grid import Grid
     from selfdistill_cli.sweeps.launchers.in_process import InProcess
 
-    ours: list[type] = [InProcess]
+    ours: list[type] = [InProcess, Grid]
     if "submitit" in chosen:
         try:
             from selfdistill_cli.sweeps.launchers.local import LocalJobs
             from selfdistill_cli.sweeps.launchers.slurm import SlurmJobs
         except ImportError as error:
             raise UserError(
-                f"{error}: hydra/launcher=slurm and slurm_local need submitit. pip install 'selfdistill_cli[slurm]'"
+                f"{error}: hydra/launcher=slurm and slurm_local need submitit. {how_to_install('slurm')}"
             ) from error
         ours += [LocalJobs, SlurmJobs]
     for launcher in ours:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn
 
+from selfdistill_cli.sweeps.choices import Choices
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import directory_of
 from selfdistill_cli.sweeps.plan import note_plan
 from selfdistill_cli.system.lease import in_use
@@ -17,8 +18,9 @@ class InProcess(BasicLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None
-        note_plan(self.config, job_overrides, initial_job_idx)
-        waiting = list(enumerate(job_overrides, start=initial_job_idx))
+        jobs = Choices(self).acting(job_overrides)
+        note_plan(self.config, jobs, initial_job_idx)
+        waiting: list[tuple[int, Sequence[str]]] = list(enumerate(jobs, start=initial_job_idx))
         returned: dict[int, JobReturn] = {}
         while waiting:
             job = next((job for job in waiting if not self._busy(job[1])), waiting[0])

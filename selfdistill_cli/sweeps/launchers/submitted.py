@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.sweeps.choices import Choices
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import has_results
 from selfdistill_cli.sweeps.plan import note_plan
 from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
@@ -31,9 +32,10 @@ class Submitted:
     params: dict[str, Any]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        note_plan(self.config, job_overrides, initial_job_idx)
+        acting = Choices(self).acting(job_overrides)
+        note_plan(self.config, acting, initial_job_idx)
         records = JobRecords(Path(self.config.hydra.sweep.dir))
-        jobs = list(enumerate(job_overrides, start=initial_job_idx))
+        jobs: Jobs = list(enumerate(acting, start=initial_job_idx))
         finished = [job for job in jobs if has_results(self, job[1])]
         if finished:
             here = BasicLauncher()

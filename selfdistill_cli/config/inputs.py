@@ -1,0 +1,36 @@
+"""Files and folders that a command names, looked for before anything heavy is imported."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError, did_you_mean
+
+
+def check_inputs(cfg: DictConfig) -> None:
+    """Raise `UserError` if a file of the task, the model's folder or the teacher's is not there.
+
+    What they hold is for whoever reads them to say.
+    """
+    for name in ("path", "validation_path"):
+        if cfg.task[name] is not None:
+            _require(f"task.{name}", str(cfg.task[name]), "file")
+    if str(cfg.model.name).startswith((".", "/", "~")):
+        _require("model.name", str(cfg.model.name), "folder")
+    teacher = cfg.method.get("teacher")
+    if teacher is not None and teacher.get("path") is not None:
+        _require("method.teacher.path", str(teacher.path), "run or model")
+
+
+def _require(setting: str, value: str, what: str) -> None:
+    path = Path(value).expanduser()
+    if path.exists() or glob.glob(str(path)):
+        return
+    beside = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    near = did_you_mean(path.name, beside)
+    where = "" if path.is_absolute() else f" It was looked for in {os.getcwd()}."
+    raise UserError(f"{setting}={value}: there is no such {what}.{near}{where}")
