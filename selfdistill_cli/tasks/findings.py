@@ -119,7 +119,7 @@ def _of_classes(settings: DictConfig, names: Sequence[str], counts: np.ndarray, 
         one = len(single) == 1
         yield (
             f"{_listed(single)} {'is a class' if one else 'are classes'} with one example{'' if one else ' each'}: "
-            "trained on where it can be, and no score tells whether it was learned."
+            f"{'it stays' if one else 'they stay'} in training, and no score tells whether {'it was' if one else 'they were'} learned."
         )
     left = [repr(name) for name, count, some in zip(names, counts, drawn, strict=True) if count and not some]
     if left and settings.train_examples is not None:

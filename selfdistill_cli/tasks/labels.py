@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.tasks.missing import values_or_none
 from selfdistill_cli.tasks.numbers import is_missing, is_missing_number, parsed_number, written_list
 from selfdistill_cli.tasks.templates import values
 
@@ -54,11 +55,14 @@ def label_values(task: DictConfig, raw: RawSplit) -> list[Any]:
 
 def distinct_labels(task: DictConfig, raw: RawSplit) -> list[Any]:
     """Each label that occurs, once, missing ones apart. Raises `UserError` where a label is not a single value."""
-    found = raw.distinct(task.label) if task.label in raw.names else label_values(task, raw)
-    lists = [value for value in found if isinstance(value, list | dict)]
+    found = raw.distinct(task.label) if task.label in raw.names else values_or_none(task.label, raw)
+    if {} in found:  # there is no such field: say so, with its row
+        values(task.label, raw)
+    lists = [value for value in found if isinstance(value, list | dict) and value]
     if lists:
         raise UserError(f"{raw.origin}: {_not_single(task.label, lists[0])}")
-    return list({_key(value): value for value in found if not is_missing(value)}.values())
+    single = [value for value in found if not isinstance(value, list | dict) and not is_missing(value)]
+    return list({_key(value): value for value in single}.values())
 
 
 def label_name(value: Any) -> str:
@@ -74,11 +78,11 @@ def _key(value: Any) -> tuple[type, Any]:
 
 def _not_single(label: str, value: Any) -> str:
     if isinstance(value, dict):
-        inside = ", ".join(f"task.label='{label}[{key}]'" for key in list(value)[:SHOWN])
+        inside = ", ".join(f"""task.label='"{label}[{key}]"'""" for key in list(value)[:SHOWN])
         return f"label {_short(value)} is a record. Name the field in it: {inside}."
     return (
         f"label {_short(value)} is a list, and an example has one label here (no multi-label tasks). "
-        f"task.label='{label}[0]' takes the first of each; else make one row, or one column, of each label."
+        f"task.label='\"{label}[0]\"' takes the first of each; else make one row, or one column, of each label."
     )
 
 

@@ -61,7 +61,7 @@ def complete(task: DictConfig, kind: str, splits: Sequence[RawSplit]) -> tuple[l
             raw = _with_blanks(task, raw)
         lacking = _lacking(task, kind, raw)
         if lacking and task.missing != "drop":
-            refused += [(name, _in_words(task, name, rows, raw)) for name, rows in lacking.items()]
+            refused += [(name, _in_words(task, kind, name, rows, raw)) for name, rows in lacking.items()]
             continue
         some = np.any([*lacking.values(), np.zeros(len(raw), dtype=bool)], axis=0)
         if lacking and some.all():
@@ -80,6 +80,12 @@ def missing_in(setting: str, raw: RawSplit, missing: Callable[[Any], bool] = is_
     """Rows in which a column, or any column of a template, is missing: bool [N]. `missing` judges single values."""
     found = [_field_missing(field, raw, missing) for field in _fields(setting, raw)]
     return np.any([np.zeros(len(raw), dtype=bool), *found], axis=0)
+
+
+def values_or_none(field: str, raw: RawSplit) -> list[Any]:
+    """The value of a field inside a column (`tags[0]`) in every row, None where the row has none."""
+    column, *keys = re.findall(r"[^\[\]]+", field) or [field]
+    return [_inside(value, keys) for value in raw.arrow(column).to_pylist()]
 
 
 def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray]:
@@ -192,11 +198,12 @@ def _where(task: DictConfig, name: str) -> str:
     return f"task.{name}={task[name]}" if "{" in task[name] else f"column '{task[name]}'"
 
 
-def _in_words(task: DictConfig, name: str, rows: np.ndarray, raw: RawSplit) -> str:
+def _in_words(task: DictConfig, kind: str, name: str, rows: np.ndarray, raw: RawSplit) -> str:
     lacking = np.flatnonzero(rows)
+    has, these = ("have", "rows") if len(lacking) > 1 else ("has", "row")
     first = ", ".join(str(raw.numbers[row]) for row in lacking[:ROWS_SHOWN])
-    has, row = ("have", "rows") if len(lacking) > 1 else ("has", "row")
+    empty = "is empty or NA" if kind == "regression" and name == "label" else "is empty"
     return (
-        f"{raw.origin}, {row} {first}{' …' if len(lacking) > ROWS_SHOWN else ''}: {_where(task, name)} is empty; "
-        f"{len(lacking):,} of {len(raw):,} rows {has} no {_what(name)}."
+        f"{raw.origin}, {these} {first}{' …' if len(lacking) > ROWS_SHOWN else ''} (counted from 0): "
+        f"{_where(task, name)} {empty}; {len(lacking):,} of {len(raw):,} rows {has} no {_what(name)}."
     )

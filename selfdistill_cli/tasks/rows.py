@@ -53,10 +53,11 @@ def require_readable_answers(task: DictConfig, rule: Callable[[str], str | None]
     references = _references(task, raw, [] if task.references else render(task.answer, raw))
     unread = [row for row, accepted in enumerate(references) if all(rule(one) is None for one in accepted)]
     if unread:
-        rows = ", ".join(str(raw.numbers[row]) for row in unread[:ROWS_SHOWN])
+        rows = "row " if len(unread) == 1 else "rows "
+        rows += ", ".join(str(raw.numbers[row]) for row in unread[:ROWS_SHOWN])
         raise UserError(
             f"{raw.origin}: task.answer_rule={task.answer_rule} reads no answer in {len(unread):,} of {len(raw):,} gold "
-            f"answers (rows {rows}{' …' if len(unread) > ROWS_SHOWN else ''}; the first is {references[unread[0]][0]!r}), "
+            f"answers ({rows}{' …' if len(unread) > ROWS_SHOWN else ''}; the first is {references[unread[0]][0]!r}), "
             "so that nothing could ever count as right there. Correct them, name another column as task.references, or "
             "take another rule (task.answer_rule=text takes an answer as it stands)."
         )

@@ -54,14 +54,14 @@ def summary(settings: DictConfig, kind: str, names: Sequence[str], read: WasRead
     else:
         words = f"read {settings.path}: {trained:,} rows, {what}; "
         if read.held_out:
-            words += f"a fifth ({len(first):,} rows, seed {HOLD_OUT_SEED}) is held out for validation"
+            words += f"a fifth ({_rows(len(first))}, seed {HOLD_OUT_SEED}) is held out for validation"
         else:
-            words += f"{len(first):,} rows of {settings.validation_path} for validation"
+            words += f"{_rows(len(first))} of {settings.validation_path} for validation"
     if read.notes:
         words += f"; read with {', '.join(read.notes)}"
     for left_out in read.left_out:
         if left_out.rows:
-            words += f"; {left_out.rows:,} {'row' if left_out.rows == 1 else 'rows'} left out ({left_out})"
+            words += f"; {_rows(left_out.rows)} left out ({left_out})"
     if len(train) < len(read.train):
         words += f"; {len(train):,} of {len(read.train):,} are drawn for training (seed {seed})"
     if settings.validation_examples is not None and settings.validation_examples < len(first):
@@ -87,3 +87,7 @@ def _labels(kind: str, names: Sequence[str], read: WasRead) -> str:
         between = f"{min(offered)}" if min(offered) == max(offered) else f"{min(offered)} to {max(offered)}"
         return f", {between} choices each"
     return ", prompts with answers"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -72,9 +72,36 @@ def test_a_margin_of_labels_that_turn_out_to_be_numbers_is_refused(sdrun: Sdrun,
     assert_one_clear_message(ended, ["discrimination=margin reads class probabilities", "Allowed is gold"])
 
 
+def test_what_was_read_is_said_before_training_and_strange_data_is_an_error_if_asked(
+    sdrun: Sdrun, tmp_path: Path
+) -> None:
+    lines = ["body,stars", *(f"a good film {i},good\na bad film {i},bad" for i in range(20)), "a good film 0, Good"]
+    (tmp_path / "reviews.csv").write_text("\n".join([*lines, "an odd film,"]) + "\n")
+    command = ("task=custom", "task.path=reviews.csv", "task.text=body", "task.label=stars", "method=vanilla")
+    small = [word for word in SMALL if not word.startswith("task.")]
+    refused = sdrun(*command, *small)
+    assert_one_clear_message(refused, ["row 41", "1 of 42 rows has no label", "task.missing=drop"])
+    strict = sdrun(*command, *small, "task.missing=drop", "task.strict=true")
+    assert_one_clear_message(strict, ["' Good' (1) and 'good' (20)", "' Good' is a class with one example"])
+    assert not list(tmp_path.rglob("results.json"))
+    done = sdrun(*command, *small, "task.missing=drop", "task.max_length=4", "schedule.max_steps=1")
+    assert done.code == 0, done.err
+    said = [
+        "read reviews.csv: 41 rows, classification (read off the labels), 3 classes (' Good' 1, bad 20, good 20); "
+        "a fifth (8 rows, seed 0) is held out for validation; 1 row left out (1 without label)",
+        "' Good' (1) and 'good' (20) are classes that differ only in case",
+        "1 text stands in training with two labels (rows 0 and 40)",
+        "task.max_length=4 cuts 33 of 33 training examples; the longest has ",
+    ]
+    log = (only_run(tmp_path / "outputs") / "train.log").read_text()
+    for words in said:
+        assert words in done.err
+        assert words in log
+
+
 def test_a_failed_run_starts_afresh_once_the_mistake_is_mended(sdrun: Sdrun, tmp_path: Path) -> None:
     lines = ["body,stars", *(f"good {i},1\nbad {i},2" for i in range(20))]
-    (tmp_path / "reviews.csv").write_text("\n".join([*lines, ",3"]) + "\n")
+    (tmp_path / "reviews.csv").write_text("\n".join([*lines, "odd,3"]) + "\n")
     command = ("task=custom", "task.path=reviews.csv", "task.text=bodi", "task.label=stars", "method=vanilla")
     small = [word for word in SMALL if not word.startswith("task.")]
     assert_one_clear_message(sdrun(*command, *small), ["no column 'bodi'", "Did you mean 'body'?"])

@@ -261,7 +261,9 @@ def test_a_damaged_file_and_an_unknown_format(tmp_path: Path) -> None:
 
 def test_an_empty_cell_is_named_with_its_row(tmp_path: Path) -> None:
     path = write(tmp_path / "reviews.jsonl", {"body": ["a", None, "c"], "stars": [1, 2, 1]})
-    assert "row 1: column 'body' is empty; 1 of 3 rows has no text" in refused(*CUSTOM, f"task.path={path}")
+    assert "row 1 (counted from 0): column 'body' is empty; 1 of 3 rows has no text" in refused(
+        *CUSTOM, f"task.path={path}"
+    )
 
 
 def test_regression_needs_numbers(tmp_path: Path) -> None:

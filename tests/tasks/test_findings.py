@@ -79,7 +79,7 @@ def test_the_line_of_an_own_file_and_of_a_benchmark(tmp_path: Path) -> None:
     )
     other = write(tmp_path / "dev.jsonl", {"text": ["new"], "label": ["no"]})
     task = load_table(columns, tmp_path, kind="classification", validation_path=str(other), train_examples=12)
-    assert "40 rows, classification, 2 classes (no 10, yes 30); 1 rows of" in task.summary
+    assert "40 rows, classification, 2 classes (no 10, yes 30); 1 row of" in task.summary
     assert task.summary.endswith("12 of 40 are drawn for training (seed 0)")
     synthetic = load_task(composed("task=synth_similarity").task, "", 0)
     assert synthetic.summary == (

@@ -52,7 +52,9 @@ def test_what_is_no_number_among_many_is_refused_and_no_class_of_its_own(tmp_pat
     with pytest.raises(UserError, match="row 7: label 'unknown' is not a finite number, as regression needs"):
         load_table(columns, tmp_path)
     columns["label"][7] = "NA"  # as R writes that a number is missing
-    with pytest.raises(UserError, match="row 7: column 'label' is empty; 1 of 40 rows has no label"):
+    with pytest.raises(
+        UserError, match=r"row 7 \(counted from 0\): column 'label' is empty or NA; 1 of 40 rows has no label"
+    ):
         load_table(columns, tmp_path)
     columns["label"] = [label.replace(".", ",") for label in labels]
     with pytest.raises(UserError, match="write its numbers with a point instead of a comma"):
@@ -71,8 +73,8 @@ def test_booleans_are_classes_and_no_targets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "says"),
     [
-        (["good", "short"], r"\['good', 'short'\] is a list.*no multi-label.*task.label='label\[0\]'"),
-        ({"stars": "good"}, r"is a record.*task.label='label\[stars\]'"),
+        (["good", "short"], r"\['good', 'short'\] is a list.*no multi-label.*task.label=..label\[0\]"),
+        ({"stars": "good"}, r"is a record.*task.label=..label\[stars\]"),
         ("['good', 'short']", "lists that are written as texts"),
     ],
 )
@@ -88,6 +90,11 @@ def test_a_label_inside_a_column(tmp_path: Path) -> None:
     task = load_table(columns, tmp_path, label="label[tags][0]", validation_path=str(tmp_path / "rows.jsonl"))
     assert task.label_names == ["a", "b"]
     assert task.train.labels.tolist() == [1, 0] * 3
+    columns["label"][4] = {"tags": []}
+    with pytest.raises(UserError, match=r"row 4 \(counted from 0\): column 'label\[tags\]\[0\]' is empty"):
+        load_table(columns, tmp_path, label="label[tags][0]")
+    with pytest.raises(UserError, match=r"row 0: there is no 'label\[tag\]' in it"):
+        load_table(columns, tmp_path, label="label[tag]")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_missing_value_is_one_in_every_format(form: str, column: str, tmp_path
     with pytest.raises(UserError) as caught:
         load_table(columns, tmp_path, ending)
     words = str(caught.value)
-    assert f"rows 3, 8: column '{column}' is empty; 2 of 12 rows have no {column}." in words
+    assert f"rows 3, 8 (counted from 0): column '{column}' is empty; 2 of 12 rows have no {column}." in words
     assert "task.missing=drop" in words
     assert ("task.missing=keep" in words) == (column == "text")
     task = load_table(columns, tmp_path, ending, missing="drop")
@@ -44,7 +44,9 @@ def test_a_missing_value_is_one_in_every_format(form: str, column: str, tmp_path
 
 def test_nan_is_a_missing_label_and_no_class(tmp_path: Path) -> None:
     columns: dict[str, list[Any]] = {"text": list("abcdefgh"), "label": [0.0, 1.0, math.nan, 1.0] * 2}
-    with pytest.raises(UserError, match=r"rows 2, 6: column 'label' is empty; 2 of 8 rows have no label"):
+    with pytest.raises(
+        UserError, match=r"rows 2, 6 \(counted from 0\): column 'label' is empty; 2 of 8 rows have no label"
+    ):
         load_table(columns, tmp_path, "parquet")
     task = load_table(columns, tmp_path, "parquet", missing="drop")
     assert (task.label_names, len(task.train) + len(task.validation[0])) == (["0", "1"], 6)
@@ -70,7 +72,7 @@ def test_everything_that_an_example_is_made_of_is_asked_for(tmp_path: Path) -> N
     assert "no group" in refused(2, "group", group="{group}-{text}", metrics=["exact_match"])
     written = {"kind": "generation", "answer": "answer", "references": "accepted"}
     assert "no answer" in refused(3, "answer", **written)
-    assert "row 4: column 'accepted' is empty; 1 of 6 rows has no acceptable answer" in refused(
+    assert "row 4 (counted from 0): column 'accepted' is empty; 1 of 6 rows has no acceptable answer" in refused(
         4, "accepted", **written
     )
     assert "no choices" in refused(5, "choices", kind="multiple_choice", choices="choices")
@@ -89,6 +91,8 @@ def test_a_split_without_labels_is_named_as_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no row has a label: column 'label' is empty in all"):
         load_table({"text": list("abcdef"), "label": [""] * 6}, tmp_path, missing="drop")
     columns: dict[str, list[Any]] = {"text": list("abcdef"), "label": [0, -1, 1, 0, 1, 0]}
-    with pytest.raises(UserError, match="row 1: column 'label' is empty"):  # the Hub's sign of a row without a label
+    with pytest.raises(
+        UserError, match=r"row 1 \(counted from 0\): column 'label' is empty"
+    ):  # the Hub's sign of a row without a label
         load_table(columns, tmp_path, labels=["no", "yes"])
     assert load_table(columns, tmp_path).label_names == ["-1", "0", "1"]

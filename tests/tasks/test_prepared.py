@@ -105,9 +105,9 @@ def test_a_changed_source_is_read_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"text": None}, "held out", "row 17: column 'text' is empty"),
-        ({"score": float("nan")}, "regression", "row 17: column 'score' is empty"),
-        ({"answer": " "}, "generation", "row 17: column 'answer' is empty"),
+        ({"text": None}, "held out", r"row 17 \(counted from 0\): column 'text' is empty"),
+        ({"score": float("nan")}, "regression", r"row 17 \(counted from 0\): column 'score' is empty or NA"),
+        ({"answer": " "}, "generation", r"row 17 \(counted from 0\): column 'answer' is empty"),
     ],
 )
 def test_a_bad_row_is_named_by_its_place_in_the_source_and_nothing_is_kept(
