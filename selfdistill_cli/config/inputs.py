@@ -9,21 +9,35 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.system.data_files import files_of
 
 
 def check_inputs(cfg: DictConfig) -> None:
-    """Raise `UserError` if a file of the task, the model's folder or the teacher's is not there.
+    """Raise `UserError` if a file of the task, the model's folder or the teacher's is not there, or is no data file.
 
     What they hold is for whoever reads them to say.
     """
+    require_files_are_read(cfg.task)
     for name in ("path", "validation_path"):
         if cfg.task[name] is not None:
             _require(f"task.{name}", str(cfg.task[name]), "file")
+            files_of(Path(cfg.task[name]))
     if str(cfg.model.name).startswith((".", "/", "~")):
         _require("model.name", str(cfg.model.name), "folder")
     teacher = cfg.method.get("teacher")
     if teacher is not None and teacher.get("path") is not None:
         _require("method.teacher.path", str(teacher.path), "run or model")
+
+
+def require_files_are_read(task: DictConfig) -> None:
+    """Raise `UserError` if the task names files and generates its examples."""
+    for name in ("path", "validation_path"):
+        if task.generator is not None and task[name] is not None:
+            raise UserError(
+                f"task.{name}={task[name]}: task={task.name} generates its examples and reads no file. Add task=custom "
+                f"for a file of your own: task=custom task.path={task.path or '<file to train on>'} "
+                "task.text=<column> task.label=<column>."
+            )
 
 
 def _require(setting: str, value: str, what: str) -> None:

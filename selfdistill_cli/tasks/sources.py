@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config.inputs import require_files_are_read
 from selfdistill_cli.errors import UserError, did_you_mean, first_line
 from selfdistill_cli.system.data_files import ENDINGS, FORMATS, files_of
 from selfdistill_cli.system.files import file_digest
@@ -123,9 +124,8 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
     there: of a benchmark the validation splits alone are found, of a user's own files those that the task names.
     """
     own = [task.path, task.validation_path]
+    require_files_are_read(task)
     if task.generator is not None:
-        if any(own):
-            raise _reads_no_file(task)
         return _generated(task)
     how = reading_of(task)
     if task.path is None and (task.validation_path is None or with_train):
@@ -167,14 +167,6 @@ def _benchmark(task: DictConfig, data_dir: Path, how: Reading, cache: Path | Non
     if task.validation_path is not None:
         return [*found, _in_files("validation", Path(task.validation_path), how, cache)]
     return found + [_find_split(task, data_dir / task.name, split, task.hub, how, cache) for split in task.validation]
-
-
-def _reads_no_file(task: DictConfig) -> UserError:
-    setting, path = ("path", task.path) if task.path is not None else ("validation_path", task.validation_path)
-    return UserError(
-        f"task.{setting}={path}: task={task.name} generates its examples and reads no file. A file of your own: "
-        f"task=custom task.path={task.path or '<file to train on>'} task.text=<column> task.label=<column>."
-    )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,10 @@ MISTAKES = {
     "settings of a sweep": (["-m", "--cfg", "job"], ["leave out -m"]),
     "unfinished list": (["schedule.epochs=[1"], ["[1"]),
     "missing file": (["task=custom", "task.path=no.csv", "task.text=a"], ["task.path=no.csv: there is no such file"]),
+    "file of a generated task": (
+        ["task.path=no.csv"],
+        ["task=synth_entailment generates", "task=custom task.path=no.csv"],
+    ),
     "missing data": (["task=rte"], ["no train split", "Three ways out", "SDRUN_DATA"]),
     "missing model": (["model.name=mini"], ["'mini' cannot be loaded", "Did you mean 'minilm'?", "Three ways out"]),
     "missing folder": (["model.name=./weights"], ["there is no such folder"]),
