@@ -125,9 +125,10 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
     """
     own = [task.path, task.validation_path]
     require_files_are_read(task)
-    if task.generator is not None:
-        return _generated(task)
     how = reading_of(task)
+    if task.generator is not None:
+        require_settings_used([], how)
+        return _generated(task)
     if task.path is None and (task.validation_path is None or with_train):
         found, has_train = _benchmark(task, Path(data_dir), how, cache, with_train), with_train
     else:

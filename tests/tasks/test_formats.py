@@ -312,6 +312,7 @@ def test_a_setting_that_no_file_is_read_by_is_refused(tmp_path: Path) -> None:
             require_settings_used([lines], how)
         require_settings_used([lines, tmp_path / "t.csv"], how)
     require_settings_used([lines], Reading(encoding="latin-1"))
+    assert "task.delimiter says how" in refused("task=synth_entailment", "task.delimiter='|'")
     with pytest.raises(UserError, match=r"task\.encoding says how csv, tsv, txt, json, jsonl files"):
         require_settings_used([table], Reading(encoding="latin-1"))
 
@@ -321,3 +322,6 @@ def test_a_column_that_is_not_there_is_named_with_how_the_file_was_read(tmp_path
     words = refused("task=custom", f"task.path={tmp_path}/t.csv", "task.text=body", "task.label=marks")
     assert "has no column 'marks'. Did you mean 'mark'? It has body, mark, notes." in words
     assert "It was read with delimiter ';'." in words
+    (tmp_path / "t.csv").write_text("a,x\nb,y\n")
+    words = refused("task=custom", f"task.path={tmp_path}/t.csv", "task.text=body", "task.label=mark")
+    assert "It has a, x. It was read with the first line as names; if it holds none: task.header=false." in words

@@ -48,6 +48,8 @@ def read_delimited(path: Path, how: Reading) -> Read:
         names, records = _names(path, records, dialect, how)
         rows, seen = _rows(path, records, names, dialect, how, windows)
         notes = [*lines.notes, *differs(dialect, format_of(path), how), *seen]
+    if how.header and how.columns and not any(map(how.wants, names)):
+        notes.append("the first line as names; if it holds none: task.header=false")
     if not how.header:
         notes.append(f"no header: columns {', '.join(names[:9])}{', …' if len(names) > 9 else ''}")
     return Read(rows.table(), tuple(names), tuple(notes))

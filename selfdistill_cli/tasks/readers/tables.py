@@ -64,7 +64,8 @@ def require_settings_used(paths: Sequence[Path], how: Reading) -> None:
     given = [name for name, there in of_delimited.items() if there and formats.isdisjoint(DELIMITED)]
     given += ["encoding"] if how.encoding is not None and formats <= {"parquet", "arrow"} else []
     if given:
+        found = f"{paths[0]} is {format_of(paths[0])}" if paths else "this task has no file"
         raise UserError(
             f"task.{given[0]} says how {', '.join(DELIMITED)}{', json, jsonl' if given[0] == 'encoding' else ''} "
-            f"files are read; {paths[0]} is {format_of(paths[0])}: leave it out."
+            f"files are read; {found}: leave it out."
         )
