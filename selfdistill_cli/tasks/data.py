@@ -113,8 +113,7 @@ def load(
     train = read.train
     if settings.train_examples is not None:
         train = train.take(subset_rows(kind.strata(train.labels), settings.train_examples, seed, kind.has_classes))
-    drawn = np.bincount(train.labels, minlength=len(names)) if names else np.zeros(0, dtype=np.int64)
-    found = tuple(findings(settings, names, read.counts(len(names)), drawn, repeats))
+    found = tuple(findings(settings, names, read, train, repeats))
     words = summary(settings, kind.name, names, read, train, seed)
     if settings.label_noise:
         noisy = noisy_labels(train.labels, len(names), settings.label_noise, seed)

@@ -21,6 +21,7 @@ from selfdistill_cli.tasks.split import Split
 
 if TYPE_CHECKING:
     from selfdistill_cli.tasks.data import TaskData
+    from selfdistill_cli.tasks.summary import WasRead
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +77,17 @@ def _hashes(split: Split) -> np.ndarray:
 
 
 def findings(
-    settings: DictConfig, names: Sequence[str], counts: np.ndarray, drawn: np.ndarray, repeats: Repeats
+    settings: DictConfig, names: Sequence[str], read: WasRead, train: Split, repeats: Repeats
 ) -> Iterator[str]:
     """What is strange, a sentence each (`settings`: cfg.task; `names`: of classes, none where there are none).
 
-    `counts` [C] are the examples of each class in what was read, `drawn` [C] in what is trained on.
+    `train`: the examples of `read` that are trained on.
     """
-    yield from _of_classes(settings, names, counts, drawn)
+    if names:
+        drawn = np.bincount(train.labels, minlength=len(names))
+        yield from _of_classes(settings, names, read.counts(len(names)), drawn)
+    elif train.labels.dtype == np.float32 and np.ptp(read.labels()) == 0:
+        yield f"All targets are {read.labels()[0]:g}: there is nothing to tell apart."
     if repeats.in_both:
         yield (
             f"{repeats.in_both:,} {'example' if repeats.in_both == 1 else 'examples'} of validation with the text of a "

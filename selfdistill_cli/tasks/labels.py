@@ -177,7 +177,7 @@ class LabelCodec:
             )
         allowed = ", ".join(f"{i} {name}" if self.configured else name for i, name in enumerate(self.names[:20]))
         raise UserError(
-            f"{at(row)}{more}: unknown label {label!r}{did_you_mean(str(label), self.names)}. Allowed are {allowed}."
+            f"{at(row)}{more}: unknown label {label!r}.{did_you_mean(str(label), self.names)} Allowed are {allowed}."
         )
 
 

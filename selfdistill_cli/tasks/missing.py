@@ -195,7 +195,7 @@ def _a(name: str) -> str:
 
 
 def _where(task: DictConfig, name: str) -> str:
-    return f"task.{name}={task[name]}" if "{" in task[name] else f"column '{task[name]}'"
+    return f"a column of task.{name}='{task[name]}'" if "{" in task[name] else f"column '{task[name]}'"
 
 
 def _in_words(task: DictConfig, kind: str, name: str, rows: np.ndarray, raw: RawSplit) -> str:

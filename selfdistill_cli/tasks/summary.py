@@ -34,7 +34,7 @@ class WasRead:
 
     def counts(self, classes: int) -> np.ndarray:
         """Examples of each class in what was read to be trained on, a held-out part with it: int64 [C]."""
-        return np.bincount(self.labels(), minlength=classes) if classes else np.zeros(0, dtype=np.int64)
+        return np.bincount(self.labels(), minlength=classes)
 
     def labels(self) -> np.ndarray:
         """Of the training split; of one that was held out from it as well."""
