@@ -176,6 +176,8 @@ def test_the_card_says_what_is_known_and_no_more(runs: dict[str, Path]) -> None:
     assert scores["accuracy"] == pytest.approx(found["score"], abs=1e-6)
     assert entry["results"][0]["dataset"]["split"] == "validation"
     assert f"| accuracy | validation | {found['score']:.4f} |" in text
+    assert "Starts from the weights of bert. Data: rows.parquet, rows.parquet; 18 training examples." in text
+    assert str(runs["classes"].parents[4]) not in text  # a card is read by others
     assert "rank: 2" in text
     assert "warmup_ratio: 0.0" not in text  # a setting that did nothing
     assert "lora" not in card(runs["plain"])

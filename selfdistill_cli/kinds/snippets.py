@@ -5,6 +5,7 @@ Each text begins with `folder = "."`, the place of the model; values of a row st
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from omegaconf import DictConfig
@@ -17,14 +18,11 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 
 
 def filled(setting: str) -> str:
-    """A column or template with the columns' names where their values go, as a Python string."""
+    """A column or template with the columns' names where their values go, as a string of Python."""
     if "{" not in setting:
-        return repr(f"<{setting}>")
-    return repr(
-        "".join(
-            f"{piece.literal}<{piece.field}>" if piece.field else piece.literal for piece in Template(setting).pieces
-        )
-    )
+        return json.dumps(f"<{setting}>", ensure_ascii=False)
+    pieces = [f"{piece.literal}<{piece.field}>" if piece.field else piece.literal for piece in Template(setting).pieces]
+    return json.dumps("".join(pieces), ensure_ascii=False)
 
 
 def labelled(settings: DictConfig, regression: bool, adapter: bool, one_text: bool) -> str:

@@ -14,7 +14,7 @@ from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.models.embedded import EMBEDDED
 from selfdistill_cli.models.lora import is_adapter, save_with_lora
 from selfdistill_cli.models.sources import PACKAGES, hub_id, resolve
-from selfdistill_cli.runs.keys import scientific_settings
+from selfdistill_cli.runs.keys import model_slug, scientific_settings
 from selfdistill_cli.runs.results import Results
 from selfdistill_cli.system.environment import environment
 from selfdistill_cli.system.files import new_folder
@@ -69,7 +69,7 @@ def write_model_card(path: Path, cfg: DictConfig, task: TaskData, results: Resul
 
 # {title}
 
-Starts from {_base_in_words(cfg)}. Data: {results.data}; {results.train_examples:,} training examples.
+Starts from {_base_in_words(cfg)}. Data: {_data_in_words(cfg, results)}; {results.train_examples:,} training examples.
 {_warning(results)}
 ## Use
 
@@ -97,6 +97,14 @@ selfdistill_cli {versions["selfdistill_cli"]}, Python {versions["python"]}, {pac
 """,
         encoding="utf-8",
     )
+
+
+def _data_in_words(cfg: DictConfig, results: Results) -> str:
+    """Where the data came from; of own files their names, not the folders of somebody's machine."""
+    files = [Path(path).name for path in (cfg.task.path, cfg.task.validation_path) if path]
+    if not files:
+        return results.data
+    return ", ".join(files) + " (a fifth held out for validation)" * (cfg.task.validation_path is None)
 
 
 def _warning(results: Results) -> str:
@@ -159,7 +167,7 @@ def _base_on_hub(name: str) -> str | None:
 def _base_in_words(cfg: DictConfig) -> str:
     if cfg.model.name in EMBEDDED:
         return f"random weights ({cfg.model.name})"
-    return f"the weights of {_base_on_hub(cfg.model.name) or cfg.model.name}"
+    return f"the weights of {_base_on_hub(cfg.model.name) or model_slug(cfg.model.name)}"
 
 
 def _base_metadata(name: str) -> dict[str, Any]:
