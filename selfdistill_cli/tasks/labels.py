@@ -78,11 +78,11 @@ def _key(value: Any) -> tuple[type, Any]:
 
 def _not_single(label: str, value: Any) -> str:
     if isinstance(value, dict):
-        inside = ", ".join(f"""task.label='"{label}[{key}]"'""" for key in list(value)[:SHOWN])
+        inside = ", ".join(f"task.label='{label}[{key}]'" for key in list(value)[:SHOWN])
         return f"label {_short(value)} is a record. Name the field in it: {inside}."
     return (
         f"label {_short(value)} is a list, and an example has one label here (no multi-label tasks). "
-        f"task.label='\"{label}[0]\"' takes the first of each; else make one row, or one column, of each label."
+        f"task.label='{label}[0]' takes the first of each; else make one row, or one column, of each label."
     )
 
 

@@ -73,8 +73,8 @@ def test_booleans_are_classes_and_no_targets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "says"),
     [
-        (["good", "short"], r"\['good', 'short'\] is a list.*no multi-label.*task.label=..label\[0\]"),
-        ({"stars": "good"}, r"is a record.*task.label=..label\[stars\]"),
+        (["good", "short"], r"\['good', 'short'\] is a list.*no multi-label.*task.label='label\[0\]'"),
+        ({"stars": "good"}, r"is a record.*task.label='label\[stars\]'"),
         ("['good', 'short']", "lists that are written as texts"),
     ],
 )
