@@ -69,7 +69,15 @@ def load_validation(settings: DictConfig, data_dir: str, cache: Path | None = No
 
 def _checked(data: TaskData) -> TaskData:
     """The same data. Raises `UserError` if the settings do not go with what it turned out to be."""
-    check_task(data.kind, data.settings)
+    try:
+        check_task(data.kind, data.settings)
+    except UserError as error:
+        if data.settings.kind is not None:
+            raise
+        other = next(name for name in ("regression", "classification") if name != data.kind.name)
+        raise UserError(
+            f"{error} The labels of {data.name} were taken as {data.kind.name}: task.kind={other} says otherwise."
+        ) from None
     data.kind.check_data(data)
     return data
 

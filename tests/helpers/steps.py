@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,8 +132,12 @@ CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_exam
 
 
 def gradients_of_second_step(kind: str, name: str, batching: Batching) -> tuple[torch.Tensor, float]:
-    """All gradients of a method's second step, after an update of the weights, flattened, and its loss."""
-    examples, model, runtime = make_examples(kind), make_model(kind), cpu_runtime(batching)
+    """All gradients of a method's second step, after an update of the weights, flattened, and its loss.
+
+    The examples have weights of their own, so that one taken for another would show.
+    """
+    weights = np.random.default_rng(1).uniform(0, 2, SIZE).astype(np.float32)
+    examples, model, runtime = replace(make_examples(kind), weights=weights), make_model(kind), cpu_runtime(batching)
     method = make_methods(kind, examples, model)[name]
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()

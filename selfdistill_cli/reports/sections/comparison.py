@@ -177,7 +177,9 @@ def _scores(study: Study, compared: list[Compared]) -> Table:
 def _titled(study: Study, task: str) -> str:
     results = next(g for g in study.groups if g.task == task).first.results
     less = "" if larger_is_better(results["metric"]) else " (less is better)"
-    return f"{task}, {results['metric']}{less}" + (" [synthetic]" if results.get("synthetic") else "")
+    majority = results.get("majority")
+    beside = f", always '{majority['label']}' {majority['score']:.4f}" if majority else ""
+    return f"{task}, {results['metric']}{less}{beside}" + (" [synthetic]" if results.get("synthetic") else "")
 
 
 def _cost(groups: list[Group]) -> str:
