@@ -20,7 +20,10 @@ from selfdistill_cli.system.environment import environment
 from selfdistill_cli.system.files import new_folder
 from selfdistill_cli.tasks import TaskData
 
-HUB_METRICS = {"macro_f1": "f1", "matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
+HUB_METRICS = {
+    **{"macro_f1": "f1", "macro_precision": "precision", "macro_recall": "recall", "auroc": "roc_auc"},
+    **{"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"},
+}
 """Metrics that the Hub knows by another name."""
 
 
@@ -121,7 +124,11 @@ def _named_scores(task: TaskData, results: Results) -> list[tuple[str, str, floa
 
 
 def _scores(task: TaskData, results: Results) -> str:
-    return "\n".join(f"| {metric} | {split} | {value:.4f} |" for metric, split, value in _named_scores(task, results))
+    rows = [f"| {metric} | {split} | {value:.4f} |" for metric, split, value in _named_scores(task, results)]
+    if results.majority:
+        always, split = results.majority, task.validation[0].name
+        rows.append(f"| {results.metric} of always saying '{always['label']}' | {split} | {always['score']:.4f} |")
+    return "\n".join(rows)
 
 
 # --- what the Hub reads ---------------------------------------------------------------------------
