@@ -69,15 +69,7 @@ def load_validation(settings: DictConfig, data_dir: str, cache: Path | None = No
 
 def _checked(data: TaskData) -> TaskData:
     """The same data. Raises `UserError` if the settings do not go with what it turned out to be."""
-    try:
-        check_task(data.kind, data.settings)
-    except UserError as error:
-        if data.settings.kind is not None:
-            raise
-        other = next(name for name in ("regression", "classification") if name != data.kind.name)
-        raise UserError(
-            f"{error} The labels of {data.name} were taken as {data.kind.name}: task.kind={other} says otherwise."
-        ) from None
+    check_task(data.kind, data.settings)
     data.kind.check_data(data)
     return data
 

@@ -17,6 +17,8 @@ OF_TWO_CLASSES = {"f1": "macro_f1", "precision": "macro_precision", "recall": "m
 """Metrics of class 1 of two, and what takes their place where there are more."""
 SHRUNK = frozenset({"max_new_tokens"})
 """Settings that size=one_step makes small whatever the task is: given with a task of another kind they mean nothing."""
+OTHER = {"classification": "regression", "regression": "classification"}
+"""What labels may be besides, where the kind is read off them."""
 OF_GROUPS = "exact_match"
 """The metric over examples that `task.group` puts together."""
 
@@ -37,7 +39,7 @@ def require_used(task: DictConfig, kind: str, uses: frozenset[str], users: Mappi
             others = " and ".join(users[key])
             raise UserError(
                 f"task.{changed}: a task of {kind} does not use it, only {others} {'does' if len(users[key]) == 1 else 'do'}. "
-                f"Leave it out, or give task.kind={users[key][0]}."
+                f"Leave it out, or give task.kind={users[key][0]}.{_taken_as(task, kind)}"
             )
 
 
@@ -58,6 +60,14 @@ def _changed(key: str, value: Any, default: Any) -> str | None:
     return f"{key}={value}"
 
 
+def _taken_as(task: DictConfig, kind: str) -> str:
+    """A sentence on what the labels were taken as, where the settings do not say it."""
+    other = OTHER.get(kind)
+    if task.kind is not None or other is None:
+        return ""
+    return f" The labels were taken as {kind}: task.kind={other} says otherwise."
+
+
 def require_metrics(task: DictConfig, kind: str, allowed: Iterable[str]) -> None:
     """Raise `UserError` unless this kind of task has the metrics that the settings name, and what they need."""
     asked, allowed = asked_metrics(task), [*allowed, LOSS]
@@ -65,7 +75,7 @@ def require_metrics(task: DictConfig, kind: str, allowed: Iterable[str]) -> None
         if metric not in allowed:
             raise UserError(
                 f"task.metrics: there is no metric '{metric}' of {kind}.{did_you_mean(metric, allowed)} "
-                f"Allowed are {', '.join(allowed)}."
+                f"Allowed are {', '.join(allowed)}.{_taken_as(task, kind)}"
             )
 
 
