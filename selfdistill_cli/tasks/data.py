@@ -208,7 +208,6 @@ class _Reader:
             if beside is not None:
                 log.info("preparing %s: the next run of it will find it in %s", self.source.description, folder)
                 self._write(beside)
-                pa.default_memory_pool().release_unused()
         content = read_json(folder / "task.json")
         assert content is not None
         train, *validation = (
@@ -223,8 +222,10 @@ class _Reader:
         kind, names, make, splits, left_out = self.rows()
         for number, raw in enumerate(splits):
             write_split(folder / f"{number}.arrow", (make(part) for part in raw.in_parts(ROWS_AT_ONCE)))
-        titles = [raw.name for raw in splits]
-        if len(splits) == 1:
+        titles, notes, held_out = [raw.name for raw in splits], _notes_of(splits), len(splits) == 1
+        del splits, raw  # a million rows, before as many are compared
+        pa.default_memory_pool().release_unused()
+        if held_out:
             whole = folder / "0.arrow"
             split = read_split(whole, titles[0])
             titles = [titles[0], "validation"]
@@ -237,8 +238,8 @@ class _Reader:
             "kind": kind.name,
             "names": names,
             "splits": titles,
-            "held_out": len(splits) == 1,
-            "notes": _notes_of(splits),
+            "held_out": held_out,
+            "notes": notes,
             "left_out": [asdict(one) for one in left_out],
             "repeats": asdict(Repeats.of(train, validation, kind.has_classes)),
         }
