@@ -66,7 +66,7 @@ def test_what_was_written_is_in_the_predictions(model: str, swept: dict[str, tup
     run = only_run(swept[model][0], "dynsdpb")
     table = parquet.read_table(run / "predictions.parquet").to_pydict()
     assert table["index"] == list(range(10))
-    assert set(table) == {"split", "index", "text", "answer", "references", "correct"}
+    assert set(table) == {"split", "index", "prompt", "text", "answer", "references", "correct"}
     assert all(len(accepted) == 1 and accepted[0].isdigit() for accepted in table["references"])
     # What the saved model writes by itself is what was scored.
     kind = AutoModelForCausalLM if model == "tiny_llama" else AutoModelForSeq2SeqLM
