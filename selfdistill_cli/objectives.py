@@ -30,6 +30,25 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(_wide(logits), labels, reduction="none")
 
 
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """CE of p_i against (1 − ε)·onehot(y_i) + ε/C (Szegedy et al., arXiv 1512.00567).
+
+    logits [n, C], labels [n] (class numbers), ε in [0, 1) -> [n].
+    """
+    return F.cross_entropy(_wide(logits), labels, reduction="none", label_smoothing=epsilon)
+
+
+def focal_loss(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """−(1 − p_y)^γ · log p_y (Lin et al., arXiv 1708.02002): what is right already counts less.
+
+    logits [n, C], labels [n] (class numbers), γ ≥ 0 -> [n].
+    """
+    log_p = -cross_entropy(logits, labels)
+    # At p_y = 1 the root of γ < 1 has an infinite slope, which would meet the logarithm's zero.
+    wrong = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
+    return -wrong.pow(gamma) * log_p
+
+
 def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
     """(z_i − y_i)². predictions [n], targets [n] -> [n]."""
     return (_wide(predictions) - _wide(targets)).square()

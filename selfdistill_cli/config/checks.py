@@ -56,6 +56,7 @@ BOUNDS = (
     ("above", "greater than", operator.gt),
     ("at_least", "at least", operator.ge),
     ("at_most", "at most", operator.le),
+    ("below", "less than", operator.lt),
 )
 """What `number` may be given, in words, and as a comparison of the value with the bound."""
 

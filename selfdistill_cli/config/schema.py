@@ -22,6 +22,7 @@ def number(
     above: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
+    below: float | None = None,
     neutral: float | None = None,
 ) -> Any:
     """A number within bounds; the value comes from conf/.
@@ -29,7 +30,7 @@ def number(
     `neutral`: the value at which the setting does nothing, and is no part of a run's key (runs/keys.py). Null and an
     empty list or mapping are always neutral; the default of a setting that always acts never is.
     """
-    bounds = {"above": above, "at_least": at_least, "at_most": at_most}
+    bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
     return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral})
 
 
@@ -200,6 +201,28 @@ class DCS(KD):
     max_weight: float = number(above=1)
     warmup_epochs: int = number(at_least=0, neutral=0)
     discordance_quantile: float = number(at_least=0, at_most=1)
+
+
+@dataclass
+class LabelSmoothing(Method):
+    _target_: str = "selfdistill_cli.methods.LabelSmoothing"
+    epsilon: float = number(at_least=0, below=1)
+
+
+@dataclass
+class Focal(Method):
+    _target_: str = "selfdistill_cli.methods.Focal"
+    gamma: float = number(at_least=0)
+
+
+@dataclass
+class Reweight(Method):
+    _target_: str = "selfdistill_cli.methods.Reweight"
+    rule: str = choice("boosting", "jtt")
+    lambda_: float = number(at_least=1)
+    max_weight: float = number(above=1)
+    warmup_epochs: int = number(at_least=1)
+    error_quantile: float = number(at_least=0, at_most=1)
 
 
 # --- schedule, runtime, tracking, paths ----------------------------------------------------------

@@ -88,6 +88,9 @@ class AnswerLosses(Losses[TokenRows]):
         columns = torch.stack([predictions.mean(column) for column in values.unbind(-1)], dim=-1)
         return columns[:, 0] if columns.shape[-1] == 1 else columns
 
+    def require_distribution(self, method: str) -> None:
+        pass
+
     # --- signals --------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -113,6 +116,10 @@ class AnswerLosses(Losses[TokenRows]):
         """Where every likeliest token is the gold one, bool [m]."""
         gold = (predictions if "labels" in predictions.columns else other).columns["labels"].cpu()
         return ~_any_token(predictions, self._chosen(predictions) != gold)
+
+    def wrong(self, predictions: TokenRows, labels: Tensor | None, quantile: float) -> Tensor:
+        """Where a likeliest token is not the gold one, bool [m]."""
+        return ~self.correct(predictions, predictions, labels)
 
     # --- what is kept ---------------------------------------------------------------------------
 

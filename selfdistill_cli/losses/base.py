@@ -59,6 +59,10 @@ class Losses(Protocol[P]):
         """
         ...
 
+    def require_distribution(self, method: str) -> None:
+        """Raise `UserError` where `of_logits` would: for a constructor, so that it is said before training."""
+        ...
+
     # --- signals --------------------------------------------------------------------------------
 
     def signals(self, predictions: P, labels: Tensor | None, discrimination: str) -> tuple[Tensor, Tensor]:
@@ -78,6 +82,10 @@ class Losses(Protocol[P]):
 
     def correct(self, predictions: P, other: P, labels: Tensor | None) -> Tensor:
         """Where `predictions` are right (in regression: nearer to the label than `other`), bool [m]."""
+        ...
+
+    def wrong(self, predictions: P, labels: Tensor | None, quantile: float) -> Tensor:
+        """Where predictions are not the gold label, bool [m]; in regression, farther from it than that quantile."""
         ...
 
     # --- memory ---------------------------------------------------------------------------------

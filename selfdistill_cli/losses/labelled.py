@@ -71,6 +71,9 @@ class ClassificationLosses(LabelledLosses):
     def of_logits(self, function: OfLogits, predictions: Tensor, batch: MicroBatch) -> Tensor:
         return function(predictions.float(), batch.gold)
 
+    def require_distribution(self, method: str) -> None:
+        pass
+
     def signals(self, predictions: Tensor, labels: Tensor | None, discrimination: str) -> tuple[Tensor, Tensor]:
         assert labels is not None
         u = objectives.uncertainty(predictions)
@@ -84,6 +87,9 @@ class ClassificationLosses(LabelledLosses):
     def correct(self, predictions: Tensor, other: Tensor, labels: Tensor | None) -> Tensor:
         assert labels is not None
         return predictions.argmax(-1) == labels
+
+    def wrong(self, predictions: Tensor, labels: Tensor | None, quantile: float) -> Tensor:
+        return ~self.correct(predictions, predictions, labels)
 
 
 class RegressionLosses(LabelledLosses):
@@ -103,8 +109,12 @@ class RegressionLosses(LabelledLosses):
         return objectives.squared_error(predictions, teacher.detach())
 
     def of_logits(self, function: OfLogits, predictions: Tensor, batch: MicroBatch) -> Tensor:
+        self.require_distribution("This method")
+        raise AssertionError
+
+    def require_distribution(self, method: str) -> None:
         raise UserError(
-            "This method's loss reads a distribution over classes, and a regression predicts a single number. "
+            f"{method} reads a distribution over classes, and a regression predicts a single number. "
             "Use it with classification, generation or multiple choice."
         )
 
@@ -121,3 +131,7 @@ class RegressionLosses(LabelledLosses):
     def correct(self, predictions: Tensor, other: Tensor, labels: Tensor | None) -> Tensor:
         assert labels is not None
         return (predictions - labels).abs() < (other - labels).abs()
+
+    def wrong(self, predictions: Tensor, labels: Tensor | None, quantile: float) -> Tensor:
+        assert labels is not None
+        return objectives.regression_discordance(labels, predictions, quantile)

@@ -1,10 +1,13 @@
-"""Training methods: vanilla, static_sd, dynsdpb, kd, dcs. A plugin subclasses `Method`."""
+"""Training methods, one file each. A plugin subclasses `Method`."""
 
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.methods.base import Method, TrainingContext
 from selfdistill_cli.methods.dcs import DCS
 from selfdistill_cli.methods.dynsdpb import DynSDPB
+from selfdistill_cli.methods.focal import Focal
 from selfdistill_cli.methods.kd import KD
+from selfdistill_cli.methods.label_smoothing import LabelSmoothing
+from selfdistill_cli.methods.reweight import Reweight
 from selfdistill_cli.methods.static_sd import StaticSD
 from selfdistill_cli.methods.vanilla import Vanilla
 
@@ -12,9 +15,12 @@ __all__ = [
     "DCS",
     "KD",
     "DynSDPB",
+    "Focal",
+    "LabelSmoothing",
     "Method",
     "MicroBatch",
     "PerExampleLoss",
+    "Reweight",
     "StaticSD",
     "StepPlan",
     "TrainingContext",

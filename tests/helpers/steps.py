@@ -23,7 +23,18 @@ from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.losses.answers import AnswerLosses
 from selfdistill_cli.losses.labelled import ClassificationLosses, RegressionLosses
-from selfdistill_cli.methods import DCS, KD, DynSDPB, Method, StaticSD, TrainingContext, Vanilla
+from selfdistill_cli.methods import (
+    DCS,
+    KD,
+    DynSDPB,
+    Focal,
+    LabelSmoothing,
+    Method,
+    Reweight,
+    StaticSD,
+    TrainingContext,
+    Vanilla,
+)
 from selfdistill_cli.models.output_layer import output_layer
 from tests.helpers.runtimes import cpu_runtime
 
@@ -116,6 +127,9 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
             discordance_quantile=0.8,
         ),
     }
+    methods["reweight"] = Reweight(context, "boosting", 3.0, max_weight=10.0, warmup_epochs=1, error_quantile=0.8)
+    if kind != "regression":
+        methods |= {"label_smoothing": LabelSmoothing(context, 0.1), "focal": Focal(context, 2.0)}
     if is_language(kind):
         token, apart = static | {"match": "token"}, static | {"overlap": "none"}
         methods |= {
