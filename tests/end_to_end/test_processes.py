@@ -52,9 +52,8 @@ def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tm
     assert float((found["one example for two processes"] - single).norm() / single.norm()) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("launcher", "method"), [(TORCHRUN, "dynsdpb"), pytest.param(ACCELERATE, "dcs", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("launcher", "method"), [(TORCHRUN, "dynsdpb"), (ACCELERATE, "dcs")])
+@pytest.mark.slow
 def test_two_processes_leave_the_records_of_one(
     launcher: list[str], method: str, environment: dict[str, str], sdrun: Sdrun, tmp_path: Path
 ) -> None:

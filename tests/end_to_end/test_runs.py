@@ -25,7 +25,7 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize("method", ["dynsdpb", "dcs"])
+@pytest.mark.parametrize("method", ["dynsdpb", pytest.param("dcs", marks=pytest.mark.slow)])
 def test_the_same_command_gives_the_same_run(method: str, tmp_path: Path) -> None:
     runs = []
     for name in ("first", "second"):
@@ -60,7 +60,12 @@ def test_a_finished_run_is_shown_and_rerun_does_it_again(sdrun: Sdrun, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("method", "how"), [("dynsdpb", signal.SIGKILL), ("dcs", signal.SIGKILL), ("static_sd", signal.SIGTERM)]
+    ("method", "how"),
+    [
+        ("dynsdpb", signal.SIGKILL),
+        pytest.param("dcs", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("static_sd", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_ends_as_the_undisturbed_one(method: str, how: signal.Signals, tmp_path: Path) -> None:
     undisturbed = tmp_path / "undisturbed"

@@ -57,6 +57,7 @@ def test_bf16_trains_too_and_is_recorded(sdrun: Sdrun, tmp_path: Path) -> None:
     assert rows(run, "train")[-1]["loss"] > 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_precision_that_it_began_with(sdrun: Sdrun, tmp_path: Path) -> None:
     words = ("method=vanilla", *SMALL, "schedule.epochs=30", "runtime.checkpoint_every='4 steps'")
     process = started(tmp_path, user_environment(tmp_path), *words, until="*/*/*/*/checkpoints/step-*/manifest.json")

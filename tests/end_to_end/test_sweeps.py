@@ -114,6 +114,7 @@ def test_jobs_as_processes_of_their_own(sdrun: Sdrun, tmp_path: Path) -> None:
     assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished earlier", "finished"]
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_the_runs(environment: dict[str, str], tmp_path: Path) -> None:
     command = ("-m", "method=vanilla,static_sd", "seed=0,1", *SMALL)
     both = [start(tmp_path, environment, *command) for _ in range(2)]

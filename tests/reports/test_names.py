@@ -54,6 +54,7 @@ def test_two_models_two_tasks_and_two_schedules_give_each_figure_its_own_name_an
         assert dict(zip(*line.get_data(), strict=True)) == own
 
 
+@pytest.mark.slow
 def test_every_figure_and_table_of_crossed_runs_has_its_own_files_and_caption(crossed: Path, tmp_path: Path) -> None:
     made = write_report(find_runs([crossed]), "crossed", tmp_path)
     parts = [part for one in made for part in one.parts if not isinstance(part, str)]

@@ -241,6 +241,7 @@ def test_no_finished_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
     assert "1 interrupted" in only.words
 
 
+@pytest.mark.slow
 @pytest.mark.end_to_end
 def test_the_command_says_what_it_wrote_and_what_is_wrong(outputs: Path, tmp_path: Path) -> None:
     def call(*words: str) -> Finished:

@@ -98,6 +98,7 @@ def test_what_was_asked_for_counts_passes(
     assert (run.steps_asked, run.epochs_asked) == (steps, epochs)
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_take_less_than_ten_seconds(tmp_path: Path) -> None:
     run = make_run(tmp_path / "one")
     for number in range(1000):

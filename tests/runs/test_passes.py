@@ -87,7 +87,7 @@ def test_the_teacher_has_one_pass_whatever_its_student_has() -> None:
     assert run_key(teacher_config(student)) == run_key(vanilla)
 
 
-@pytest.mark.parametrize("method", ["vanilla", "dynsdpb"])
+@pytest.mark.parametrize("method", ["dynsdpb", pytest.param("vanilla", marks=pytest.mark.slow)])
 def test_two_passes_over_one_epoch_are_two_epochs_bit_for_bit(method: str, tmp_path: Path) -> None:
     ends = []
     for name, words in {"passes": ("passes=2", "epochs=1"), "epochs": ("passes=1", "epochs=2")}.items():
