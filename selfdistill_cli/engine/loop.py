@@ -87,7 +87,7 @@ class TrainingLoop:
         self.lr_scheduler = make_lr_scheduler(optimizer, schedule, self.total_steps)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.progress = Progress()
-        self.selection = Selection(schedule.keep, schedule.patience)
+        self.selection = Selection(schedule.keep, schedule.patience, method.begins_at * self.order.steps_per_epoch)
         self.probes = make_probes(self.total_steps)
         self.cadence = CheckpointCadence(
             runtime.settings.checkpoint_every, self.order.steps_per_epoch, 4 * tensor_bytes(trained_weights(model))

@@ -34,10 +34,15 @@ class Progress:
     """By phase, with `runtime.profile`."""
     flops_per_token: float | None = None
     """Floating-point operations of the matrix products of a step for each token, counted on the first step."""
+    main: str = ""
+    """The metric that selects."""
     best_score: float | None = None
     best_step: int = 0
     best_metrics: dict[str, float] | None = None
     last_metrics: dict[str, float] | None = None
+    early_score: float | None = None
+    early_step: int = 0
+    """The best evaluation from before the method began, which is not chosen."""
     evaluations_without_gain: int = 0
     stopped_early: bool = False
     last_remarks: list[str] = field(default_factory=list)

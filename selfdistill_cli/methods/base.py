@@ -58,6 +58,11 @@ class Method:
         self.context = context
 
     @property
+    def begins_at(self) -> float:
+        """When it departs from plain training, in epochs: the best evaluation is chosen among those after it."""
+        return 0.0
+
+    @property
     def needs_whole_step(self) -> bool:
         """True if `loss` must see all examples of a step at once; costs the memory of a whole batch."""
         return False

@@ -51,6 +51,10 @@ class DCS(KD):
         self.student_right = torch.zeros(size, dtype=torch.bool)
         self.teacher_right = torch.zeros(size, dtype=torch.bool)
 
+    @property
+    def begins_at(self) -> float:
+        return self.warmup_epochs
+
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         if batch.plan.epoch < self.warmup_epochs:
             ce = self.context.losses.supervised(logits, batch) / len(batch.plan.examples)

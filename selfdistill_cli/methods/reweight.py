@@ -41,6 +41,10 @@ class Reweight(Method):
         self.weights = torch.ones(context.examples, dtype=torch.float64)
         self.wrong = torch.zeros(context.examples, dtype=torch.bool)
 
+    @property
+    def begins_at(self) -> float:
+        return self.warmup_epochs
+
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         supervised = self.context.losses.supervised(logits, batch)
         weights = self.weights[batch.examples.cpu()]

@@ -35,6 +35,10 @@ class StaticSD(Method):
         self._teacher: Any = None  # predictions of `_previous`, in its order
 
     @property
+    def begins_at(self) -> float:
+        return self.start_epoch
+
+    @property
     def needs_whole_step(self) -> bool:
         # With no example in common, batches are compared as wholes: the map of this one is known at its end.
         return self.overlap == "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import hydra.utils
 import pytest
 from hydra_plugins.hydra_optuna_sweeper.config import Direction
 from omegaconf import DictConfig
@@ -14,11 +15,13 @@ from selfdistill_cli.engine.checkpoint import trained_weights
 from selfdistill_cli.engine.progress import Progress, Scores
 from selfdistill_cli.engine.selection import Selection
 from selfdistill_cli.errors import UserError
+from tests.helpers.given_logits import classification
+from tests.helpers.runs import composed
 
 
-def chosen(metric: str, values: list[float], patience: int | None = None) -> Progress:
+def chosen(metric: str, values: list[float], patience: int | None = None, begins_at: float = 0) -> Progress:
     """The progress of a run whose evaluations, one a step, found these values."""
-    progress, selection = Progress(), Selection("best", patience)
+    progress, selection = Progress(), Selection("best", patience, begins_at)
     for value in values:
         progress.step += 1
         selection.see(progress, Scores({metric: value}, metric, {}), dict)
@@ -84,3 +87,40 @@ def test_a_search_for_the_worst_score_is_refused(metric: str, direction: str, ri
     enumerated = DictConfig({"task": {"metric": "f1"}, "hydra": {"sweeper": {"direction": Direction.minimize}}})
     with pytest.raises(UserError, match=r"of task\.metric=f1 more is better"):  # what Optuna's plugin does unasked
         require_direction(enumerated)
+
+
+def test_the_best_evaluation_is_one_after_the_method_began() -> None:
+    """In the first two steps it is plain training: its score is never the method's."""
+    progress = chosen("accuracy", [0.6, 0.9, 0.7, 0.8, 0.75], begins_at=2)
+    assert (progress.best_step, progress.best_score) == (4, 0.8)
+    assert (progress.early_step, progress.early_score) == (2, 0.9)
+    _, remarks = Selection("best", None, 2).choose(progress, nn.Linear(1, 1))
+    assert remarks == ["before the method began accuracy was 0.9000 (step 2), better than the 0.8000 chosen after it"]
+    _, remarks = Selection("last", None, 2).choose(progress, nn.Linear(1, 1))
+    assert remarks == []
+
+
+def test_patience_does_not_count_what_came_before_the_method_began() -> None:
+    assert chosen("accuracy", [0.9, 0.8, 0.7, 0.5, 0.4, 0.3], patience=2, begins_at=3).step == 6
+
+
+def test_training_that_ends_before_the_method_began_keeps_its_last_weights() -> None:
+    progress = chosen("loss", [0.5, 0.4, 0.6], begins_at=9)
+    metrics, _ = Selection("best", None, 9).choose(progress, nn.Linear(1, 1))
+    assert metrics == {"loss": 0.6}
+    assert (progress.best_step, progress.best_score) == (3, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("words", "begins_at"),
+    [
+        (("method=vanilla",), 0),
+        (("method=static_sd", "method.start_epoch=1.5"), 1.5),
+        (("method=dcs", "method.warmup_epochs=2"), 2),
+        (("method=reweight",), 1),
+    ],
+)
+def test_methods_say_when_they_begin(words: tuple[str, ...], begins_at: float) -> None:
+    settings = composed(*words).method
+    own = {key: value for key, value in settings.items() if key not in ("name", "passes", "teacher")}
+    assert hydra.utils.instantiate(own, _partial_=True)(context=classification()).begins_at == begins_at
