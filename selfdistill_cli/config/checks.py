@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from selfdistill_cli.config.fields import BOUNDS
 from selfdistill_cli.config.metrics import LOSS
 from selfdistill_cli.errors import UserError, did_you_mean
 
@@ -50,15 +50,6 @@ def _check_node(node: DictConfig, path: str) -> None:
             _check_node(value, f"{path}{key}.")
         elif key in fields and value is not None:
             _check_value(f"{path}{key}", value, fields[key].metadata)
-
-
-BOUNDS = (
-    ("above", "greater than", operator.gt),
-    ("at_least", "at least", operator.ge),
-    ("at_most", "at most", operator.le),
-    ("below", "less than", operator.lt),
-)
-"""What `number` may be given, in words, and as a comparison of the value with the bound."""
 
 
 def _check_value(path: str, value: Any, allowed: Mapping[str, Any]) -> None:

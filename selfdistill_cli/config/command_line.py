@@ -19,7 +19,7 @@ from selfdistill_cli.config.options import options_of
 from selfdistill_cli.config.settings import field_of, run_settings
 from selfdistill_cli.errors import did_you_mean
 
-OPEN_MAPPINGS = ("model.config", "task.rename", "hydra.launcher.additional_parameters")
+OPEN_MAPPINGS = ("model.config", "task.rename", "task.label_map", "hydra.launcher.additional_parameters")
 """Settings with names of somebody else's, which no schema knows."""
 SETTING = re.compile(r"(?P<plus>\+{0,2}|~)(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 PROGRAMS = {"sdevaluate": ("eval", "evaluate", "test"), "sdpredict": ("predict",), "sdreport": ("report", "watch")}
@@ -57,6 +57,8 @@ def _readable(word: str, sweeping: bool) -> str:
     plus, key, value = typed["plus"], typed["key"], typed["value"]
     if plus == "+" and key.startswith(tuple(f"{mapping}." for mapping in OPEN_MAPPINGS)):
         return f"+{word}"
+    if key in OPEN_MAPPINGS and plus != "~" and value.startswith("{"):
+        return f"++{key}={value}"  # Hydra would take the names in it for settings that are not there
     if not _is_text(key):
         return word
     if field_of(key)[1].get("location") and re.search(r"(^|,)\s*~", value):

@@ -10,43 +10,13 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from selfdistill_cli.config.fields import choice, location, number, switch
 from selfdistill_cli.config.launchers import Slurm, SlurmLocal
+from selfdistill_cli.config.methods import methods
 
 PACKAGE_DIR = Path(__file__).parent.parent
 CONF_DIR = next(path for path in (PACKAGE_DIR / "conf", PACKAGE_DIR.parent / "conf") if path.is_dir())
 """conf/ inside an installed wheel, or at the top of the repository."""
-
-
-def number(
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    neutral: float | None = None,
-) -> Any:
-    """A number within bounds; the value comes from conf/.
-
-    `neutral`: the value at which the setting does nothing, and is no part of a run's key (runs/keys.py). Null and an
-    empty list or mapping are always neutral; the default of a setting that always acts never is.
-    """
-    bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
-    return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral})
-
-
-def switch(*, neutral: bool = False) -> Any:
-    """True or false, one of which changes nothing; the value comes from conf/."""
-    return dataclasses.field(default=MISSING, metadata={"neutral": neutral})
-
-
-def choice(*allowed: str, neutral: str | None = None) -> Any:
-    """One of these words; the value comes from conf/. `neutral`: as of `number`."""
-    return dataclasses.field(default=MISSING, metadata={"choices": allowed, "neutral": neutral})
-
-
-def location(default: Any = MISSING) -> Any:
-    """A file or folder; `~` at its beginning is the home folder. The value comes from conf/."""
-    return dataclasses.field(default=default, metadata={"location": True})
 
 
 # --- model ---------------------------------------------------------------------------------------
@@ -139,92 +109,6 @@ class Task:
     max_length: int = number(at_least=4)
 
 
-# --- method --------------------------------------------------------------------------------------
-
-
-@dataclass
-class Method:
-    """What the runner reads of every method; a plugin's own settings need not have `passes`."""
-
-    name: str = MISSING
-    passes: float = number(above=0, neutral=1)
-
-
-@dataclass
-class Vanilla(Method):
-    _target_: str = "selfdistill_cli.methods.Vanilla"
-
-
-@dataclass
-class StaticSD(Method):
-    _target_: str = "selfdistill_cli.methods.StaticSD"
-    tau: float = number(above=0)
-    alpha: float = number(at_least=0)
-    overlap: str = choice("append", "half", "none")
-    match: str = choice("vmm", "token")
-    start_epoch: float = number(at_least=0, neutral=0)
-
-
-@dataclass
-class DynSDPB(StaticSD):
-    _target_: str = "selfdistill_cli.methods.DynSDPB"
-    tau_rule: str = choice("uncertainty", "confidence", "constant")
-    alpha_rule: str = choice("discrimination", "certainty", "product", "constant")
-    signal: str = choice("previous", "current")
-    granularity: str = choice("example", "batch")
-    discrimination: str = choice("gold", "margin")
-
-
-@dataclass
-class Teacher:
-    epochs: float = number(at_least=0)
-    path: str | None = location(None)
-    top_k: int = number(at_least=1)
-
-
-@dataclass
-class KD(Method):
-    _target_: str = "selfdistill_cli.methods.KD"
-    tau: float = number(above=0)
-    alpha: float = number(at_least=0, at_most=1)
-    teacher: Teacher = MISSING
-
-
-@dataclass
-class DCS(KD):
-    _target_: str = "selfdistill_cli.methods.DCS"
-    lambda_: float = number(at_least=0)
-    factor: str = choice("lambda", "exp")
-    reweighting: str = choice("boosting", "reset")
-    update: str = choice("epoch", "step")
-    weight_on: str = choice("both", "ce", "kd")
-    max_weight: float = number(above=1)
-    warmup_epochs: int = number(at_least=0, neutral=0)
-    discordance_quantile: float = number(at_least=0, at_most=1)
-
-
-@dataclass
-class LabelSmoothing(Method):
-    _target_: str = "selfdistill_cli.methods.LabelSmoothing"
-    epsilon: float = number(at_least=0, below=1)
-
-
-@dataclass
-class Focal(Method):
-    _target_: str = "selfdistill_cli.methods.Focal"
-    gamma: float = number(at_least=0)
-
-
-@dataclass
-class Reweight(Method):
-    _target_: str = "selfdistill_cli.methods.Reweight"
-    rule: str = choice("boosting", "jtt")
-    lambda_: float = number(at_least=1)
-    max_weight: float = number(above=1)
-    warmup_epochs: int = number(at_least=1)
-    error_quantile: float = number(at_least=0, at_most=1)
-
-
 # --- schedule, runtime, tracking, paths ----------------------------------------------------------
 
 
@@ -292,16 +176,6 @@ class Config:
     seed: int = number(at_least=0, at_most=2**32 - 1)
     rerun: bool = MISSING
     eval_tasks: Any = MISSING
-
-
-def methods() -> list[type[Method]]:
-    """Every dataclass of a method's settings, the built-in ones and those that plugins have defined."""
-    found: list[type[Method]] = []
-    below = list(Method.__subclasses__())
-    for declared in below:
-        found.append(declared)
-        below.extend(declared.__subclasses__())
-    return list(dict.fromkeys(found))
 
 
 def register_schemas() -> None:

@@ -20,7 +20,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.checks import BOUNDS
+from selfdistill_cli.config.fields import BOUNDS
+from selfdistill_cli.config.methods import methods
 from selfdistill_cli.config.options import default_groups, folders, options_of
 
 LAUNCHER = "hydra/launcher"
@@ -121,7 +122,7 @@ def every_key(words: Sequence[str] = ()) -> list[str]:
 def field_of(key: str) -> Any:
     """(type, metadata) of a key's declaration in the schema; (None, {}) if none declares it."""
     group, _, rest = key.partition(".")
-    declared: list[Any] = schema.methods() if group == "method" and rest else [schema.Config]
+    declared: list[Any] = methods() if group == "method" and rest else [schema.Config]
     for one in declared:
         found = _field(one, rest if group == "method" and rest else key)
         if found is not None:

@@ -21,6 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config import schema
+from selfdistill_cli.config.methods import methods
 from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of, format_of
@@ -100,7 +101,7 @@ def _schema_of(name: str, part: Any) -> type | None:
         return typed
     if name == "method":
         return next(
-            (known for known in schema.methods() if getattr(known, "_target_", None) == part.get("_target_")),
+            (known for known in methods() if getattr(known, "_target_", None) == part.get("_target_")),
             None,
         )
     return SCHEMAS.get(name)

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from selfdistill_cli.config.command_line import advice, command, quoted, readable
 from selfdistill_cli.config.messages import explain
@@ -160,11 +161,11 @@ def test_a_command_line_that_can_be_read_gets_no_advice(typed: str) -> None:
 NAMES = {
     "lr=1e-4": ["'lr' is schedule.lr.", "sdrun schedule.lr=1e-4"],
     "learning_rate=1e-4": ["sdrun schedule.lr=1e-4"],
-    "lambda=3": ["method.lambda_ (dcs has it)", "sdrun method=dcs method.lambda_=3"],
+    "lambda=3": ["method.lambda_ (dcs and reweight have it)"],
     "tau=2": ["method.tau (", "static_sd have it", "sdrun method.tau=2"],
     "epochs=1 batch_size=4": ["sdrun schedule.epochs=1 schedule.batch_size=4"],
     "method=vanilla method.tau=2": ["method=vanilla has no tau", "dynsdpb, kd and static_sd have it"],
-    "method=kd method.lambda_=2": ["method=kd has no lambda_: dcs has it"],
+    "method=kd method.lambda_=2": ["method=kd has no lambda_: dcs and reweight have it"],
     "sweep=tau_alpha": ["sdrun +experiment=tau_alpha"],
     "experiment=seeds": ["sdrun +experiment=seeds"],
     "size=small task=rte": ["sdrun +size=small task=rte"],
@@ -191,3 +192,9 @@ def test_a_file_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_command_is_quoted_for_a_shell() -> None:
     line = command(['task.text="a b"', "seed=1"])
     assert shlex.split(line) == ["sdrun", 'task.text="a b"', "seed=1"]
+
+
+@pytest.mark.parametrize("word", ["task.label_map={a: b}", "+task.rename={a: b}"])
+def test_names_of_the_users_own_are_given_as_a_mapping(word: str) -> None:
+    key = word.lstrip("+").partition("=")[0]
+    assert OmegaConf.select(composed(*readable([word])), key) == {"a": "b"}

@@ -14,7 +14,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.schema import SCIENCE, number
+from selfdistill_cli.config.fields import number
+from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import run_key, scientific_settings

@@ -1,0 +1,49 @@
+"""How a setting is declared in a dataclass: its bounds, its words, what is neutral. Values come from conf/."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from typing import Any
+
+from omegaconf import MISSING
+
+BOUNDS = (
+    ("above", "greater than", operator.gt),
+    ("at_least", "at least", operator.ge),
+    ("at_most", "at most", operator.le),
+    ("below", "less than", operator.lt),
+)
+"""What `number` may be given, in words, and as a comparison of the value with the bound."""
+
+
+def number(
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    neutral: float | None = None,
+) -> Any:
+    """A number within bounds; the value comes from conf/.
+
+    `neutral`: the value at which the setting does nothing, and is no part of a run's key (runs/keys.py). Null and an
+    empty list or mapping are always neutral; the default of a setting that always acts never is.
+    """
+    bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
+    return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral})
+
+
+def switch(*, neutral: bool = False) -> Any:
+    """True or false, one of which changes nothing; the value comes from conf/."""
+    return dataclasses.field(default=MISSING, metadata={"neutral": neutral})
+
+
+def choice(*allowed: str, neutral: str | None = None) -> Any:
+    """One of these words; the value comes from conf/. `neutral`: as of `number`."""
+    return dataclasses.field(default=MISSING, metadata={"choices": allowed, "neutral": neutral})
+
+
+def location(default: Any = MISSING) -> Any:
+    """A file or folder; `~` at its beginning is the home folder. The value comes from conf/."""
+    return dataclasses.field(default=default, metadata={"location": True})
