@@ -23,6 +23,8 @@ from tests.helpers.runs import composed, only_run, results
 from tests.helpers.small_models import SIZES, settings, task
 from tests.helpers.task_files import write
 
+pytestmark = pytest.mark.slow  # six runs are trained first
+
 TEXTS = [f"the {colour} door is number {n}" for n in range(6) for colour in ("red", "blue", "green")]
 COLUMNS: dict[str, list[Any]] = {
     "text": TEXTS,
