@@ -104,7 +104,7 @@ def _check_that_it_acts(cfg: DictConfig) -> None:
     if cfg.schedule.max_steps is None and cfg.schedule.epochs > 0:
         words = never_acts(cfg.method, cfg.schedule.epochs * cfg.method.get("passes", 1))
         if words:
-            raise UserError(f"{words} Choose fewer epochs there, a longer schedule.epochs, or method=vanilla.")
+            raise UserError(f"{words} Choose a smaller value, a longer schedule.epochs, or method=vanilla.")
 
 
 def never_acts(method: DictConfig, epochs: float) -> str:

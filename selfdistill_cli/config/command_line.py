@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 import typing
@@ -168,17 +169,18 @@ def _without_spaces_around_equals(words: Sequence[str], reasons: list[str]) -> l
 def _of_a_flag(word: str, waiting: list[str], reasons: list[str], flags: dict[str, bool]) -> list[str]:
     """--lr 1e-4, --method=dynsdpb, --rerun."""
     name, equals, value = word.lstrip("-").partition("=")
-    near = did_you_mean(word, flags) if word.startswith("--") and not equals else ""
+    alike = difflib.get_close_matches(word, flags, n=1, cutoff=0.8) if not equals else []
     found = naming.full_names(name)
-    if near and not found:
-        reasons.append(f"there is no flag {word}.{near}")
+    if alike and not found:
+        reasons.append(f"there is no flag {word}. Did you mean '{alike[0]}'?")
         return [word]
     if not equals and waiting and not re.match(r"--|-[A-Za-z]", waiting[0]) and "=" not in waiting[0]:
         value = waiting.pop(0)
     elif not equals:
         value = "true"
-    reasons.append(f"{word}: settings are written <name>=<value>, without dashes. {naming.told(name, found)}".strip())
-    return [f"{naming.one_of(found) or name}={value}"]
+    told = naming.told(name, found) if found else "`sdrun --explain` lists all."
+    reasons.append(f"{word}: settings are written <name>=<value>, without dashes. {told}".strip())
+    return [f"{naming.one_of(found) or f'{name}…'}={value}"]
 
 
 def _of_a_bare_word(word: str, waiting: list[str], reasons: list[str]) -> list[str]:
@@ -195,8 +197,12 @@ def _of_a_bare_word(word: str, waiting: list[str], reasons: list[str]) -> list[s
         waiting.clear()
         return [f"--{word.lower()}"]
     if program:
-        reasons.append(f"'{word}': that is another command, {program} ({program} --help).")
-    elif word in naming.group_names():
+        reasons.append(
+            f"'{word}' is another command:\n  {shlex.join([program, *waiting])}\n`{program} --help` says more."
+        )
+        waiting.clear()
+        return [f"{word}…"]
+    if word in naming.group_names():
         names = ", ".join(options_of(word))
         reasons.append(f"'{word}' alone: which one? {naming.plus(word)}{word}=<one of {names}>")
         return [f"{naming.plus(word)}{word}=…"]
@@ -217,7 +223,7 @@ def _of_a_bare_word(word: str, waiting: list[str], reasons: list[str]) -> list[s
         return []
     else:
         reasons.append(
-            f"'{word}': a word is <group>=<option> or <setting>=<value>.{did_you_mean(word, naming.group_names())} "
+            f"'{word}': a word is <group>=<option> or <setting>=<value>.{did_you_mean(word, naming.choices())} "
             "A value with spaces is quoted: 'task.text=two words'. `sdrun --help` shows groups and examples."
         )
         return [f"{word}…"]

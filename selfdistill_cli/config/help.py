@@ -141,7 +141,8 @@ class _Page:
     def settings(self, rows: dict[str, dict[str, Setting]], options: int) -> None:
         """Each setting: its name and what it takes; then value and meaning, by the options that have them."""
         for key, having in rows.items():
-            allowed = next((setting.allowed for setting in having.values() if setting.allowed), "")
+            bounds = {setting.allowed for setting in having.values() if setting.allowed}
+            allowed = next(iter(bounds)) if len(bounds) == 1 else ""
             self.lines.append("")
             self.paragraph(f"{key}  ({allowed})" if allowed else key, "", "    ")
             for (value, meaning), names in _alike(having, options):
@@ -149,7 +150,6 @@ class _Page:
                 self.paragraph(f"{', '.join(names)}: {shown}" if names else shown, "  ", "      ")
                 if meaning:
                     self.paragraph(meaning, "      ", "      ")
-            bounds = {setting.allowed for setting in having.values()}
             if len(bounds) > 1:
                 for bound in sorted(bounds):
                     self.paragraph(

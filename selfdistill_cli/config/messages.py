@@ -54,6 +54,12 @@ def _of_an_unknown_name(name: str, words: list[str]) -> str:
             return f"{first}{naming.told(name, found)}{_with_an_option(words, name, found)}"
     of_hydra = name.startswith("hydra.")
     names = list(holders("hydra/launcher")) if of_hydra else [*groups(), *keys(words)]
+    parent = name.rpartition(".")[0]
+    beside = sorted(
+        {key[len(parent) + 1 :].partition(".")[0] for key in names if key.startswith(f"{parent}.")} - {"name"}
+    )
+    if parent.count(".") and beside and not of_hydra:
+        return f"there is no setting '{name}'. {parent} has {naming.listed(beside)}; `sdrun --explain {parent}` explains them."
     shown_by = "sdrun --cfg hydra hydra/launcher=slurm" if of_hydra else "sdrun --cfg job"
     return f"there is no setting '{name}'.{did_you_mean(name, names)} `{shown_by}` shows them all."
 

@@ -21,6 +21,11 @@ def plus(group: str) -> str:
     return "+" if group in added_groups() else ""
 
 
+def choices() -> list[str]:
+    """Every <group>=<option>, as it is typed, and every group."""
+    return [*groups(), *(f"{plus(group)}{group}={name}" for group in groups() for name in options_of(group))]
+
+
 def group_of_option(name: str) -> str | None:
     """The group that has an option of this name; the first one of several."""
     return next((group for group in groups() if name in options_of(group)), None)
@@ -44,7 +49,7 @@ def full_names(name: str, near: bool = True) -> list[str]:
         found = sorted(found, key=lambda key: len(meanings[key]))[:1]  # the comment that says least beside it
     if not found and near:
         short = {key.rpartition(".")[2]: key for key in meanings}
-        alike = difflib.get_close_matches(plain, [*short, *groups()], n=1) if len(plain) > 3 else []
+        alike = difflib.get_close_matches(plain, [*short, *groups()], n=1, cutoff=0.75) if len(plain) > 3 else []
         found = [short.get(one, one) for one in alike]
     return sorted(found, key=lambda key: (key.count("."), list(meanings).index(key) if key in meanings else 0))
 

@@ -127,10 +127,12 @@ def test_what_to_type_instead_is_said_ready_to_copy(typed: str) -> None:
     [
         ("list", ["sdrun --help", "sdrun --explain"]),
         ("method", ["method=<one of", "dynsdpb"]),
-        ("predict outputs/x", ["sdpredict --help"]),
+        ("predict outputs/x new.csv", ["  sdpredict outputs/x new.csv", "sdpredict --help"]),
         ("evaluate x", ["sdevaluate --help"]),
         ("--multi-run seed=0", ["Did you mean '--multirun'?"]),
         ("nonsense", ["<setting>=<value>"]),
+        ("bert-base", ["Did you mean 'model=bert_base'?"]),
+        ("--resume", ["sdrun --explain"]),
     ],
 )
 def test_what_has_no_single_remedy_is_told_where_to_look(typed: str, words: list[str]) -> None:
@@ -170,6 +172,7 @@ NAMES = {
     "experiment=seeds": ["sdrun +experiment=seeds"],
     "size=small task=rte": ["sdrun +size=small task=rte"],
     "dataset=rte": ["rte is an option of task", "sdrun task=rte"],
+    "model.lora.r=8": ["model.lora has alpha, dropout, merge, rank and target_modules"],
     "method.tua=1": ["Did you mean 'method.tau'?"],
 }
 

@@ -9,6 +9,7 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config.checks import idle, never_acts
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
@@ -210,6 +211,45 @@ def test_values_out_of_bounds_are_refused_with_what_is_allowed(override: str) ->
 def test_values_that_do_not_go_together_are_refused(overrides: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         check(composed(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "begins"),
+    [
+        (["method=static_sd", "method.start_epoch=3"], "method.start_epoch=3"),
+        (["method=dynsdpb", "method.passes=0.5", "method.start_epoch=1.5"], "method.start_epoch=1.5"),
+        (["method=dcs", "schedule.epochs=1"], "method.warmup_epochs=1"),
+    ],
+)
+def test_a_method_that_would_never_act_is_refused(overrides: list[str], begins: str) -> None:
+    with pytest.raises(UserError, match=f"{re.escape(begins)}: training ends after"):
+        check(composed(*overrides))
+
+
+def test_a_method_that_acts_in_the_last_part_of_training_is_taken() -> None:
+    check(composed("method=static_sd", "method.start_epoch=2.9"))
+    check(composed("method=dcs", "schedule.epochs=1.5"))
+    check(composed("method=dcs", "schedule.epochs=1", "schedule.max_steps=9"))  # the data will tell
+    assert "nothing of dcs" in never_acts(composed("method=dcs").method, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "idle_ones"),
+    [
+        (["model.lora.alpha=8"], ["model.lora.alpha"]),
+        (["model.lora.alpha=8", "model.lora.rank=4"], []),
+        (["schedule.epochs=9", "schedule.max_steps=5"], ["schedule.epochs"]),
+        (["method=kd", "method.teacher.epochs=9", "method.teacher.path=x"], ["method.teacher.epochs"]),
+        (["method=dcs", "method.reweighting=reset", "method.max_weight=5"], ["method.max_weight"]),
+        (["schedule.patience=3"], ["schedule.patience"]),
+        (["schedule.patience=2"], []),
+        (["task=rte", "task.decoding.num_beams=4"], ["task.decoding.num_beams"]),
+        (["task=gsm8k", "task.decoding.num_beams=4"], []),
+    ],
+)
+def test_settings_that_do_nothing_beside_others_are_named(overrides: list[str], idle_ones: list[str]) -> None:
+    said = idle(composed(*overrides), [word.partition("=")[0] for word in overrides])
+    assert [line.partition(" does nothing")[0] for line in said] == idle_ones
 
 
 def test_exp_allows_lambda_from_zero() -> None:
