@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable
+from fractions import Fraction
 
 
 def stripped(text: str) -> str | None:
@@ -22,24 +23,60 @@ def normalized(text: str) -> str | None:
 
 
 def after_hashes(text: str) -> str | None:
-    """The number after `####`, commas removed (GSM8K's own: grade_school_math/dataset.py)."""
-    found = re.search(r"#### (\-?[0-9\.\,]+)", text)
-    return found.group(1).strip().replace(",", "") if found else None
+    """The number after the first `####` that has one, as GSM8K's own code (grade_school_math/dataset.py) finds it.
+
+    Wider than that code in what people write there: without the space, with a currency sign, as a fraction.
+    """
+    found = re.search(rf"####\s*{NUMBER}", text)
+    return _plain(found) if found else None
 
 
 def number(text: str) -> str | None:
-    """The last number in the text, commas removed; 8.0 and 8 are the same."""
-    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
-    if not found:
-        return None
-    plain = found[-1].replace(",", "")
-    return str(int(float(plain))) if float(plain).is_integer() else str(float(plain))
+    """The last number in the text, as `_plain` writes it: 8, 8.0 and 16/2 are the same."""
+    found = list(re.finditer(NUMBER, text))
+    return _plain(found[-1]) if found else None
+
+
+NUMBER = (
+    # Between digits or after a word it is a subtraction, a date or a hyphen.
+    r"(?P<sign>(?<![\w.)])[-−]\s?)?(?:[$€£]\s?(?P<minus>[-−])?)?"
+    r"(?P<whole>\d{1,3}(?:(?:,|\{,\})\d{3})+(?!\d)|\d+)?(?P<part>(?(whole)(?:\.\d+)?|(?<!\w)\.\d+))"
+    r"(?:[eE](?P<power>[+-]?\d{1,3})(?!\w))?(?:\s?/\s?(?P<below>[1-9]\d*)(?![\d/]))?"
+)
+"""A number as people write it: −7, $29.00, 1,234, 8{,}000 (TeX), .5, 1e5, 1/2."""
+
+
+def _plain(found: re.Match[str]) -> str:
+    """The value, exactly: a whole number, a decimal that ends, or a fraction in lowest terms."""
+    whole = re.sub(r"\D", "", found["whole"] or "0")
+    value = Fraction(f"{whole}{found['part']}") * Fraction(10) ** int(found["power"] or 0)
+    value /= int(found["below"] or 1)
+    if found["sign"] or found["minus"]:
+        value = -value
+    places = 0
+    while (value * 10**places).denominator % 2 == 0 or (value * 10**places).denominator % 5 == 0:
+        places += 1
+    shifted = value * 10**places
+    if shifted.denominator != 1:
+        return str(value)  # its decimals never end
+    digits = str(abs(shifted.numerator)).rjust(places + 1, "0")
+    return "-" * (value < 0) + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
 
 
 def letter(text: str) -> str | None:
-    """The letter of a choice, A to E: the last one after `####`, "answer is" or "option", else the last capital."""
-    marked = re.findall(r"(?:####|answer is|answer:|option)\s*\(?([A-Ea-e])\b", text)
-    found = marked or re.findall(r"\b([A-E])\b", text)
+    """The letter of a choice, A to E: the last one after `####`, "answer is" or "option", else the last one at all.
+
+    A small letter counts in brackets or quotes, before a bracket or full stop, or at the end of a line; so does a
+    capital A, which may begin a sentence. The article is no answer.
+    """
+    one = r"[*'\"(\[]*(?:(?P<{0}>[B-E])\b|(?P<{1}>[Aa-e])(?=[*'\".):,\]]|\s*$))"
+    marked = re.finditer(rf"(?:####|answer is|answer:|option)\s*:?\s*{one.format('b', 'a')}", text, re.MULTILINE)
+    loose = re.finditer(
+        rf"(?<![\w'])(?:[*'\"(\[]+(?P<c>[A-Ea-e])(?=[*'\".):,\]])|{one.format('b', 'a')})", text, re.MULTILINE
+    )
+    found = [next(filter(None, match.groups())) for match in marked] or [
+        next(filter(None, match.groups())) for match in loose
+    ]
     return found[-1].upper() if found else None
 
 
