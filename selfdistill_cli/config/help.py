@@ -66,7 +66,7 @@ def version_text() -> str:
 
 
 def explained(asked: str | None, words: Sequence[str] = (), width: int | None = None) -> str:
-    """What `sdrun --explain` prints: of all settings, of a group, of one option (method=dcs), or of one setting.
+    """What `sdrun --explain` prints: of all settings, of a group, of one option (method=dcs, or dcs), or of one setting.
 
     Raises `UserError` if there is nothing of that name.
     """
@@ -79,6 +79,8 @@ def explained(asked: str | None, words: Sequence[str] = (), width: int | None = 
         page.paragraph("sdrun --explain <group> describes its options too: " + ", ".join(groups()))
         return "\n".join(page.lines).strip()
     group, equals, name = asked.lstrip("+").partition("=")
+    if not equals and group not in groups() and (of := naming.group_of_option(group)):
+        group, equals, name = of, "=", group  # an option by its name alone
     if group in groups() and not equals:
         page.group(group, words)
     elif group in groups() and name in options_of(group, words):
@@ -132,9 +134,7 @@ class _Page:
         named = [key for key in every if key == name or key.startswith(f"{name}.")]
         named = named or [key for key in naming.full_names(name) if key in every]
         if not named:
-            group_of = naming.group_of_option(name)
-            also = f" It is an option of {group_of}: sdrun --explain {group_of}={name}" if group_of else ""
-            raise UserError(f"there is no group and no setting '{name}'.{did_you_mean(name, every)}{also}")
+            raise UserError(f"there is no group, option or setting '{name}'.{did_you_mean(name, every)}")
         for key in named:
             self.settings({key: every[key]}, counts[key])
 

@@ -67,6 +67,11 @@ def test_values_read_from_the_files_are_those_that_hydra_composes(method: str, s
             assert OmegaConf.select(cfg, key) == OmegaConf.create(f"x: {setting.value}").x, key
 
 
+def test_an_option_is_explained_by_its_name_alone() -> None:
+    assert explained("reweight") == explained("method=reweight")
+    assert explained("reweight").startswith("method=reweight: ")
+
+
 def test_what_is_not_there_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"Did you mean 'method\.tau'"):
         explained("method.tua")
