@@ -75,8 +75,6 @@ def test_an_option_is_explained_by_its_name_alone() -> None:
 def test_what_is_not_there_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"Did you mean 'method\.tau'"):
         explained("method.tua")
-    with pytest.raises(UserError, match="sdrun --explain method=dcs"):
-        explained("dcs")
 
 
 def test_options_of_a_folder_of_one_s_own(tmp_path: Path) -> None:
