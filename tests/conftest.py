@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: two tests run at a time
 
 from tests.helpers.processes import Finished, Sdrun, run_command, user_environment
 

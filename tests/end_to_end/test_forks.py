@@ -11,7 +11,10 @@ import pytest
 from tests.helpers.processes import Finished, fork_server, run_command
 from tests.helpers.runs import SMALL, assert_same, only_run
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only"),
+    pytest.mark.slow,
+]
 
 
 def both(folder: Path, environment: dict[str, str], *words: str, module: str) -> list[Finished]:
@@ -38,7 +41,6 @@ def test_it_ends_the_same(word: str, code: int, said: str, environment: dict[str
         assert said in ended.err
 
 
-@pytest.mark.slow
 def test_a_run_is_the_same(environment: dict[str, str], tmp_path: Path) -> None:
     runs = []
     for fresh in (False, True):

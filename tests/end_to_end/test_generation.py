@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import peft
@@ -32,20 +34,26 @@ TINY = {
 LLAMA = ("model=tiny_llama", *TINY["tiny_llama"], *SMALL)
 
 
+Swept = Callable[[str], tuple[Path, Finished]]
+MODELS = ["tiny_llama", pytest.param("tiny_t5", marks=pytest.mark.slow)]
+
+
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Finished]]:
-    """All methods on both models: their outputs, and what the commands said."""
-    found = {}
-    for model, sizes in TINY.items():
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """All methods on one of the models, once: their outputs, and what the command said."""
+
+    @cache
+    def of(model: str) -> tuple[Path, Finished]:
         folder = tmp_path_factory.mktemp(model)
-        words = ("-m", f"method={','.join(METHODS)}", f"model={model}", *sizes, *SMALL)
-        found[model] = (folder / "outputs", run_command(folder, user_environment(folder), *words))
-    return found
+        words = ("-m", f"method={','.join(METHODS)}", f"model={model}", *TINY[model], *SMALL)
+        return folder / "outputs", run_command(folder, user_environment(folder), *words)
+
+    return of
 
 
-@pytest.mark.parametrize("model", TINY)
-def test_every_method_finishes(model: str, swept: dict[str, tuple[Path, Finished]]) -> None:
-    outputs, ended = swept[model]
+@pytest.mark.parametrize("model", MODELS)
+def test_every_method_finishes(model: str, swept: Swept) -> None:
+    outputs, ended = swept(model)
     assert ended.code == 0, ended.err
     assert "Traceback" not in ended.err
     assert "5 jobs" in ended.out
@@ -61,9 +69,9 @@ def test_every_method_finishes(model: str, swept: dict[str, tuple[Path, Finished
             assert 0 < rows(run, "train")[-1]["uncertainty/mean"] <= 1
 
 
-@pytest.mark.parametrize("model", TINY)
-def test_what_was_written_is_in_the_predictions(model: str, swept: dict[str, tuple[Path, Finished]]) -> None:
-    run = only_run(swept[model][0], "dynsdpb")
+@pytest.mark.parametrize("model", MODELS)
+def test_what_was_written_is_in_the_predictions(model: str, swept: Swept) -> None:
+    run = only_run(swept(model)[0], "dynsdpb")
     table = parquet.read_table(run / "predictions.parquet").to_pydict()
     assert table["index"] == list(range(10))
     assert set(table) == {"split", "index", "prompt", "text", "answer", "references", "correct"}
@@ -85,8 +93,8 @@ def problem(number: int) -> str:
     return question
 
 
-def test_reweighting_sees_the_answers(swept: dict[str, tuple[Path, Finished]]) -> None:
-    run = only_run(swept["tiny_llama"][0], "dcs")
+def test_reweighting_sees_the_answers(swept: Swept) -> None:
+    run = only_run(swept("tiny_llama")[0], "dcs")
     described = [row for row in rows(run, "train") if "discordant/fraction" in row]
     assert len(described) == 2
     assert described[-1]["weights/effective_sample_size"] <= 40
@@ -113,6 +121,7 @@ def test_lora_trains_little_and_leaves_a_model_that_is_whole(sdrun: Sdrun, tmp_p
     AutoModelForCausalLM.from_pretrained(run / "model")
 
 
+@pytest.mark.slow
 def test_a_pretrained_folder_with_lora_teaches_by_its_adapter(sdrun: Sdrun, tmp_path: Path) -> None:
     assert sdrun("method=vanilla", *LLAMA).code == 0
     base = only_run(tmp_path / "outputs") / "model"
@@ -215,6 +224,7 @@ def test_a_mistake_ends_in_one_clear_message(mistake: str, sdrun: Sdrun, tmp_pat
     assert not list(tmp_path.rglob("results.json"))
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_vocabulary_is_refused(sdrun: Sdrun, tmp_path: Path) -> None:
     other = [word for word in LLAMA if "train_examples" not in word]
     assert sdrun("method=vanilla", *other, "task.generator.train_examples=30", "model.config.vocab_size=300").code == 0
@@ -223,6 +233,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(sdrun: Sdrun, tmp_path: Path
     assert_one_clear_message(ended, ["another vocabulary (300 entries) than the student", "same tokenizer"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_lora_goes_on_as_the_undisturbed_one(tmp_path: Path) -> None:
     words = ("method=dynsdpb", *LLAMA, "model.lora.rank=4", "runtime.checkpoint_every=3 steps")
     runs = []

@@ -144,6 +144,7 @@ def test_kd_and_dcs_share_one_teacher_and_say_what_it_cost(swept: tuple[Path, Fi
     assert len(list(outputs.glob(".cache/teacher_logits/*.safetensors"))) == len(TASKS)
 
 
+@pytest.mark.slow
 def test_lambda_one_is_kd_without_warm_up(sdrun: Sdrun, tmp_path: Path) -> None:
     dcs = ("method=dcs", "method.lambda_=1", "method.warmup_epochs=0")
     assert sdrun(*dcs, *SMALL).code == 0
@@ -152,6 +153,7 @@ def test_lambda_one_is_kd_without_warm_up(sdrun: Sdrun, tmp_path: Path) -> None:
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_any_finished_run_can_teach_unless_its_outputs_differ(sdrun: Sdrun, tmp_path: Path) -> None:
     wider = ("model.config.hidden_size=64", "schedule.epochs=1")
     assert sdrun("-m", "method=vanilla", f"task={','.join(TASKS)}", *SMALL, *wider).code == 0

@@ -16,6 +16,7 @@ from tests.helpers.runs import SMALL, only_run, results, rows, without_times
 DIAGNOSTICS = "runtime.diagnostics=[gradients,examples]"
 
 
+@pytest.mark.slow
 def test_diagnostics_change_nothing_and_leave_their_rows(sdrun: Sdrun, tmp_path: Path) -> None:
     words = ("method=dynsdpb", *SMALL)
     assert sdrun(*words, SDRUN_OUTPUTS=str(tmp_path / "plain")).code == 0

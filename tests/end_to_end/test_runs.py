@@ -36,6 +36,7 @@ def test_the_same_command_gives_the_same_run(method: str, tmp_path: Path) -> Non
     assert_same_run(*runs)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run(sdrun: Sdrun, tmp_path: Path) -> None:
     assert sdrun("-m", "method=vanilla", "seed=0,1", *SMALL).code == 0
     first, second = sorted((tmp_path / "outputs").glob("*/*/vanilla/*"))
@@ -124,6 +125,7 @@ def test_the_claim_of_a_killed_process_is_taken_over_with_a_warning(sdrun: Sdrun
     assert not (run / "lock").exists()
 
 
+@pytest.mark.slow
 def test_a_requeued_job_goes_on_although_it_was_told_to_start_afresh(sdrun: Sdrun, tmp_path: Path) -> None:
     command = ("method=vanilla", *SMALL, "runtime.checkpoint_every=3 steps", "rerun=true")
     # SLURM's number of a job and how often it was started again, as the job finds them in its environment.

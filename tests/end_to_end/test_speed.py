@@ -50,6 +50,7 @@ def test_every_run_tells_how_much_of_the_machine_it_used(sdrun: Sdrun, tmp_path:
     assert 0.98 * 6 * layers < operations < 1.02 * (6 * layers + 12 * 64 * 32 * 2 + 6 * once)
 
 
+@pytest.mark.slow
 def test_bf16_trains_too_and_is_recorded(sdrun: Sdrun, tmp_path: Path) -> None:
     assert sdrun("method=dynsdpb", "runtime.precision=bf16", *SMALL).code == 0
     run = only_run(tmp_path / "outputs")

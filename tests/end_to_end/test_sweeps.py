@@ -44,6 +44,7 @@ def test_a_failing_job_is_reported_and_the_others_go_on(sdrun: Sdrun, tmp_path: 
     ]
 
 
+@pytest.mark.slow
 def test_a_named_sweep_with_optuna(sdrun: Sdrun, tmp_path: Path) -> None:
     ended = sdrun("+experiment=optuna_tau_alpha", "hydra.sweeper.n_trials=3", *SMALL)
     assert ended.code == 0, ended.err
@@ -132,6 +133,7 @@ def test_two_sweeps_at_once_share_the_runs(environment: dict[str, str], tmp_path
         assert log.count(f"examples; {run}\n") == 1  # begun once
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_is_finished_by_the_same_command(sdrun: Sdrun, tmp_path: Path) -> None:
     command = ("-m", "method=vanilla", "seed=0,1,2", *SMALL)
     assert sdrun(*command, SDRUN_FAULT_AT="75").code == -signal.SIGKILL

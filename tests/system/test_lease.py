@@ -86,6 +86,7 @@ def test_a_silent_process_of_another_machine_loses_its_claim_after_the_lease(
     assert "was left behind by process 7 on elsewhere" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_process_of_another_machine_that_gives_heartbeats_keeps_its_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
