@@ -19,7 +19,7 @@ run: $(VENV)/with-offline ## vanilla beside dynsdpb on a generated task, from em
 report: $(VENV)/with-reports ## tables and figures of all runs in outputs/, in report/index.html
 	$(BIN)/sdreport outputs --out report
 
-test: lint ## style, types, and the tests of every day, some minutes on two cores
+test: lint ## style, types, and the tests of every day: under six minutes on two cores
 	$(BIN)/python -m pytest
 
 test-quick: install ## tests that start no command: under a minute
