@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from omegaconf import OmegaConf
 from pyarrow import parquet
 
 from selfdistill_cli import experiment
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.glue_server import write_for_server
 from selfdistill_cli.predict import main, predict
+from selfdistill_cli.tasks.sources import RawSplit
+from selfdistill_cli.tasks.unlabelled import with_choices
 from tests.helpers.runs import composed, only_run
 from tests.helpers.task_files import write
 
@@ -182,3 +186,9 @@ def test_the_server_wants_scores_numbers_or_names(
     assert [row[1] for row in rows] == expected
     assert [int(row[0]) for row in rows] == list(range(len(expected)))
     assert not any(math.isnan(float(row[1])) for row in rows if task == "stsb")
+
+
+def test_choices_that_a_csv_writes_as_a_list_are_those_of_training() -> None:
+    raw = RawSplit("new", pa.table({"q": ["which?"], "options": ["['red', 'green']"]}), "new.csv")
+    task = OmegaConf.create({"text": "q", "text_pair": None, "choices": "options"})
+    assert with_choices(task, raw).choices == [[" red", " green"]]

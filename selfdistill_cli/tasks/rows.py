@@ -65,7 +65,7 @@ def require_readable_answers(task: DictConfig, rule: Callable[[str], str | None]
 
 def choice_split(task: DictConfig, raw: RawSplit) -> Split:
     """Prompts, choices, and the number of the right one. Raises `UserError` where there is none such."""
-    choices = _lists(task.choices, raw, WRITTEN_LIST)
+    choices = choices_of(task, raw)
     labels = np.empty(len(raw), dtype=np.int64)
     for row, (value, offered) in enumerate(zip(values(task.label, raw), choices, strict=True)):
         if len(offered) < 2:
@@ -81,11 +81,20 @@ def choice_split(task: DictConfig, raw: RawSplit) -> Split:
         if not all(choice.strip() for choice in offered):
             raise UserError(f"{raw.at(row)}: one of its choices is empty.")
         labels[row] = int(number)
-    # A space as between the words of one text; the choices of a data set seldom begin with one.
-    choices = [[f" {choice.strip()}" for choice in offered] for offered in choices]
+    choices = as_answers(choices)
     answers = [offered[label] for offered, label in zip(choices, labels, strict=True)]
     groups = render(task.group, raw) if task.group else None
     return replace(_texts_only(task, raw), labels=labels, groups=groups, answers=answers, choices=choices)
+
+
+def choices_of(task: DictConfig, raw: RawSplit) -> list[list[str]]:
+    """What there is to choose from in every row."""
+    return _lists(task.choices, raw, WRITTEN_LIST)
+
+
+def as_answers(choices: list[list[str]]) -> list[list[str]]:
+    """Choices as they stand behind their prompts: after a space, with which those of a data set seldom begin."""
+    return [[f" {choice.strip()}" for choice in offered] for offered in choices]
 
 
 def _references(task: DictConfig, raw: RawSplit, answers: list[str]) -> list[list[str]]:

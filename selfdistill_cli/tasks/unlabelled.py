@@ -13,9 +13,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.tasks.rows import as_answers, choices_of
 from selfdistill_cli.tasks.sources import RawSplit, find_source
 from selfdistill_cli.tasks.split import Split
-from selfdistill_cli.tasks.templates import lists, render
+from selfdistill_cli.tasks.templates import render
 
 NOT_ASKED = ("label", "answer", "references", "group", "weight")
 """Settings that name what new rows need not have."""
@@ -61,7 +62,7 @@ def texts_alone(task: DictConfig, raw: RawSplit) -> Split:
 
 def with_choices(task: DictConfig, raw: RawSplit) -> Split:
     """Prompts, and what there is to choose from."""
-    offered = [[f" {choice.strip()}" for choice in choices] for choices in lists(task.choices, raw)]
+    offered = as_answers(choices_of(task, raw))
     empty = [row for row, choices in enumerate(offered) if not all(map(str.strip, choices))]
     _require_none(empty, task.choices, raw)
     return replace(texts_alone(task, raw), choices=offered)
