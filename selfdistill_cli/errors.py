@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from signal import Signals
@@ -27,6 +28,16 @@ class Interrupted(BaseException):
     def __init__(self, words: str, signal: Signals) -> None:
         super().__init__(words)
         self.signal = signal
+
+
+def end_in_words(program: str, do: Callable[[Sequence[str]], object]) -> None:
+    """Do what the words behind a console script say; a mistake ends it with its message, Ctrl-C with its exit code."""
+    try:
+        do(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"{program}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def first_line(error: BaseException) -> str:

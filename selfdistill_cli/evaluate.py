@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.options import option
-from selfdistill_cli.errors import UserError
+from selfdistill_cli.errors import UserError, end_in_words
 from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
 
 schema.register_schemas()
@@ -99,12 +98,7 @@ def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
 
 def main() -> None:
     """What the console script `sdevaluate` calls."""
-    try:
-        evaluate(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"sdevaluate: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_in_words("sdevaluate", evaluate)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.errors import UserError, did_you_mean, end_in_words
 from selfdistill_cli.evaluation.glue_server import file_name, require_glue_task, write_for_server
 from selfdistill_cli.kinds import KINDS
 from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
@@ -213,12 +212,7 @@ WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}
 
 def main() -> None:
     """What the console script `sdpredict` calls."""
-    try:
-        predict(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"sdpredict: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_in_words("sdpredict", predict)
 
 
 if __name__ == "__main__":

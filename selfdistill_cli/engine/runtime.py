@@ -143,7 +143,7 @@ def be_deterministic(asked: bool) -> None:
     """
     if asked:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product is made
-        # It would fill every new tensor, to show who reads what nobody wrote: no need of a run.
+    # It would fill every new tensor, to show who reads what nobody wrote: no need of a run.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (a property of the module)
     torch.use_deterministic_algorithms(asked)
     torch.backends.cudnn.benchmark = False

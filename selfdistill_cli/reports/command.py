@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfdistill_cli.errors import UserError, did_you_mean, how_to_install
+from selfdistill_cli.errors import UserError, did_you_mean, end_in_words, how_to_install
 from selfdistill_cli.reports.runs import Run, find_runs
 from selfdistill_cli.tracking.terminal import make_console, say, shortest
 
@@ -96,12 +95,7 @@ def report(words: Sequence[str]) -> None:
 
 def main() -> None:
     """What the console script `sdreport` calls."""
-    try:
-        report(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"sdreport: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_in_words("sdreport", report)
 
 
 if __name__ == "__main__":

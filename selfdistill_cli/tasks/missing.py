@@ -5,7 +5,6 @@ complete(task, "classification", [train, validation])  # refuses them, or leaves
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.tasks.numbers import is_missing, is_missing_number
-from selfdistill_cli.tasks.templates import Template
+from selfdistill_cli.tasks.templates import Template, is_template, parts_of
 
 if TYPE_CHECKING:
     from selfdistill_cli.tasks.sources import RawSplit
@@ -84,7 +83,7 @@ def missing_in(setting: str, raw: RawSplit, missing: Callable[[Any], bool] = is_
 
 def values_or_none(field: str, raw: RawSplit) -> list[Any]:
     """The value of a field inside a column (`tags[0]`) in every row, None where the row has none."""
-    column, *keys = re.findall(r"[^\[\]]+", field) or [field]
+    column, *keys = parts_of(field)
     return [_inside(value, keys) for value in raw.arrow(column).to_pylist()]
 
 
@@ -112,13 +111,13 @@ def _is_no_label(task: DictConfig, value: Any) -> bool:
 
 
 def _fields(setting: str, raw: RawSplit) -> list[str]:
-    if "{" not in setting or setting in raw.names:
+    if not is_template(setting, raw):
         return [setting]
     return list(dict.fromkeys(piece.field for piece in Template(setting).pieces if piece.field is not None))
 
 
 def _field_missing(field: str, raw: RawSplit, missing: Callable[[Any], bool]) -> np.ndarray:
-    column, *keys = re.findall(r"[^\[\]]+", field) or [field]
+    column, *keys = parts_of(field)
     if field in raw.names:
         column, keys = field, []
     values = raw.arrow(column)

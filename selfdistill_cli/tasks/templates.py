@@ -111,25 +111,25 @@ def columns_of(task: DictConfig) -> frozenset[str]:
         fields = [setting]
         if "{" in setting:
             fields += [piece.field for piece in Template(setting).pieces if piece.field is not None]
-        found.update(fields, (_parts(field)[0] for field in fields))
+        found.update(fields, (parts_of(field)[0] for field in fields))
     return frozenset(found)
 
 
 def render(setting: str, raw: RawSplit) -> list[str]:
     """The text of every row. A list is joined with spaces. Raises `UserError` where there is nothing to show."""
-    return Template(setting).render(raw) if _is_template(setting, raw) else _texts(setting, raw)
+    return Template(setting).render(raw) if is_template(setting, raw) else _texts(setting, raw)
 
 
 def values(field: str, raw: RawSplit) -> list[Any]:
     """The value of a column, or of a field inside one, in every row."""
-    column, *keys = [field] if field in raw.names else _parts(field)
+    column, *keys = [field] if field in raw.names else parts_of(field)
     found: list[Any] = raw.arrow(column).to_pylist()
     return [_inside(value, keys, field, row, raw) for row, value in enumerate(found)] if keys else found
 
 
 def lists(setting: str, raw: RawSplit) -> list[list[str]]:
     """Several texts a row: a column of lists; a column of single values or a template gives lists of one."""
-    if _is_template(setting, raw):
+    if is_template(setting, raw):
         return [[text] for text in render(setting, raw)]
     found = [value if isinstance(value, list) else [value] for value in values(setting, raw)]
     for row, texts in enumerate(found):
@@ -146,11 +146,12 @@ def _formatted(value: Any, spec: str) -> str:
     return format(value, spec)
 
 
-def _is_template(setting: str, raw: RawSplit) -> bool:
+def is_template(setting: str, raw: RawSplit) -> bool:
+    """Whether a setting is a template over columns and not a column whose name has a brace."""
     return "{" in setting and setting not in raw.names
 
 
-def _parts(field: str) -> list[str]:
+def parts_of(field: str) -> list[str]:
     """A column, and the keys or numbers that lead to a value inside it."""
     return re.findall(r"[^\[\]]+", field) or [field]
 

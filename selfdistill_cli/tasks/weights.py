@@ -34,10 +34,10 @@ def weight_column(task: DictConfig, raw: RawSplit) -> np.ndarray | None:
     """
     if task.weight is None or raw.name not in ("train", task.train):
         return None
-    found = [_number(value) for value in values(task.weight, raw)]
+    given = values(task.weight, raw)
+    found = [_number(value) for value in given]
     wrong = [row for row, weight in enumerate(found) if weight is None]
     if wrong:
-        given = values(task.weight, raw)
         named = "; ".join(f"row {raw.numbers[row]}: {given[row]!r}" for row in wrong[:SHOWN])
         raise UserError(
             f"{raw.origin}, rows {raw.first_row} to {raw.first_row + len(raw) - 1}: {len(wrong):,} of {len(found):,} "

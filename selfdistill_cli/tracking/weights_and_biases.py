@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import first_line
 from selfdistill_cli.system.network import reachable
+from selfdistill_cli.tracking.terminal import shortest
 
 log = logging.getLogger(__name__)
 
@@ -160,9 +161,9 @@ class WandbTracker:
         self._safely(lambda run: run.finish(exit_code=0 if results is not None else 1))
         if results is not None and self._run is not None and self._run.offline:
             record = Path(self._run.dir).parent
-            near = record.relative_to(Path.cwd()) if record.is_relative_to(Path.cwd()) else record
             log.info(
-                "  wandb sync %s  # sends this run to Weights & Biases; it was recorded offline", shlex.quote(str(near))
+                "  wandb sync %s  # sends this run to Weights & Biases; it was recorded offline",
+                shlex.quote(str(shortest(record))),
             )
 
     def _safely(self, action: Any) -> None:

@@ -56,3 +56,9 @@ def random_logits(n: int, seed: int, regression: bool = False) -> Tensor:
     """Logits [n, C], or predictions [n]."""
     drawn = torch.randn(n, CLASSES, generator=torch.Generator().manual_seed(seed)) * 2
     return drawn[:, 0] + 2.5 if regression else drawn
+
+
+BATCH = [3, 1, 4, 15, 9, 2]
+"""Rows of a step."""
+Z = random_logits(6, seed=1)
+"""Its logits."""

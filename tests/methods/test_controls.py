@@ -15,9 +15,11 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.methods import Focal, LabelSmoothing, Method, Reweight, Vanilla
 from tests.helpers import labelled_reference as reference
 from tests.helpers.given_logits import (
+    BATCH,
     LABELS,
     SIZE,
     TARGETS,
+    Z,
     classification,
     loss_of,
     random_logits,
@@ -25,8 +27,6 @@ from tests.helpers.given_logits import (
     total,
 )
 
-BATCH = [3, 1, 4, 15, 9, 2]
-Z = random_logits(6, seed=1)
 P = special.softmax(Z.numpy().astype(float), axis=1)
 GOLD = LABELS[BATCH]
 

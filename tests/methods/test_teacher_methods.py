@@ -15,11 +15,13 @@ from selfdistill_cli.methods import DCS, KD, TrainingContext
 from selfdistill_cli.teacher import require_same_cuts
 from tests.helpers import labelled_reference as reference
 from tests.helpers.given_logits import (
+    BATCH,
     LABELS,
     REGRESSION_TEACHER,
     SIZE,
     TARGETS,
     TEACHER,
+    Z,
     classification,
     loss_of,
     random_logits,
@@ -27,8 +29,6 @@ from tests.helpers.given_logits import (
     total,
 )
 
-BATCH = [3, 1, 4, 15, 9, 2]
-Z = random_logits(6, seed=1)
 SETTINGS: dict[str, Any] = {
     "tau": 2.0,
     "alpha": 0.3,
