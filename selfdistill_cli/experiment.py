@@ -99,7 +99,7 @@ def _train(
     teacher = None
     if "teacher" in cfg.method:
         teacher = teacher_folder(cfg, runtime, train=lambda settings: run(settings, group))
-    loaded = load_model(cfg.model, task, cfg.seed)
+    loaded = load_model(cfg.model, task, cfg.seed, Path(cfg.paths.cache).absolute())
     if cfg.runtime.gradient_checkpointing:
         loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if runtime.device.type == "cpu":

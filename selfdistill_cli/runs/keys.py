@@ -169,7 +169,9 @@ def _file_content(path: Path, cache: Path | None) -> Any:
 
 
 def _model_content(path: Path, cache: Path | None) -> Any:
-    """A folder with a model, or a run's directory that has one, by the bytes of its files; None of anything else."""
+    """A folder with a model, a run's directory that has one, or a GGUF file, by its bytes; None of anything else."""
+    if path.suffix == ".gguf" and path.expanduser().is_file():
+        return {"sha256": file_digest(path.expanduser(), cache)}
     folder = model_folder(path)
     if folder is None:
         return None

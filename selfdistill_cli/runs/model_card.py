@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.models.embedded import EMBEDDED
 from selfdistill_cli.models.lora import is_adapter, save_with_lora
-from selfdistill_cli.models.sources import PACKAGES, hub_id, resolve
+from selfdistill_cli.models.sources import PACKAGES, hub_id, is_gguf, resolve
 from selfdistill_cli.runs.keys import model_slug, scientific_settings
 from selfdistill_cli.runs.results import Results
 from selfdistill_cli.system.environment import environment
@@ -167,20 +167,27 @@ def _metadata(cfg: DictConfig, task: TaskData, results: Results, tag: str, adapt
 
 def _base_on_hub(name: str) -> str | None:
     """The Hub id of the starting weights, if they have one."""
-    local = name in EMBEDDED or (name not in PACKAGES and Path(name).expanduser().is_dir())
+    local = name in EMBEDDED or (name not in PACKAGES and (is_gguf(name) or Path(name).expanduser().is_dir()))
     return None if local else hub_id(name)
 
 
 def _base_in_words(cfg: DictConfig) -> str:
     if cfg.model.name in EMBEDDED:
         return f"random weights ({cfg.model.name})"
-    return f"the weights of {_base_on_hub(cfg.model.name) or model_slug(cfg.model.name)}"
+    weights = f"the weights of {_base_on_hub(cfg.model.name) or model_slug(cfg.model.name)}"
+    return (
+        f"{weights} as a GGUF file holds them, rounded ({model_slug(cfg.model.name)})"
+        if is_gguf(cfg.model.name)
+        else weights
+    )
 
 
 def _base_metadata(name: str) -> dict[str, Any]:
     """What the card of the starting weights says: licence, language, its own base. Nothing where there is no card."""
     if name in EMBEDDED:
         return {}
+    if is_gguf(name):
+        return {"license": PACKAGES[name].license} if name in PACKAGES else {}
     source = resolve(name)
     card = Path(source, "README.md") if Path(source).is_dir() else try_to_load_from_cache(source, "README.md")
     if not isinstance(card, str | Path) or not Path(card).is_file():

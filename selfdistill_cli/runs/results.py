@@ -162,7 +162,7 @@ def summarize(
         teacher=_cost_of(teacher),
         majority=majority_score(task),
         weights=described(train.weights),
-        remarks=outcome.remarks or None,
+        remarks=[*loaded.remarks, *outcome.remarks] or None,
         **used,
     )
 

