@@ -85,8 +85,8 @@ def report(words: Sequence[str]) -> None:
     made = write_report(runs, title, arguments.out)
     unusable = [run for run in runs if not run.finished]
     say(console, f"{len(runs) - len(unusable)} finished runs, {len(unusable)} others (listed in the report)")
-    for section in made:
-        say(console, f"  {section.title}")
+    for chapter in made:
+        say(console, f"  {chapter.title}")
     say(
         console,
         f"written to {shortest((arguments.out / 'index.html').absolute())}, with report.md, figures/ and tables/",

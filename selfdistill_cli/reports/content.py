@@ -56,6 +56,15 @@ class Section:
     parts: Sequence[str | Table | Figure] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Chapter:
+    """What belongs together under one heading: the verdict, one study, the runs that are left."""
+
+    title: str
+    words: str
+    sections: Sequence[Section] = field(default_factory=list)
+
+
 def spread(values: Sequence[float], digits: int = 4) -> str:
     """`0.8123 ± 0.0045`: mean and standard deviation; a single value alone."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from selfdistill_cli.reports.content import spread
 from selfdistill_cli.reports.runs import Run
-from selfdistill_cli.reports.variants import study
+from selfdistill_cli.reports.studies import gather
 from selfdistill_cli.tracking.tables import Column, make_table
 
 SECONDS = 3.0
@@ -67,15 +67,14 @@ def view(runs: Sequence[Run], width: int | None = None) -> RenderableType:
         ]
         parts.append(make_table(at_work, width))
         parts += [Text(f"{_name(run)} {run.status}: {run.reason}") for run in unfinished if run.reason]
-    grouped = study(runs)
     best_first = [
-        (task, group)
-        for task in grouped.tasks
-        for group in sorted(grouped.of_task(task), key=lambda g: -fmean(g.scores))
+        (study.name, group)
+        for study in gather(runs).studies
+        for group in sorted(study.groups, key=lambda g: -fmean(g.scores))
     ]
     if best_first:
         so_far = [
-            Column("task", [task for task, _ in best_first], leaves=_if_all_same(task for task, _ in best_first)),
+            Column("study", [name for name, _ in best_first], leaves=_if_all_same(name for name, _ in best_first)),
             Column("method", [group.variant for _, group in best_first]),
             Column("score", [spread(group.scores) for _, group in best_first]),
             Column("seeds", [str(len(group.runs)) for _, group in best_first], right=True),

@@ -1,4 +1,4 @@
-"""A report's sections as one HTML page, as Markdown, and its tables as CSV and LaTeX."""
+"""A report's chapters as one HTML page, as Markdown, and its tables as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from selfdistill_cli.reports.content import Cell, Figure, Section, Table, slug
+from selfdistill_cli.reports.content import Cell, Chapter, Figure, Table, slug
 
 LATEX = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "±": r"$\pm$", "τ": r"$\tau$", "α": r"$\alpha$", "λ": r"$\lambda$",
          "−": "$-$", "–": "--", "…": r"\dots{}", "<": "$<$", ">": "$>$", "×": r"$\times$", "▼": r"$\downarrow$", "{": r"\{", "}": r"\}"}  # fmt: skip
 
 
-def page(title: str, sections: Sequence[Section], pictures: Mapping[str, str]) -> str:
+def page(title: str, chapters: Sequence[Chapter], pictures: Mapping[str, str]) -> str:
     """One page that needs nothing else: no script, no font, no picture from another place. `pictures`: SVG by name."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     environment.tests |= {
@@ -25,22 +25,25 @@ def page(title: str, sections: Sequence[Section], pictures: Mapping[str, str]) -
     }
     environment.filters["slug"] = slug
     safe = {name: Markup(svg) for name, svg in pictures.items()}  # drawn by matplotlib, which escapes what it writes
-    return environment.get_template("page.html").render(title=title, sections=sections, pictures=safe)
+    return environment.get_template("page.html").render(title=title, chapters=chapters, pictures=safe)
 
 
-def markdown(title: str, sections: Sequence[Section]) -> str:
+def markdown(title: str, chapters: Sequence[Chapter]) -> str:
     """With links to figures/."""
     parts = [f"# {title}"]
-    for section in sections:
-        parts += [f"## {section.title}", section.words]
-        for part in section.parts:
-            if isinstance(part, Table):
-                parts += [part.caption, _markdown_table(part)]
-            elif isinstance(part, Figure):
-                parts.append(f"![{part.caption}](figures/{part.name}.png)\n\n{part.caption}")
-            else:
-                parts.append(part)
-    return "\n\n".join(parts) + "\n"
+    for chapter in chapters:
+        parts += [f"## {chapter.title}", chapter.words]
+        for section in chapter.sections:
+            parts += [f"### {section.title}", section.words, *map(_markdown_part, section.parts)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_part(part: str | Table | Figure) -> str:
+    if isinstance(part, Table):
+        return f"{part.caption}\n\n{_markdown_table(part)}"
+    if isinstance(part, Figure):
+        return f"![{part.caption}](figures/{part.name}.png)\n\n{part.caption}"
+    return part
 
 
 def _worse(cell: Cell) -> str:

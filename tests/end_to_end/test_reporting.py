@@ -127,6 +127,6 @@ def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, environment: dict[s
         "Do gradients reach",
         "Are probabilities honest",
     ):
-        assert f"## {title}" in text
+        assert f"### {title}" in text
     assert "[synthetic]" in text
     assert len(list((tmp_path / "report" / "figures").glob("*.svg"))) >= 6

@@ -11,6 +11,9 @@ import pyarrow as pa
 from omegaconf import OmegaConf
 from pyarrow import parquet
 
+from selfdistill_cli.reports.runs import find_runs
+from selfdistill_cli.reports.studies import gather
+from selfdistill_cli.reports.variants import Study
 from selfdistill_cli.runs.directory import RunDirectory
 from tests.helpers.runs import composed
 
@@ -63,3 +66,9 @@ def make_run(
     }  # fmt: skip
     (run / "results.json").write_text(json.dumps(results | of_results))
     return run
+
+
+def study_of(outputs: Path, task: str | None = None) -> Study:
+    """The one study of the runs below a folder, or the one of this task."""
+    (only,) = (one for one in gather(find_runs([outputs])).studies if task in (None, one.task))
+    return only

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from selfdistill_cli.reports import report
-from selfdistill_cli.reports.content import Figure, Section, Table
-from selfdistill_cli.reports.report import sections, write_report
+from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
+from selfdistill_cli.reports.report import chapters, write_report
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import dynamics, other_tasks, sensitivity, signals
-from selfdistill_cli.reports.variants import study
-from tests.helpers.made_runs import make_run
+from selfdistill_cli.reports.sections import dynamics, sensitivity, signals
+from selfdistill_cli.reports.studies import gather
+from tests.helpers.made_runs import make_run, study_of
 
 pytestmark = pytest.mark.thorough
 
@@ -32,36 +32,38 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_two_models_two_tasks_and_two_schedules_give_each_figure_its_own_name_and_values(crossed: Path) -> None:
+def test_each_figure_of_two_models_tasks_and_schedules_has_its_own_name_and_values(crossed: Path) -> None:
     runs = find_runs([crossed])
-    found = sensitivity.section(study(runs))
-    assert found is not None
-    figures = [part for part in found.parts if isinstance(part, Figure)]
-    assert len({figure.name for figure in figures}) == len({figure.caption for figure in figures}) == len(figures) == 8
-    for model, task, lr in itertools.product(
-        ("minilm", "tiny_bert"), ("synth_entailment", "synth_similarity"), (1e-5, 2e-5)
-    ):
-        title = f"dcs (model={model}, lr={lr}) on {task}"
-        (figure,) = (figure for figure in figures if figure.caption.startswith(f"{title}: "))
-        (axes,) = figure.draw().axes
-        assert axes.get_title().replace("\n", " ") == title
-        (line,) = (container.lines[0] for container in axes.containers)
-        own = {
-            run.settings["method.lambda_"]: run.results["score"]
-            for run in runs
-            if (run.settings["model.name"], run.task, run.settings["schedule.lr"]) == (model, task, lr)
-        }
-        assert dict(zip(*line.get_data(), strict=True)) == own
+    studies = gather(runs).studies
+    assert len(studies) == 4
+    for study in studies:
+        found = sensitivity.section(study)
+        assert found is not None
+        figures = [part for part in found.parts if isinstance(part, Figure)]
+        assert len({figure.name for figure in figures}) == len({figure.caption for figure in figures}) == 2
+        model = study.groups[0].settings["model.name"]
+        for lr in (1e-5, 2e-5):
+            title = f"dcs (lr={lr}) on {study.task}"
+            (figure,) = (figure for figure in figures if figure.caption.startswith(f"{title}: "))
+            (axes,) = figure.draw().axes
+            assert axes.get_title().replace("\n", " ") == title
+            (line,) = (container.lines[0] for container in axes.containers)
+            own = {
+                run.settings["method.lambda_"]: run.results["score"]
+                for run in runs
+                if (run.settings["model.name"], run.task, run.settings["schedule.lr"]) == (model, study.task, lr)
+            }
+            assert dict(zip(*line.get_data(), strict=True)) == own
 
 
 @pytest.mark.slow
 def test_every_figure_and_table_of_crossed_runs_has_its_own_files_and_caption(crossed: Path, tmp_path: Path) -> None:
     made = write_report(find_runs([crossed]), "crossed", tmp_path)
-    parts = [part for one in made for part in one.parts if not isinstance(part, str)]
+    parts = [part for one in made for section in one.sections for part in section.parts if not isinstance(part, str)]
     figures, tables = ([p for p in parts if isinstance(p, kind)] for kind in (Figure, Table))
     assert sorted(path.stem for path in (tmp_path / "figures").glob("*.png")) == sorted(f.name for f in figures)
     assert sorted(path.stem for path in (tmp_path / "tables").glob("*.csv")) == sorted(t.name for t in tables)
-    assert len({f.caption for f in figures}) == len(figures) >= 8 + 2 * 3  # sweeps; learning, reliability, discordance
+    assert len(figures) >= 4 * (2 + 3)  # of each study: two sweeps; learning, reliability, discordance
 
 
 def test_settings_that_begin_alike_for_long_have_names_of_their_own(tmp_path: Path) -> None:
@@ -69,30 +71,31 @@ def test_settings_that_begin_alike_for_long_have_names_of_their_own(tmp_path: Pa
     for path in ("a", "b"):  # their titles are alike for more than 80 characters
         words = ("task=custom", f"task.path={'x' * 100}/{path}.csv", "task.text=a", "task.kind=classification")
         make_run(tmp_path, "method=kd", *words, rows=[train])
-    made = sections(find_runs([tmp_path]))
-    parts = [part.name for one in made for part in one.parts if not isinstance(part, str)]
+    made = chapters(find_runs([tmp_path]))
+    parts = [p.name for one in made for section in one.sections for p in section.parts if not isinstance(p, str)]
     assert len(parts) == len(set(parts))
-    assert sum(name.startswith("trajectories-kd-on-custom") for name in parts) == 2
-    assert all(len(name) < 120 for name in parts)
+    assert sum("-trajectories-" in name for name in parts) == 2
+    assert all(len(name) < 200 for name in parts)
 
 
-def test_the_tables_of_other_tasks_have_names_of_their_own(tmp_path: Path) -> None:
+def test_tables_of_other_tasks_belong_to_their_study(tmp_path: Path) -> None:
     for examples in (50, 100):
-        run = make_run(tmp_path, "method=vanilla", f"task.train_examples={examples}")
+        run = make_run(tmp_path, "method=vanilla", f"task.train_examples={examples}", train_examples=examples)
         (run / "evaluations").mkdir()
         shutil.copy(run / "predictions.parquet", run / "evaluations" / "snli.parquet")
         (run / "evaluations" / "snli.json").write_text(f'{{"score": 0.{examples}, "metric": "accuracy"}}')
-    found = other_tasks.section(study(find_runs([tmp_path])))
-    assert found is not None
-    cells = {part.name: part.cells[0][2].text for part in found.parts if isinstance(part, Table)}
-    assert sorted(cells.values()) == ["0.1000 (1)", "0.5000 (1)"]
+    made = {one.title: one for one in chapters(find_runs([tmp_path]))}
+    for examples, score in ((50, "0.5000 (1)"), (100, "0.1000 (1)")):
+        chapter = made[f"synth_entailment · minilm · {examples} examples · 3 epochs"]
+        (section,) = (one for one in chapter.sections if "carry over" in one.title)
+        assert [part.cells[0][2].text for part in section.parts if isinstance(part, Table)] == [score]
 
 
 def test_two_parts_of_one_name_are_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = [Table("one", caption, ["a"], [["b"]]) for caption in ("first", "second")]
-    monkeypatch.setattr(report, "sections", lambda runs: [Section("t", "w", tables)])
+    monkeypatch.setattr(report, "chapters", lambda runs: [Chapter("c", "w", [Section("t", "w", tables)])])
     with pytest.raises(ValueError, match="two parts of the report would write the same files: one"):
         write_report([], "title", tmp_path / "report")
     assert not (tmp_path / "report").exists()
@@ -112,7 +115,7 @@ def test_a_plugin_is_shown_by_the_columns_that_it_records(tmp_path: Path) -> Non
         make_run(tmp_path, f"seed={seed}", "method=kd", "method.name=a_teacher")
         rows = [{"kind": "train", "step": 31, "epoch": 3.1, "loss": 1.0, **weights}]
         make_run(tmp_path, f"seed={seed}", "method=dcs", "method.name=my_weights", "method.tau=2", rows=rows)
-    made = study(find_runs([tmp_path]))
+    made = study_of(tmp_path)
     moved, meant = dynamics.section(made), signals.section(made)
     assert moved is not None
     assert meant is not None

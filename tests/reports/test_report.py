@@ -12,14 +12,13 @@ import pytest
 from rich.console import Console
 
 from selfdistill_cli.reports import watch
-from selfdistill_cli.reports.content import Table
-from selfdistill_cli.reports.report import sections, write_report
+from selfdistill_cli.reports.content import Chapter, Table
+from selfdistill_cli.reports.report import chapters, write_report
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import comparison, dynamics, sensitivity
 from selfdistill_cli.reports.statistics import Difference
-from selfdistill_cli.reports.variants import study
 from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
-from tests.helpers.made_runs import make_run
+from tests.helpers.made_runs import make_run, study_of
 from tests.helpers.processes import SDREPORT, Finished, run_command, user_environment
 
 pytestmark = pytest.mark.thorough
@@ -79,7 +78,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table(outputs: Path, name: str) -> dict[tuple[str, ...], list[str]]:
     """Cells by the first column (and, of differences, the second); better ones have stars, worse ones a ▼."""
-    found = comparison.section(study(find_runs([outputs])))
+    found = comparison.section(study_of(outputs, "synth_entailment"))
     assert found is not None
     chosen = next(part for part in found.parts if isinstance(part, Table) and part.name == name)
     keys = 2 if name.startswith("differences") else 1
@@ -101,11 +100,11 @@ def test_only_a_real_difference_is_bold(outputs: Path) -> None:
     assert float(differences["static_sd", "synth_entailment"][-1]) > 0.05
 
 
-def test_what_is_missing_is_shown_as_missing(outputs: Path) -> None:
-    scores = table(outputs, "scores")
-    assert scores["dynsdpb",][1] == "– (no run)"
-    assert scores["dynsdpb",][2] == "– (1 of 2)"
-    assert re.fullmatch(r"0\.\d{4}", scores["vanilla",][2])
+def test_a_study_has_rows_for_its_own_methods_alone(outputs: Path) -> None:
+    found = comparison.section(study_of(outputs, "synth_similarity"))
+    assert found is not None
+    (scores,) = (part for part in found.parts if isinstance(part, Table) and part.name == "scores")
+    assert [row[0].text for row in scores.cells] == ["vanilla"]
 
 
 def test_one_seed_is_never_bold(tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_what_is_significantly_worse_is_marked_as_worse_wherever_it_is_written(t
     assert table(tmp_path, "scores")["kd",][0].endswith(" ▼")
     difference = table(tmp_path, "differences-vanilla")["kd", "synth_entailment"][1]
     assert re.fullmatch(r"-0\.\d{4} ▼", difference)
-    found = comparison.section(study(find_runs([tmp_path])))
+    found = comparison.section(study_of(tmp_path))
     assert found is not None
     assert "▼: worse" in found.words
     (scores,) = (part for part in found.parts if isinstance(part, Table) and part.name == "scores")
@@ -130,10 +129,10 @@ def test_what_is_significantly_worse_is_marked_as_worse_wherever_it_is_written(t
     assert re.search(rf"^kd,{score} ▼,", csv_table(scores), re.MULTILINE)
     assert re.search(r"^kd & 0\.\d{4} \$\\pm\$ 0\.\d{4} \(3\) \$\\downarrow\$ &", latex_table(scores), re.MULTILINE)
     assert "textbf" not in latex_table(scores)
-    text = markdown("", [found])
+    text = markdown("", [Chapter("", "", [found])])
     assert re.search(rf"^\| kd \| {score} ▼ \|", text, re.MULTILINE)
     assert "**" not in text
-    html = page("", [found], {})
+    html = page("", [Chapter("", "", [found])], {})
     assert "<strong>" not in html
     assert html.count('aria-label="significantly worse"') == 3  # its score, and its difference to either baseline
 
@@ -144,13 +143,13 @@ def test_vanilla_at_equal_compute_is_another_baseline(tmp_path: Path) -> None:
         make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.7, draw=1, passes=2, examples_forwarded=600)
         make_run(tmp_path, f"seed={seed}", "method=dynsdpb", accuracy=0.7, draw=2, passes=1, examples_forwarded=597)
     differences = {name: table(tmp_path, f"differences-{name}") for name in ("vanilla", "equal-compute")}
-    assert set(differences["vanilla"]) == {(v, "synth_entailment") for v in ("dynsdpb", "vanilla (passes=2.0)")}
+    assert set(differences["vanilla"]) == {(v, "synth_entailment") for v in ("dynsdpb", "vanilla (passes=2)")}
     assert set(differences["equal-compute"]) == {("dynsdpb", "synth_entailment")}
     to_vanilla = differences["vanilla"]["dynsdpb", "synth_entailment"]
     to_matched = differences["equal-compute"]["dynsdpb", "synth_entailment"]
-    assert (to_vanilla[0], to_matched[0]) == ("vanilla (passes=1.0)", "vanilla (passes=2.0)")
+    assert (to_vanilla[0], to_matched[0]) == ("vanilla", "vanilla (passes=2)")
     scores = {name: float(cells[0].split()[0]) for (name,), cells in table(tmp_path, "scores").items()}
-    plain, matched = (scores[f"vanilla (passes={passes:.1f})"] for passes in (1, 2))
+    plain, matched = (scores[name] for name in ("vanilla", "vanilla (passes=2)"))
     assert float(to_vanilla[1]) == pytest.approx(scores["dynsdpb"] - plain, abs=2e-4)
     assert float(to_matched[1]) == pytest.approx(scores["dynsdpb"] - matched, abs=2e-4)
 
@@ -167,7 +166,7 @@ def test_one_comparison_in_two_tables_is_one_test(tmp_path: Path) -> None:
 
 
 def test_a_sweep_gives_its_heat_map_curves_and_best_cell(outputs: Path) -> None:
-    found = sensitivity.section(study(find_runs([outputs])))
+    found = sensitivity.section(study_of(outputs, "synth_entailment"))
     assert found is not None
     names = [getattr(part, "name", "") for part in found.parts]
     assert "sensitivity-dcs-on-synth_entailment" in names
@@ -179,10 +178,10 @@ def test_a_sweep_gives_its_heat_map_curves_and_best_cell(outputs: Path) -> None:
 def test_of_an_error_the_smaller_mean_is_the_best_cell_and_a_rise_is_worse(tmp_path: Path) -> None:
     for lambda_, accuracy in ((1, 0.9), (2, 0.5)):
         make_run(tmp_path, "method=dcs", f"method.lambda_={lambda_}", accuracy=accuracy, metric="mse")
-    groups = study(find_runs([tmp_path])).groups
+    groups = study_of(tmp_path).groups
     of_lambda = {group.settings["method.lambda_"]: group.scores[0] for group in groups}
     assert of_lambda[2] < of_lambda[1]
-    assert sensitivity._best("dcs", list(groups), ["method.lambda_"])[2].endswith("=2.0")
+    assert sensitivity._best("dcs", list(groups), ["method.lambda_"])[2].endswith("=2")
     rise = Difference(0.1, 1e-6, 100, 3)
     assert [comparison.verdict(rise, 0.01, metric) for metric in ("mse", "accuracy")] == ["worse", "better"]
     assert comparison.verdict(rise, 0.2, "mse") == ""
@@ -211,8 +210,8 @@ def test_every_part_of_a_report_is_written(outputs: Path, written: Path) -> None
     assert not re.search(r"(src|href)=[\"']?(http|//|file:|/)", page)
     assert "<script" not in page
     assert "damaged" in page
-    parts = [part for one in sections(find_runs([outputs])) for part in one.parts if not isinstance(part, str)]
-    names = [part.name for part in parts]
+    sections = [section for one in chapters(find_runs([outputs])) for section in one.sections]
+    names = [part.name for one in sections for part in one.parts if not isinstance(part, str)]
     assert len(names) == len(set(names)), "two parts would write the same file"
     files = [
         path.stem
@@ -237,8 +236,8 @@ def test_tables_in_latex_and_csv_say_the_same() -> None:
 
 def test_no_finished_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
     (make_run(tmp_path) / "results.json").unlink()
-    (only,) = sections(find_runs([tmp_path]))
-    assert "1 interrupted" in only.words
+    (only,) = chapters(find_runs([tmp_path]))
+    assert "1 interrupted" in only.sections[0].words
 
 
 @pytest.mark.slow

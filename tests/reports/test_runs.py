@@ -14,9 +14,8 @@ import pytest
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports.command import chosen
 from selfdistill_cli.reports.runs import find_runs, read_run
-from selfdistill_cli.reports.variants import study
 from selfdistill_cli.system.lease import held
-from tests.helpers.made_runs import make_run
+from tests.helpers.made_runs import make_run, study_of
 
 pytestmark = pytest.mark.thorough
 
@@ -62,7 +61,7 @@ def test_damaged_and_interrupted_runs_are_told_and_harm_nothing(tmp_path: Path) 
     assert "predictions.parquet is missing" in states[no_predictions][1]
     assert states[interrupted] == ("interrupted", "ended by UserError: out of luck")
     assert states[torn][0] == "interrupted"
-    assert len(study(find_runs([tmp_path])).groups[0].runs) == 1
+    assert len(study_of(tmp_path).groups[0].runs) == 1
 
 
 def test_a_run_is_running_while_its_process_lives_and_interrupted_once_it_was_killed(tmp_path: Path) -> None:

@@ -7,28 +7,26 @@ from collections.abc import Sequence
 
 from selfdistill_cli.reports.content import Section, Table
 from selfdistill_cli.reports.runs import STATUSES, Run
-from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.reports.studies import Gathered
 
 
-def section(study: Study, runs: Sequence[Run]) -> Section:
+def section(gathered: Gathered, runs: Sequence[Run]) -> Section:
     """Counts, every run that did not finish with the reason, and runs that were found twice."""
     counts = Counter(run.status for run in runs)
     told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     words = f"{len(runs)} runs: {told or 'none'}. Only finished ones count below."
-    if any(g.first.results.get("synthetic") for g in study.groups):
+    if any(g.first.results.get("synthetic") for study in gathered.studies for g in study.groups):
         words += " Tasks marked [synthetic] are generated: their scores compare with nothing but themselves."
     precisions = sorted({str(run.results.get("precision", "fp32")) for run in runs if run.finished})
     if len(precisions) > 1:
         words += f" Runs were computed in different precisions ({', '.join(precisions)}), which is no part of their settings."
-    if study.duplicates:
-        words += (
-            f" Finished runs with the settings and seed of another: {len(study.duplicates)}; the first of each counts."
-        )
+    if gathered.duplicates:
+        words += f" Finished runs with the settings and seed of another: {len(gathered.duplicates)}; the first of each counts."
     tables = []
     left_out = [[_place(run), run.status, run.reason or "–"] for run in runs if not run.finished]
     if left_out:
         tables.append(Table("not-finished", "Runs that are not in the tables.", ["run", "state", "reason"], left_out))
-    twice = [[str(other.path), _score(other), str(kept.path), _score(kept)] for kept, other in study.duplicates]
+    twice = [[str(other.path), _score(other), str(kept.path), _score(kept)] for kept, other in gathered.duplicates]
     if twice:
         caption = "Runs with the same settings and seed as another, which are not in the tables."
         tables.append(Table("found-twice", caption, ["run", "score", "counts instead", "its score"], twice))

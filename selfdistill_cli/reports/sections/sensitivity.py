@@ -13,9 +13,10 @@ import numpy as np
 from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.content import Figure, Section, Table, file_name, spread
 from selfdistill_cli.reports.drawing import heat_map, legend_below, line_style, panels, wrapped
+from selfdistill_cli.reports.naming import identity, names, short_key, short_values
 from selfdistill_cli.reports.runs import Settings
 from selfdistill_cli.reports.statistics import mean_interval
-from selfdistill_cli.reports.variants import Group, Study, but_the_method, identity, names, short_key, short_values
+from selfdistill_cli.reports.variants import Group, Study, but_the_method
 
 WORDS = """Wherever runs of one method differ in a setting, its score is shown against that setting: heat maps for two, \
 curves for numbers. Cells are means over seeds ± standard deviation; error bars are 95 % intervals of the mean over seeds. \
@@ -33,7 +34,6 @@ def section(study: Study) -> Section | None:
         keys = varied(groups)
         parts += _figures(title, groups, keys)
         best.append(_best(title, groups, keys))
-    parts += _sizes(study)
     if best:
         header = ["sweep", "cells", "best setting", "its score", "its neighbours", "all cells", "spread over seeds"]
         caption = "Best cell and its neighbourhood. Spread over seeds: median over cells of the standard deviation."
@@ -168,41 +168,3 @@ def neighbours(one: Group, other: Group, groups: Sequence[Group], keys: Sequence
         return True
     places = [steps.index(g.settings[differing[0]]) for g in (one, other)]
     return abs(places[0] - places[1]) == 1
-
-
-def _sizes(study: Study) -> list[Figure]:
-    """Scores over the number of training examples, where a task was run with several."""
-    by_task: dict[str, set[str]] = defaultdict(set)
-    for group in study.groups:
-        by_task[group.settings["task.name"]].add(group.task)
-    return [_over_sizes(study, name, sorted(tasks)) for name, tasks in by_task.items() if _only_sizes(study, tasks)]
-
-
-def _only_sizes(study: Study, tasks: set[str]) -> bool:
-    settings = [{k: v for k, v in g.settings.items() if k.startswith("task.")} for g in study.groups if g.task in tasks]
-    differing = {k for s in settings for k in s if any(o.get(k) != s[k] for o in settings)}
-    return len(tasks) > 1 and differing == {"task.train_examples"}
-
-
-def _over_sizes(study: Study, name: str, tasks: list[str]) -> Figure:
-    def draw() -> Any:
-        figure, (axes,) = panels(1)
-        figure.set_size_inches(5.4, 3.8)
-        for number, variant in enumerate(study.variants):
-            groups = [g for task in tasks if (g := study.group(task, variant))]
-            groups.sort(key=lambda g: g.first.results["train_examples"])
-            sizes = [g.first.results["train_examples"] for g in groups]
-            errors = [mean_interval(g.scores) for g in groups]
-            axes.errorbar(
-                sizes, [fmean(g.scores) for g in groups], yerr=errors, capsize=3, label=variant, **line_style(number)
-            )
-        axes.set_xscale("log")
-        every = sorted({g.first.results["train_examples"] for task in tasks for g in study.of_task(task)})
-        axes.set_xticks(every, [f"{size:,}" for size in every])
-        axes.minorticks_off()
-        axes.set(xlabel="training examples", ylabel=study.of_task(tasks[0])[0].first.results["metric"], title=name)
-        legend_below(figure, axes)
-        return figure
-
-    caption = f"{name}: score over the number of training examples; bars are 95 % intervals of the mean over seeds."
-    return Figure(file_name("training-examples", name), caption, draw)

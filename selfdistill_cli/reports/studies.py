@@ -1,0 +1,120 @@
+"""Which runs can be compared with each other: a folder's runs become studies, named by what they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selfdistill_cli.config.schema import CONF_DIR
+from selfdistill_cli.reports.naming import differing, identity, names, short_key, short_values, sortable
+from selfdistill_cli.reports.runs import Run, Settings, flat
+from selfdistill_cli.reports.variants import BASELINE, Group, Study
+
+BUDGET = tuple(f"schedule.{name}" for name in ("epochs", "max_steps", "evaluate_every", "patience", "keep"))
+"""How long training lasts and which epoch counts: what differs here is another study. What else a schedule says (the
+learning rate) may be searched within one."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The finished runs of a folder, each where it belongs."""
+
+    studies: list[Study]
+    duplicates: list[tuple[Run, Run]]
+    """Runs of the same settings and seed: the one that counts, and one that does not."""
+
+
+def gather(runs: Iterable[Run]) -> Gathered:
+    """Studies of all finished runs: the largest first. Whatever did not finish is passed over."""
+    by_settings: dict[str, dict[int, Run]] = defaultdict(dict)
+    duplicates = []
+    for run in (run for run in runs if run.finished):
+        of_seed = by_settings[identity(run.settings)]
+        if run.seed in of_seed:
+            duplicates.append((of_seed[run.seed], run))
+        else:
+            of_seed[run.seed] = run
+    members: dict[str, list[dict[int, Run]]] = defaultdict(list)
+    for of_seed in by_settings.values():
+        settings = next(iter(of_seed.values())).settings
+        members[identity(what_is_constant(settings))].append(dict(sorted(of_seed.items())))
+    made = [_study(name, groups) for name, groups in zip(_names(members.values()), members.values(), strict=True)]
+    return Gathered(sorted(made, key=_largest_first), duplicates)
+
+
+def what_is_constant(settings: Settings) -> Settings:
+    """The settings that all runs of a study share: all but the method's and those of the schedule that are tuned."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if not key.startswith("method.") and (not key.startswith("schedule.") or key in BUDGET)
+    }
+
+
+def _largest_first(study: Study) -> tuple[int, list[tuple[int, float, str]]]:
+    return -sum(len(group.runs) for group in study.groups), sortable(study.name)
+
+
+def _study(name: str, members: list[dict[int, Run]]) -> Study:
+    settings = [next(iter(of_seed.values())).settings for of_seed in members]
+    constant = what_is_constant(settings[0])
+    parts = [{key: value for key, value in one.items() if key not in constant} for one in settings]
+    task = name.split(" · ")[0]
+
+    def defaults(part: Settings) -> Settings:
+        return default_settings(str(part["method.name"]), str(constant.get("model.name")))
+
+    variants = names(parts, "method.name", defaults)
+    groups = [Group(task, variant, of_seed) for variant, of_seed in zip(variants, members, strict=True)]
+    return Study(name, task, sorted(groups, key=_vanilla_first))
+
+
+def _vanilla_first(group: Group) -> tuple[bool, list[tuple[int, float, str]]]:
+    return group.settings["method.name"] != BASELINE, sortable(group.variant)
+
+
+def _names(studies: Iterable[list[dict[int, Run]]]) -> list[str]:
+    """A name for each study, by its first run; where two were alike, followed by the settings that set them apart."""
+    runs = [next(iter(groups[0].values())) for groups in studies]
+    plain = [_name(run) for run in runs]
+    found = []
+    for run, name in zip(runs, plain, strict=True):
+        rivals = [what_is_constant(r.settings) for r, other in zip(runs, plain, strict=True) if other == name]
+        own = what_is_constant(run.settings)
+        said = ", ".join(
+            f"{short_key(key)}={short_values([rival.get(key) for rival in rivals])[str(own.get(key))]}"
+            for key in differing(rivals)
+        )
+        found.append(f"{name} ({said})" if said else name)
+    return found
+
+
+def _name(run: Run) -> str:
+    path = run.settings.get("task.path") or run.settings.get("task.validation_path")
+    task = Path(path).name if path else run.task
+    examples = run.results.get("train_examples")
+    steps, epochs = run.settings.get("schedule.max_steps"), run.settings.get("schedule.epochs")
+    length = f"{steps:,} steps" if steps is not None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+    return " · ".join(
+        [task, str(run.results.get("model", run.settings.get("model.name"))), *([f"{examples:,} examples"] if examples else []), length]
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def default_settings(method: str, model: str) -> Settings:
+    """What conf/ gives a method and the schedule of a model unless something else is asked for; of a plugin, nothing."""
+    found = _flat_file("schedule", "schedule", "default") | _flat_file("schedule", "schedule_model", f"default_{model}")
+    return found | _flat_file("method", "method", method)
+
+
+def _flat_file(part: str, group: str, option: str) -> Settings:
+    path = CONF_DIR / group / f"{option}.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content.pop("defaults", None)
+    return flat({part: content}) if content else {}

@@ -1,0 +1,179 @@
+"""What is compared and averaged, and what is not: runs are gathered by what they are, and named by what sets them apart."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from selfdistill_cli.reports.naming import names, short_values
+from selfdistill_cli.reports.runs import find_runs
+from selfdistill_cli.reports.sections import overview
+from selfdistill_cli.reports.studies import Gathered, gather
+from tests.helpers.made_runs import make_run, study_of
+
+pytestmark = pytest.mark.thorough
+
+
+def gathered(outputs: Path) -> Gathered:
+    """The runs below a folder in studies."""
+    return gather(find_runs([outputs]))
+
+
+# --- what is one study -------------------------------------------------------------------------------
+
+
+def test_a_study_is_one_task_size_model_and_length_and_says_so(tmp_path: Path) -> None:
+    make_run(tmp_path, "method=vanilla")
+    make_run(tmp_path, "method=dynsdpb", "schedule.lr=1e-4")  # tuned within the study
+    make_run(tmp_path, "method=vanilla", "model=tiny_bert", model="tiny_bert")
+    make_run(tmp_path, "method=vanilla", "task.train_examples=50", train_examples=2490)
+    make_run(tmp_path, "method=vanilla", "schedule.epochs=1")
+    make_run(tmp_path, "method=vanilla", "schedule.max_steps=4000")
+    make_run(tmp_path, "method=vanilla", "schedule.keep=last")
+    found = {study.name: study.variants for study in gathered(tmp_path).studies}
+    base = "synth_entailment · minilm · 100 examples"
+    assert found == {
+        f"{base} · 3 epochs (keep=best)": ["vanilla", "dynsdpb"],
+        f"{base} · 3 epochs (keep=last)": ["vanilla"],
+        f"{base} · 1 epoch": ["vanilla"],
+        f"{base} · 4,000 steps": ["vanilla"],
+        "synth_entailment · tiny_bert · 100 examples · 3 epochs": ["vanilla"],
+        "synth_entailment · minilm · 2,490 examples · 3 epochs": ["vanilla"],
+    }
+    assert len({study.slug for study in gathered(tmp_path).studies}) == len(found)
+
+
+def test_a_file_of_ones_own_is_called_by_its_name(tmp_path: Path) -> None:
+    for fold in ("fold1", "fold2"):
+        path = f"/a/long/way/to/the/data/{fold}/reviews.csv"
+        make_run(tmp_path, "task=custom", f"task.path={path}", "task.text=a", "task.kind=classification")
+    plain = "reviews.csv · minilm · 100 examples · 3 epochs"
+    assert sorted(study.name for study in gathered(tmp_path).studies) == [
+        f"{plain} (path=…/fold1/reviews.csv)",
+        f"{plain} (path=…/fold2/reviews.csv)",
+    ]
+
+
+def test_settings_of_a_model_set_studies_apart(tmp_path: Path) -> None:
+    for way in ("model.dropout=null", "model.lora.rank=4", "model.dropout=0.2"):
+        make_run(tmp_path, "method=vanilla", way)
+    plain = "synth_entailment · minilm · 100 examples · 3 epochs"
+    assert sorted(study.name for study in gathered(tmp_path).studies) == [
+        f"{plain} (dropout=0.2, lora.rank=none)",
+        f"{plain} (dropout=none, lora.rank=4)",
+        f"{plain} (dropout=none, lora.rank=none)",
+    ]
+
+
+def test_runs_by_one_and_by_two_processes_are_never_together(tmp_path: Path) -> None:
+    make_run(tmp_path, "method=vanilla", "seed=0")
+    make_run(tmp_path, "method=vanilla", "seed=1", processes=1)
+    make_run(tmp_path, "method=vanilla", "seed=2", processes=2)
+    found = {study.name[-13:]: list(study.groups[0].runs) for study in gathered(tmp_path).studies}
+    assert found == {"(processes=1)": [0, 1], "(processes=2)": [2]}
+
+
+# --- names -------------------------------------------------------------------------------------------
+
+
+def test_runs_of_different_settings_are_never_one_group_and_say_how_they_differ(tmp_path: Path) -> None:
+    for words in (["method.tau=1"], ["method.tau=2"], ["method.tau=2", "schedule.lr=1e-4"], ["method.tau=2", "seed=1"]):
+        make_run(tmp_path, "method=dynsdpb", *words)
+    made = study_of(tmp_path)
+    assert made.variants == ["dynsdpb (tau=1, lr=5e-05)", "dynsdpb (tau=2, lr=5e-05)", "dynsdpb (tau=2, lr=0.0001)"]
+    assert [len(group.runs) for group in made.groups] == [1, 2, 1]
+
+
+def test_beside_the_default_setting_others_are_called_by_what_they_change(tmp_path: Path) -> None:
+    for words in ([], ["method.tau=1"], ["method.alpha_rule=constant", "method.tau=1"], ["schedule.lr=1e-4"]):
+        make_run(tmp_path, "method=dynsdpb", *words)
+    make_run(tmp_path, "method=vanilla")
+    make_run(tmp_path, "method=vanilla_matched", passes=2)
+    assert study_of(tmp_path).variants == [
+        "vanilla",
+        "vanilla (passes=2)",
+        "dynsdpb",
+        "dynsdpb (alpha_rule=constant, tau=1)",
+        "dynsdpb (lr=0.0001)",
+        "dynsdpb (tau=1)",
+    ]
+
+
+def test_different_settings_never_have_one_name() -> None:
+    parts = [{"method.name": "m", "method.a": value} for value in (0.123456, 0.123457, 0.1, "0.1")]
+    found = names(parts, "method.name", lambda part: {"method.a": 0.1})
+    assert len(set(found)) == 4
+    assert found[2] == "m"
+
+
+def test_long_paths_keep_as_much_of_their_end_as_tells_them_apart() -> None:
+    one, other, third = "/home/somebody/x/fold1/a/train.csv", "/home/somebody/x/fold2/a/train.csv", "short/b.csv"
+    assert short_values([one, other, third, None, 2.0]) == {
+        one: "…/fold1/a/train.csv",
+        other: "…/fold2/a/train.csv",
+        third: third,
+        "None": "none",
+        "2.0": "2",
+    }
+
+
+# --- what counts ---------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_found_twice_counts_once_and_is_told(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "here", accuracy=0.9)
+    make_run(tmp_path / "here", "seed=1")
+    again = make_run(tmp_path / "there", accuracy=0.5)
+    runs = find_runs([tmp_path])
+    made = gather(runs)
+    assert [(kept.path, other.path) for kept, other in made.duplicates] == [(run, again)]
+    (group,) = made.studies[0].groups
+    assert group.runs[0].path == run
+    section = overview.section(made, runs)
+    assert "Finished runs with the settings and seed of another: 1; the first of each counts." in section.words
+    (table,) = section.parts
+    assert not isinstance(table, str)
+    assert [cell.text for cell in table.cells[0]] == [  # type: ignore[union-attr]
+        str(again), f"{made.duplicates[0][1].results['score']:.4f}", str(run), f"{group.runs[0].results['score']:.4f}"
+    ]  # fmt: skip
+
+
+def test_a_copied_folder_of_runs_has_no_run_of_its_own(tmp_path: Path) -> None:
+    make_run(tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "copy")
+    made = gathered(tmp_path)
+    (group,) = made.studies[0].groups
+    assert (len(group.runs), len(made.duplicates)) == (1, 1)
+
+
+def test_vanilla_is_first_and_other_methods_follow_by_the_alphabet(tmp_path: Path) -> None:
+    for method in ("static_sd", "kd", "vanilla", "dcs"):
+        make_run(tmp_path, f"method={method}")
+    make_run(tmp_path, "method=kd", "method.name=a_plugin")
+    assert study_of(tmp_path).variants == ["vanilla", "a_plugin", "dcs", "kd", "static_sd"]
+
+
+def test_baselines_are_told_by_passes_and_by_examples_forwarded(tmp_path: Path) -> None:
+    make_run(tmp_path, "method=vanilla", examples_forwarded=300)
+    make_run(tmp_path, "method=vanilla", passes=2, examples_forwarded=600)
+    make_run(tmp_path, "method=vanilla", passes=3, examples_forwarded=900)
+    make_run(tmp_path, "method=vanilla", "schedule.lr=1e-4", passes=2, examples_forwarded=590)
+    make_run(tmp_path, "method=static_sd", examples_forwarded=590)
+    make_run(tmp_path, "method=static_sd", "seed=1", examples_forwarded=598)
+    make_run(tmp_path, "method=kd", examples_forwarded=300)
+    make_run(tmp_path, "method=dynsdpb", examples_forwarded=760)  # 15 % from what is nearest
+    make_run(tmp_path, "method=dcs", "schedule.lr=1e-4", examples_forwarded=590)
+    made = study_of(tmp_path)
+    found = {}
+    for group in made.groups:
+        if (method := group.settings["method.name"]) != "vanilla":
+            baselines = made.baseline(group), made.equal_compute_baseline(group)
+            found[method] = [(b.settings["method.passes"], b.settings["schedule.lr"]) if b else None for b in baselines]
+    assert found == {
+        "static_sd": [(1, 5e-5), (2, 5e-5)],
+        "kd": [(1, 5e-5), (1, 5e-5)],
+        "dynsdpb": [(1, 5e-5), None],
+        "dcs": [None, (2, 1e-4)],
+    }
