@@ -31,6 +31,7 @@ from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import effective_schedule
 from selfdistill_cli.runs.model_card import save_model
 from selfdistill_cli.runs.results import Results, save_examples, save_predictions, summarize
+from selfdistill_cli.system.overhead import Overhead
 from selfdistill_cli.tasks import Split, TaskData, findings
 from selfdistill_cli.tasks.weights import training_weights
 from selfdistill_cli.teacher import teacher_folder, teacher_logits
@@ -92,13 +93,16 @@ def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) 
 def _train(
     cfg: DictConfig, directory: RunDirectory, group: str | None, runtime: Runtime, others: Sequence[DictConfig]
 ) -> Results:
+    overhead = Overhead(runtime.device)
     task = _task(cfg)
     task.kind.check(cfg)  # of a file of the user's own, the kind is known only now
     findings.report(task, runtime.is_main)
     require_scorable(cfg, task, others)
     teacher = None
     if "teacher" in cfg.method:
-        teacher = teacher_folder(cfg, runtime, train=lambda settings: run(settings, group))
+        with overhead.not_counted():  # its training is a run of its own
+            teacher = teacher_folder(cfg, runtime, train=lambda settings: run(settings, group))
+    overhead.forget_peak()
     loaded = load_model(cfg.model, task, cfg.seed, Path(cfg.paths.cache).absolute())
     if cfg.runtime.gradient_checkpointing:
         loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -140,7 +144,8 @@ def _train(
         never = never_acts(cfg.method, loop.total_steps / loop.order.steps_per_epoch)
         if never:  # with schedule.max_steps it takes the data to know
             log.warning("%s", never)
-        outcome = loop.run()
+        with overhead.not_counted():
+            outcome = loop.run()
         results = summarize(cfg, task, train, loaded, outcome, teacher, runtime)
         predictions = evaluator.predictions(loop.model)
 
@@ -150,7 +155,7 @@ def _train(
             model = runtime.unwrap(loop.model)
             save_model(directory.path / "model", model, loaded, cfg, task, results)
             recorder.flush()
-            directory.finish(results)
+            directory.finish(replace(results, **overhead.as_fields()))
             loop.checkpoints.clear()
 
         on_main(runtime.accelerator, save)

@@ -75,6 +75,11 @@ class Results:
     mfu: float | None = None
     phase_seconds: dict[str, float] | None = None
     """With `runtime.profile`."""
+    overhead_seconds: float | None = None
+    """Beside `seconds`, of the process that finished the run: reading and encoding data, loading, final predictions,
+    saving. The teacher's training is none of it."""
+    peak_memory_mb: float | None = None
+    """10^6 bytes at most: of the GPU, or on a processor of the whole process."""
     teacher: dict[str, Any] | None = None
     """Key and forwarded examples of the run that made the teacher, where one of ours did."""
     majority: dict[str, Any] | None = None

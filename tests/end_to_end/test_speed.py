@@ -40,6 +40,8 @@ def test_every_run_tells_how_much_of_the_machine_it_used(sdrun: Sdrun, tmp_path:
     assert found["mfu"] == pytest.approx(found["gflops_per_s"] / found["matmul_gflops_per_s"], abs=1e-3)
     assert found["precision"] == "fp32"
     assert found["step_seconds"] < found["seconds"]
+    assert found["overhead_seconds"] > 0
+    assert found["peak_memory_mb"] > 100  # torch alone holds more
     # 6 operations a weight of a matrix and token, forward and backward, and 12 · length · width a token and layer in
     # attention, over at most 64 tokens; the pooler and the output see one token of each example, counted once a token.
     weights = load_file(run / "model" / "model.safetensors")
