@@ -71,9 +71,10 @@ def tempered_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor
 
 
 def gaussian_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
-    """(z_i^S − z_i^T)² / (2 τ_i²): KL between Gaussians of standard deviation τ_i around both predictions.
+    """(z_i^S − z_i^T)² / (2 τ_i²): KL between Gaussians of standard deviation τ_i around both predictions, in nats.
 
-    The regression form of the distillation term. teacher [n] (no gradient), student [n] -> [n].
+    The regression form of the divergence; τ_i² times it is that of τ = 1, whatever τ_i is.
+    teacher [n] (no gradient), student [n], tau [n] or a number -> [n].
     """
     scale = torch.as_tensor(tau, dtype=_wide(student).dtype, device=student.device)
     return squared_error(student, teacher.detach()) / (2 * scale.square())
@@ -126,13 +127,15 @@ def dynamic_temperature(rule: str, tau: float, u: Tensor, d: Tensor) -> Tensor:
 
 
 def dynamic_influence(rule: str, alpha: float, u: Tensor, d: Tensor) -> Tensor:
-    """α_i by name of the rule: a prediction that does not single out the gold label teaches less.
+    """α_i by name of the rule: how much a prediction teaches, by its signals.
 
-    `discrimination`: α·d_i; `certainty`: α(1 − u_i) (after Li et al., arXiv 2109.11295);
-    `product`: α·d_i(1 − u_i); `constant`: α. u [n], d [n] -> [n].
+    `discrimination`: α·d_i; `uncertainty`: α·u_i (Li et al., arXiv 2109.11295: what is unsure is distilled more);
+    `certainty`: α(1 − u_i), the opposite; `product`: α·d_i(1 − u_i); `constant`: α. u [n], d [n] -> [n].
     """
     if rule == "discrimination":
         return alpha * d
+    if rule == "uncertainty":
+        return alpha * u
     if rule == "certainty":
         return alpha * (1 - u)
     if rule == "product":

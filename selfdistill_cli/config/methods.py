@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from selfdistill_cli.config.fields import choice, location, number
 
@@ -29,6 +30,8 @@ class StaticSD(Method):
     alpha: float = number(at_least=0)
     overlap: str = choice("append", "half", "none")
     match: str = choice("vmm", "token")
+    # Neutral is what runs from before the setting computed, and not the default: those are no runs of the default.
+    regression: str = choice("scaled", "width", neutral="width", acts_in=("regression",))
     start_epoch: float = number(at_least=0, neutral=0)
 
 
@@ -36,7 +39,7 @@ class StaticSD(Method):
 class DynSDPB(StaticSD):
     _target_: str = "selfdistill_cli.methods.DynSDPB"
     tau_rule: str = choice("uncertainty", "confidence", "constant")
-    alpha_rule: str = choice("discrimination", "certainty", "product", "constant")
+    alpha_rule: str = choice("discrimination", "uncertainty", "certainty", "product", "constant")
     signal: str = choice("previous", "current")
     granularity: str = choice("example", "batch")
     discrimination: str = choice("gold", "margin")
@@ -100,3 +103,21 @@ def methods() -> list[type[Method]]:
         found.append(declared)
         below.extend(declared.__subclasses__())
     return list(dict.fromkeys(found))
+
+
+def declared(method: DictConfig) -> type | None:
+    """The dataclass of a method's settings, also where a plain copy of the configuration has lost it; None: it has none."""
+    typed = OmegaConf.get_type(method)
+    if dataclasses.is_dataclass(typed):
+        return typed
+    target = method.get("_target_")
+    return next((known for known in methods() if getattr(known, "_target_", None) == target), None)
+
+
+def acting_elsewhere(method: DictConfig, kind: str | None) -> dict[str, tuple[str, ...]]:
+    """By name, settings of the method that do nothing in this kind of task (None: not known yet), with those where they do."""
+    schema = declared(method)
+    if schema is None or kind is None:
+        return {}
+    elsewhere = {field.name: field.metadata.get("acts_in") or () for field in dataclasses.fields(schema)}
+    return {name: kinds for name, kinds in elsewhere.items() if kinds and kind not in kinds}

@@ -17,7 +17,7 @@ from torch import Tensor
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.method import MicroBatch
 from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
-from selfdistill_cli.losses.base import Losses, OfLogits
+from selfdistill_cli.losses.base import Comparison, Losses, OfLogits
 from selfdistill_cli.losses.chunked import ChunkLoss, in_type_of, logits_of, over_tokens
 from selfdistill_cli.losses.vocabulary import (
     Choices,
@@ -49,11 +49,17 @@ class AnswerLosses(Losses[TokenRows]):
         return self.nll(predictions)
 
     def from_previous(
-        self, predictions: TokenRows, batch: MicroBatch, repeated: Tensor, previous: TokenRows, tau: Tensor, match: str
+        self,
+        predictions: TokenRows,
+        batch: MicroBatch,
+        repeated: Tensor,
+        previous: TokenRows,
+        tau: Tensor,
+        compared: Comparison,
     ) -> tuple[Tensor, Tensor]:
         every_tau = torch.ones(len(predictions), dtype=tau.dtype, device=predictions.device)
         every_tau = every_tau.index_put((repeated,), tau)
-        if match == "token":
+        if compared.match == "token":
             return self._token_by_token(predictions, repeated, previous, every_tau)
         nll, maps = self._likelihoods_and_maps(predictions, every_tau, repeated)
         return nll, objectives.map_kl(self.maps(previous, tau), maps, tau)

@@ -7,7 +7,7 @@ tokens (`TokenRows`). Their gold labels are in the micro-batch, or, at answer to
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -15,6 +15,16 @@ from selfdistill_cli.engine.method import MicroBatch
 
 P = TypeVar("P")
 """The predictions of a kind of task."""
+
+
+class Comparison(NamedTuple):
+    """What the distillation from the previous step compares, where a kind of task leaves a choice."""
+
+    match: str
+    """At answer tokens: `vmm` (vocabulary maps) or `token`."""
+    regression: str
+    """In regression: `scaled` (τ_i² · KL, in which τ_i cancels) or `width` (KL alone)."""
+
 
 OfLogits = Callable[[Tensor, Tensor], Tensor]
 """A function of logits [t, C] and gold labels [t]: values [t] or [t, J]. t are examples, or some answer tokens."""
@@ -30,12 +40,11 @@ class Losses(Protocol[P]):
         ...
 
     def from_previous(
-        self, predictions: P, batch: MicroBatch, repeated: Tensor, previous: P, tau: Tensor, match: str
+        self, predictions: P, batch: MicroBatch, repeated: Tensor, previous: P, tau: Tensor, compared: Comparison
     ) -> tuple[Tensor, Tensor]:
         """`supervised` of all m, and τ_i² · KL(previous ‖ current) of the k examples that are forwarded again.
 
-        repeated: which these are, bool [m]; previous: what was predicted of these k one step ago; tau [k]. At answer
-        tokens `match` says what is compared: `vmm` (vocabulary maps) or `token`.
+        repeated: which these are, bool [m]; previous: what was predicted of these k one step ago; tau [k].
         """
         ...
 

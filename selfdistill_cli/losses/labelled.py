@@ -7,7 +7,7 @@ from torch import Tensor
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.method import MicroBatch
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.losses.base import Losses, OfLogits
+from selfdistill_cli.losses.base import Comparison, Losses, OfLogits
 
 
 class LabelledLosses(Losses[Tensor]):
@@ -17,7 +17,7 @@ class LabelledLosses(Losses[Tensor]):
         """The supervised loss of predictions with these labels [m]."""
         raise NotImplementedError
 
-    def distance(self, previous: Tensor, predictions: Tensor, tau: Tensor) -> Tensor:
+    def distance(self, previous: Tensor, predictions: Tensor, tau: Tensor, compared: Comparison) -> Tensor:
         """From predictions of one step ago, at temperatures τ_i [m], τ_i² included [m]."""
         raise NotImplementedError
 
@@ -29,9 +29,15 @@ class LabelledLosses(Losses[Tensor]):
         return self.error(predictions, batch.gold)
 
     def from_previous(
-        self, predictions: Tensor, batch: MicroBatch, repeated: Tensor, previous: Tensor, tau: Tensor, match: str
+        self,
+        predictions: Tensor,
+        batch: MicroBatch,
+        repeated: Tensor,
+        previous: Tensor,
+        tau: Tensor,
+        compared: Comparison,
     ) -> tuple[Tensor, Tensor]:
-        return self.supervised(predictions, batch), self.distance(previous, predictions[repeated], tau)
+        return self.supervised(predictions, batch), self.distance(previous, predictions[repeated], tau, compared)
 
     def between_batches(
         self, predictions: Tensor, batch: MicroBatch, previous: Tensor, tau: Tensor
@@ -62,7 +68,7 @@ class ClassificationLosses(LabelledLosses):
     def error(self, predictions: Tensor, labels: Tensor) -> Tensor:
         return objectives.cross_entropy(predictions, labels)
 
-    def distance(self, previous: Tensor, predictions: Tensor, tau: Tensor) -> Tensor:
+    def distance(self, previous: Tensor, predictions: Tensor, tau: Tensor, compared: Comparison) -> Tensor:
         return objectives.tempered_kl(previous, predictions, tau)
 
     def taught(self, teacher: Tensor, predictions: Tensor, tau: float) -> Tensor:
@@ -102,8 +108,9 @@ class RegressionLosses(LabelledLosses):
     def error(self, predictions: Tensor, labels: Tensor) -> Tensor:
         return objectives.squared_error(predictions, labels)
 
-    def distance(self, previous: Tensor, predictions: Tensor, tau: Tensor) -> Tensor:
-        return objectives.gaussian_kl(previous, predictions, tau)
+    def distance(self, previous: Tensor, predictions: Tensor, tau: Tensor, compared: Comparison) -> Tensor:
+        # τ_i² · KL of width τ_i is KL of width 1: τ_i cancels.
+        return objectives.gaussian_kl(previous, predictions, tau if compared.regression == "width" else 1.0)
 
     def taught(self, teacher: Tensor, predictions: Tensor, tau: float) -> Tensor:
         return objectives.squared_error(predictions, teacher.detach())

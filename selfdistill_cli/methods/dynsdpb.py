@@ -28,6 +28,7 @@ class DynSDPB(StaticSD):
         alpha: float,
         overlap: str,
         match: str,
+        regression: str,
         start_epoch: float,
         tau_rule: str,
         alpha_rule: str,
@@ -35,7 +36,7 @@ class DynSDPB(StaticSD):
         granularity: str,
         discrimination: str,
     ) -> None:
-        super().__init__(context, tau, alpha, overlap, match, start_epoch)
+        super().__init__(context, tau, alpha, overlap, match, regression, start_epoch)
         self.tau_rule = tau_rule
         self.alpha_rule = alpha_rule
         self.signal = signal
@@ -50,8 +51,9 @@ class DynSDPB(StaticSD):
 
     @property
     def _one_for_all(self) -> bool:
-        """Whether u and d are averaged over the batch."""
-        return self.granularity == "batch" or self.overlap == "none"
+        """Whether u and d are averaged over the batch. What no rule reads is logged as it is of each example."""
+        constant = self.tau_rule == self.alpha_rule == "constant"
+        return self.overlap == "none" or (self.granularity == "batch" and not constant)
 
     def dynamics(self, teacher: Any, student: Any, examples: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         if self.signal == "current":

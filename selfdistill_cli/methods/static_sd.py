@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.losses.base import Comparison
 from selfdistill_cli.methods.base import Method, TrainingContext
 
 
@@ -23,13 +24,20 @@ class StaticSD(Method):
     """Distil each example's logits of one step ago into the model of now."""
 
     def __init__(
-        self, context: TrainingContext, tau: float, alpha: float, overlap: str, match: str, start_epoch: float
+        self,
+        context: TrainingContext,
+        tau: float,
+        alpha: float,
+        overlap: str,
+        match: str,
+        regression: str,
+        start_epoch: float,
     ) -> None:
         super().__init__(context)
         self.tau = tau
         self.alpha = alpha
         self.overlap = overlap
-        self.match = match
+        self.compared = Comparison(match, regression)
         self.start_epoch = start_epoch
         self._previous: list[int] = []
         self._teacher: Any = None  # predictions of `_previous`, in its order
@@ -75,7 +83,7 @@ class StaticSD(Method):
             rows = batch.positions[repeated].cpu() - len(plan.fresh)
             teacher = self._teacher[rows].to(logits.device)
             tau, alpha, signals = self.dynamics(teacher, logits[repeated].detach(), batch.examples[repeated])
-            supervised, divergence = losses.from_previous(logits, batch, repeated, teacher, tau, self.match)
+            supervised, divergence = losses.from_previous(logits, batch, repeated, teacher, tau, self.compared)
             kd = torch.zeros_like(supervised).index_put((repeated,), alpha * divergence / len(plan.previous))
         ce = supervised / len(plan.examples)
         signals_of = batch.examples[repeated] if self.overlap != "none" else None

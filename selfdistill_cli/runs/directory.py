@@ -20,7 +20,7 @@ from filelock import SoftFileLease
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import Interrupted, UserError
-from selfdistill_cli.runs.keys import model_slug, run_key
+from selfdistill_cli.runs.keys import READ_OFF_LABELS, model_slug, run_key
 from selfdistill_cli.runs.results import Results, read_results
 from selfdistill_cli.system.environment import environment
 from selfdistill_cli.system.files import disk_errors, new_file, read_json, remove_partials, write_json
@@ -40,7 +40,17 @@ class RunDirectory:
         if not self.path.exists() and Path(cfg.model.name).expanduser().is_dir():
             # The same model may have had another folder's name when the run was made.
             self.path = next(of_task.glob(f"*/{cfg.method.name}/{self.key}"), self.path)
+        if cfg.task.get("kind") is None and not self.path.exists():
+            self.path = next(self._of_what_the_labels_were(cfg), self.path)
+            self.key = self.path.name
         self._lease: SoftFileLease | None = None
+
+    def _of_what_the_labels_were(self, cfg: DictConfig) -> Iterator[Path]:
+        """Finished runs whose labels, read since, tell that they differ only in settings that do nothing for them."""
+        for kind in READ_OFF_LABELS:
+            path = self.path.with_name(run_key(cfg, kind))
+            if (read_json(path / "results.json") or {}).get("kind") == kind:
+                yield path
 
     @property
     def checkpoints(self) -> Path:

@@ -21,13 +21,15 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.methods import methods
+from selfdistill_cli.config.methods import acting_elsewhere, declared
 from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of, format_of
 from selfdistill_cli.system.files import file_digest, read_json
 
 SCHEMAS: dict[str, type] = {"model": schema.Model, "task": schema.Task, "schedule": schema.Schedule}
+READ_OFF_LABELS = ("classification", "regression")
+"""What a task may be whose settings name no kind."""
 MODEL_FILES = (".json", ".jinja", ".model", ".py", ".safetensors", ".txt")
 """Endings of the files that make a model and its tokenizer; not its card, which names runs and times."""
 
@@ -42,9 +44,12 @@ def effective_schedule(cfg: DictConfig) -> DictConfig:
     return schedule
 
 
-def run_key(cfg: DictConfig) -> str:
-    """Ten hexadecimal digits that identify what determines a run's result."""
-    canonical = json.dumps(scientific_settings(cfg), sort_keys=True, ensure_ascii=False)
+def run_key(cfg: DictConfig, kind: str | None = None) -> str:
+    """Ten hexadecimal digits that identify what determines a run's result.
+
+    `kind`: what the task turned out to be, where the settings leave it to the labels.
+    """
+    canonical = json.dumps(scientific_settings(cfg, kind), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
@@ -62,11 +67,12 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "model"
 
 
-def scientific_settings(cfg: DictConfig) -> dict[str, Any]:
+def scientific_settings(cfg: DictConfig, kind: str | None = None) -> dict[str, Any]:
     """What a key is made of: resolved settings of the parts in SCIENCE, as plain values, files by their digests.
 
     Without settings at their neutral value, and without those that another one makes void: `epochs` beside
-    `max_steps`, all of LoRA without a rank, a teacher's epochs where its path is given.
+    `max_steps`, all of LoRA without a rank, a teacher's epochs where its path is given, what a method has for other
+    kinds of task. `kind`: as of `run_key`.
     """
     parts = {name: cfg[name] for name in SCIENCE}
     parts["schedule"] = effective_schedule(cfg)
@@ -81,7 +87,8 @@ def scientific_settings(cfg: DictConfig) -> dict[str, Any]:
     for name in ("path", "validation_path"):
         if name in task:
             task[name] = _file_content(Path(task[name]), cache)
-    method.pop("passes", None)
+    for name in ("passes", *acting_elsewhere(cfg.method, cfg.task.get("kind") or kind)):
+        method.pop(name, None)
     path = OmegaConf.select(cfg, "method.teacher.path")
     if path is not None:
         method["teacher"].pop("epochs", None)
@@ -99,12 +106,7 @@ def _schema_of(name: str, part: Any) -> type | None:
     typed = OmegaConf.get_type(part)
     if dataclasses.is_dataclass(typed):
         return typed
-    if name == "method":
-        return next(
-            (known for known in methods() if getattr(known, "_target_", None) == part.get("_target_")),
-            None,
-        )
-    return SCHEMAS.get(name)
+    return declared(part) if name == "method" else SCHEMAS.get(name)
 
 
 def _settings(node: Any, declared: type | None) -> Any:

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -64,14 +65,20 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected_jobs(experiment: str) -> int:
-    """The product of what the file sweeps, but for seeds and tasks that the test takes one of; Optuna draws trials."""
+    """The product of what the file sweeps, but for seeds and tasks that the test takes one of; Optuna draws trials.
+
+    A method without a setting that is swept is run without it, once.
+    """
     if experiment == "optuna_tau_alpha":
         return 2
     params = composed(f"+experiment={experiment}", hydra=True).hydra.sweeper.params
-    jobs = 1
-    for key, values in params.items():
-        if key != "task" and (key != "seed" or experiment == "seeds"):
-            jobs *= len(str(values).split(","))
+    swept = {key: str(values).split(",") for key, values in params.items() if key not in ("task", "method")}
+    if experiment != "seeds":
+        swept.pop("seed", None)
+    jobs = 0
+    for method in str(params.get("method", "dynsdpb")).split(","):
+        has = {f"method.{name}" for name in composed(f"method={method}").method}
+        jobs += prod(len(values) for key, values in swept.items() if not key.startswith("method.") or key in has)
     return jobs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -93,8 +94,8 @@ def make_model(kind: str) -> Any:
     return BertForSequenceClassification(BertConfig(**sizes, **none, intermediate_size=64, num_labels=outputs))
 
 
-def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
-    """Every method, and variants that take another path through a step, with a random teacher."""
+def make_context(kind: str, examples: Any, model: Any) -> TrainingContext:
+    """What a method is made with; the teacher is random."""
     torch.manual_seed(1)
     losses: Any = RegressionLosses(5.0) if kind == "regression" else ClassificationLosses()
     teacher: Any = torch.randn(SIZE) if kind == "regression" else torch.randn(SIZE, 3)
@@ -103,8 +104,14 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
         lengths = examples.answers.lengths
         log_p, entries = torch.randn(int(lengths.sum()), 100).log_softmax(-1).topk(10)
         teacher = TokenRows(torch.from_numpy(lengths), {"log_p": log_p, "entries": entries.int()})
-    context = TrainingContext.of(losses, examples, 10, teacher)
-    static: dict[str, Any] = {"tau": 3.0, "alpha": 1.0, "overlap": "append", "match": "vmm", "start_epoch": 0.0}
+    return TrainingContext.of(losses, examples, 10, teacher)
+
+
+def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
+    """Every method, and variants that take another path through a step, with a random teacher."""
+    context = make_context(kind, examples, model)
+    static: dict[str, Any] = {"tau": 3.0, "alpha": 1.0, "overlap": "append", "match": "vmm", "regression": "scaled"}
+    static["start_epoch"] = 0.0
     rules: dict[str, Any] = {"tau_rule": "uncertainty", "alpha_rule": "discrimination", "discrimination": "gold"}
     own: dict[str, Any] = {"signal": "previous", "granularity": "example"}
     methods: dict[str, Method] = {
@@ -146,13 +153,18 @@ CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_exam
 
 
 def gradients_of_second_step(kind: str, name: str, batching: Batching) -> tuple[torch.Tensor, float]:
+    """`second_step` of one of `make_methods`."""
+    return second_step(kind, lambda examples, model: make_methods(kind, examples, model)[name], batching)
+
+
+def second_step(kind: str, make: Callable[[Any, Any], Method], batching: Batching) -> tuple[torch.Tensor, float]:
     """All gradients of a method's second step, after an update of the weights, flattened, and its loss.
 
-    The examples have weights of their own, so that one taken for another would show.
+    `make` is given examples and model. The examples have weights of their own, so that one taken for another would show.
     """
     weights = np.random.default_rng(1).uniform(0, 2, SIZE).astype(np.float32)
     examples, model, runtime = replace(make_examples(kind), weights=weights), make_model(kind), cpu_runtime(batching)
-    method = make_methods(kind, examples, model)[name]
+    method = make(examples, model)
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()
         plan = method.plan(fresh, 1.0)

@@ -13,6 +13,7 @@ from torch import Tensor
 from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
 from selfdistill_cli.losses import chunked
 from selfdistill_cli.losses.answers import AnswerLosses
+from selfdistill_cli.losses.base import Comparison
 from tests.helpers import answers_reference as dense
 
 V, H, R = 17, 6, 2
@@ -72,7 +73,9 @@ def test_distillation_is_what_is_written(form: str, match: str, reference: Any) 
     student, losses = rows(now), AnswerLosses(lambda: now)
     again = torch.tensor([True, False, True, True])
     tau = torch.from_numpy(TAU)[again]
-    supervised, divergence = losses.from_previous(student, BATCH, again, teacher[again], tau, match)
+    supervised, divergence = losses.from_previous(
+        student, BATCH, again, teacher[again], tau, Comparison(match, "scaled")
+    )
     z_then, z_now = (dense_logits(of, p).detach().numpy() for of, p in ((then, teacher), (now, student)))
     assert supervised.detach().numpy() == pytest.approx(dense.nll(z_now, LABELS, LENGTHS), rel=1e-6)
     expected = reference(z_then, z_now, LENGTHS, TAU)[again.numpy()]
@@ -88,7 +91,7 @@ def test_gradients_are_those_of_dense_logits(form: str, match: str) -> None:
     everybody, tau = torch.ones(4, dtype=torch.bool), torch.from_numpy(TAU)
     leaves = [w for w in now.weights if w is not None] + [v for n, v in student.columns.items() if n != "labels"]
     coefficients = torch.tensor([0.3, 1.0, 0.1, 2.0], dtype=torch.double)
-    supervised, divergence = losses.from_previous(student, BATCH, everybody, teacher, tau, match)
+    supervised, divergence = losses.from_previous(student, BATCH, everybody, teacher, tau, Comparison(match, "scaled"))
     ours = torch.autograd.grad((coefficients * (supervised + divergence)).sum(), leaves)
 
     z, z_then = dense_logits(now, student), dense_logits(then, teacher).detach()
@@ -114,7 +117,9 @@ def test_equal_predictions_teach_nothing() -> None:
     of = layer("plain")
     student, losses = rows(of), AnswerLosses(lambda: of)
     everybody, tau = torch.ones(4, dtype=torch.bool), torch.from_numpy(TAU)
-    _, divergence = losses.from_previous(student, BATCH, everybody, losses.snapshot(student), tau, "vmm")
+    _, divergence = losses.from_previous(
+        student, BATCH, everybody, losses.snapshot(student), tau, Comparison("vmm", "scaled")
+    )
     slope = torch.autograd.grad(divergence.sum(), student.columns["input0"])[0]
     assert divergence.abs().max().item() < 1e-6
     assert float(slope.abs().max()) < 1e-5

@@ -263,3 +263,30 @@ def test_results_of_a_later_version_are_refused_with_the_way_out(tmp_path: Path)
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="damaged: it has no steps"):
         read_results(path)
+
+
+def test_regression_s_form_is_part_of_a_regression_s_key_alone() -> None:
+    """Runs of before compared predictions as `width` does: those are found by it, and are no runs of the default."""
+
+    def key(*words: str) -> str:
+        return run_key(composed("method=dynsdpb", *words))
+
+    def before(*words: str) -> str:
+        plain: Any = OmegaConf.to_container(composed("method=dynsdpb", *words), resolve=True)
+        del plain["method"]["regression"]
+        return run_key(OmegaConf.create(plain))
+
+    for task in ("task=rte", "task=gsm8k"):
+        assert key(task) == key(task, "method.regression=width") == before(task)
+    assert key("task=stsb") != key("task=stsb", "method.regression=width") == before("task=stsb")
+
+
+@pytest.mark.parametrize(("kind", "found"), [("classification", True), ("regression", False)])
+def test_a_run_of_before_is_found_by_what_its_labels_were(kind: str, found: bool, tmp_path: Path) -> None:
+    """The file's kind is not known before it is read, so the key cannot tell; the finished run can."""
+    cfg, directory = finished_run(tmp_path)
+    results = directory.path / "results.json"
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"kind": kind}))
+    assert (RunDirectory(cfg).results() is not None) == found
+    cfg.method.regression = "width"
+    assert RunDirectory(cfg).results() is not None
