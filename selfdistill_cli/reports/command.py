@@ -1,24 +1,30 @@
-"""The entry point of `sdreport`: from folders of runs to a report."""
+"""The entry point of `sdreport`: from folders of runs to a report, a list, a comparison of two runs."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
+
 from selfdistill_cli.errors import UserError, did_you_mean, end_in_words, how_to_install
-from selfdistill_cli.reports.runs import Run, find_runs
+from selfdistill_cli.reports.runs import Run, read_runs, with_whole_tables
+from selfdistill_cli.reports.search import Places, search
 from selfdistill_cli.tracking.terminal import make_console, say, shortest
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="sdreport",
-        description="Read finished runs and write a report: one HTML page, Markdown, figures, LaTeX and CSV tables.",
+        description="Read finished runs and write a report: one HTML page, Markdown, figures, LaTeX and CSV tables. "
+        "Or, with one of the flags, something smaller in the terminal.",
         epilog="example: sdreport outputs --where task.name=rte --where method.name=vanilla,dynsdpb --out report",
     )
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("outputs")], help="folders of runs (outputs)")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="where the report is written (report)")
+    parser.add_argument("--out", type=Path, help="where files are written (the report's: report)")
     parser.add_argument(
         "--where",
         action="append",
@@ -27,7 +33,9 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         help="only runs with this setting, by its name in config.yaml; a run whose method has no such setting is kept",
     )
     parser.add_argument("--title", help="of the report")
-    parser.add_argument("--watch", action="store_true", help="follow running runs in the terminal; writes nothing")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="one line a run: key, state, score, age, what it is")
+    instead.add_argument("--watch", action="store_true", help="follow running runs and sweeps in the terminal")
     return parser.parse_args(words)
 
 
@@ -62,35 +70,68 @@ def _value(run: Run, key: str) -> str | None:
 def report(words: Sequence[str]) -> None:
     """Do what the command line says. Raises `UserError` if there is nothing to report on."""
     arguments, console = _arguments(words), make_console()
-
-    def read() -> list[Run]:
-        return chosen(find_runs(arguments.folders), arguments.where)
-
     if arguments.watch:
         from selfdistill_cli.reports.watch import watch
 
-        watch(read, console)
+        watch(lambda: chosen(read_runs(search(arguments.folders)), arguments.where), console)
         return
-    runs = read()
+    places = search(arguments.folders)
+    runs = chosen(read_runs(places), arguments.where)
     if not runs:
         folders = ", ".join(map(str, arguments.folders))
         raise UserError(
             f"there is no run below {folders}. sdrun leaves its runs in outputs/, or where paths.outputs says."
         )
-    try:
+    if arguments.list:
+        from selfdistill_cli.reports.listing import print_list
+
+        print_list(runs, console)
+    else:
+        _write(runs, arguments, console)
+    _say_what_is_foreign(places, console)
+
+
+def _write(runs: Sequence[Run], arguments: argparse.Namespace, console: Console) -> None:
+    out = arguments.out or Path("report")
+    require_writable(out)
+    with _installed():
         from selfdistill_cli.reports.report import write_report
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: {how_to_install('reports')}") from error
     title = arguments.title or f"Report on {', '.join(folder.name or str(folder) for folder in arguments.folders)}"
-    made = write_report(runs, title, arguments.out)
+    runs = with_whole_tables(runs)
+    made = write_report(runs, title, out)
     unusable = [run for run in runs if not run.finished]
     say(console, f"{len(runs) - len(unusable)} finished runs, {len(unusable)} others (listed in the report)")
+    for run in runs:
+        for why in run.left_out.values():
+            say(console, f"  {shortest(run.path)}: without {why}")
     for chapter in made:
         say(console, f"  {chapter.title}")
-    say(
-        console,
-        f"written to {shortest((arguments.out / 'index.html').absolute())}, with report.md, figures/ and tables/",
-    )
+    say(console, f"written to {shortest((out / 'index.html').absolute())}, with report.md, figures/ and tables/")
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    """While what draws and computes is imported: it is an extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: {how_to_install('reports')}") from error
+
+
+def _say_what_is_foreign(places: Places, console: Console) -> None:
+    if places.foreign:
+        named = ", ".join(str(shortest(path)) for path in places.foreign[:3])
+        more = f" and {len(places.foreign) - 3} more" if len(places.foreign) > 3 else ""
+        say(console, f"passed over, since sdrun did not make them: {named}{more}")
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `UserError` if a folder cannot be made or written, before the work that ends there."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"--out {folder}: {there} is a file. --out=<folder> names another place.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--out {folder}: {there} may not be written. --out=<folder> names another place.")
 
 
 def main() -> None:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from selfdistill_cli.config.schema import SCIENCE
-from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.errors import first_line
 from selfdistill_cli.reports.curves import thinned
+from selfdistill_cli.reports.intact import (
+    DamagedFileError,
+    read_config,
+    read_results,
+    read_rows,
+    read_scores,
+    require_both_ends,
+    require_predictions,
+    require_whole,
+)
+from selfdistill_cli.reports.search import Places, search
 from selfdistill_cli.system.lease import in_use
 
 Settings = dict[str, Any]
 STATUSES = ("finished", "running", "interrupted", "damaged")
-NOT_SEARCHED = {"model", "checkpoints", "wandb", "evaluations", ".cache", "sweeps"}
-"""Folders in which no run lies."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,18 @@ class Run:
     """Records of metrics.jsonl by kind: steps thinned out, evaluations and diagnostics whole."""
     other_tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scores on the validation sets of other tasks, by task."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """By name, the files beside its results that could not be read, and why; the run counts without them."""
 
     @property
     def finished(self) -> bool:
         """Whether its results count."""
         return self.status == "finished"
+
+    def file(self, name: str) -> Path | None:
+        """One of its files, unless it has none of that name or it is left out."""
+        path = self.path / name
+        return path if name not in self.left_out and path.is_file() else None
 
     @property
     def task(self) -> str:
@@ -77,56 +90,102 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
 
     Raises `UserError` if a folder does not exist.
     """
-    found: dict[Path, Run] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-            raise UserError(f"there is no folder {folder}.{did_you_mean(folder.name, beside)}")
-        found |= {path: read_run(path) for path in _run_folders(folder.absolute()) if path not in found}
-    return [found[path] for path in sorted(found)]
+    return read_runs(search(folders))
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        if "config.yaml" in files or "results.json" in files:
-            yield Path(place)
-            folders.clear()
-        folders[:] = sorted(name for name in folders if name not in NOT_SEARCHED)
+def read_runs(places: Places) -> list[Run]:
+    """What a search found; a folder that may not be read is a damaged run, since nobody knows what is in it."""
+    closed = [Run(path, "damaged", f"the folder cannot be read: {reason}") for path, reason in places.closed.items()]
+    return [*map(read_run, places.runs), *closed]
 
 
 def read_run(folder: Path) -> Run:
     """Read a run directory, whatever state it is in; nothing in it makes this fail."""
+    left_out: dict[str, str] = {}
+    found: dict[str, Any] = {"left_out": left_out}
+    finished = (folder / "results.json").is_file()
     try:
-        return _read(folder)
-    except Exception as error:  # a report lists what it could not read, and goes on
-        return Run(folder, "damaged", ": ".join([type(error).__name__, *str(error).splitlines()[:1]]))
+        found |= _how_far(folder / "metrics.jsonl", left_out)
+        if finished or (folder / "config.yaml").exists():  # else it ended before its settings were noted
+            found |= _settings(folder / "config.yaml")
+        if not finished:
+            return Run(folder, "running" if in_use(folder / "lock") else "interrupted", _last_words(folder), **found)
+        results = read_results(folder / "results.json")
+        require_both_ends(folder / "predictions.parquet")
+    except DamagedFileError as error:
+        return Run(folder, "damaged", str(error), **found)
+    found["settings"]["processes"] = int(results.get("processes") or 1)
+    return Run(folder, "finished", results=results, other_tasks=_other_tasks(folder, left_out), **found)
 
 
-def _read(folder: Path) -> Run:
-    cfg = _LOADER((folder / "config.yaml").read_text(encoding="utf-8")).get_single_data()
-    settings = flat({name: cfg[name] for name in SCIENCE if name != "seed"})
-    settings["method.passes"] = float(settings.get("method.passes", 1))
-    rows, last = _rows(folder / "metrics.jsonl")
-    common: dict[str, Any] = {"settings": settings, "seed": int(cfg["seed"]), "rows": rows}
-    common |= {"epoch": float(last.get("epoch", 0)), "step": int(last.get("step", 0))}
-    if not (folder / "results.json").is_file():
-        status = "running" if in_use(folder / "lock") else "interrupted"
-        return Run(folder, status, _last_words(folder), **common)
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    missing = [name for name in ("score", "metric", "task", "method", "examples_forwarded") if name not in results]
-    if missing:
-        return Run(folder, "damaged", f"results.json has no {', '.join(missing)}", **common)
-    if not (folder / "predictions.parquet").is_file():
-        return Run(folder, "damaged", "predictions.parquet is missing", **common)
-    settings["processes"] = int(results.get("processes") or 1)
-    other_tasks = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((folder / "evaluations").glob("[!.]*.json"))
-    }
-    return Run(folder, "finished", results=results, other_tasks=other_tasks, **common)
+def with_whole_tables(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, their parquet files read from end to end: what is damaged inside is left out, and the run with it
+    if these are its predictions.
+
+    `read_run` looks at the ends of the files alone, which is enough to watch and list thousands.
+    """
+    with ThreadPoolExecutor() as threads:  # pyarrow reads outside of Python's lock
+        return list(threads.map(_with_whole_tables, runs))
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _with_whole_tables(run: Run) -> Run:
+    if not run.finished:
+        return run
+    try:
+        require_predictions(run.path / "predictions.parquet")
+    except DamagedFileError as error:
+        return replace(run, status="damaged", reason=str(error), results={})
+    left_out, other_tasks = dict(run.left_out), dict(run.other_tasks)
+    for name in run.other_tasks:
+        try:
+            require_predictions(run.path / "evaluations" / f"{name}.parquet")
+        except DamagedFileError as error:
+            left_out[f"evaluations/{name}.parquet"] = f"evaluations/{error}"
+            del other_tasks[name]
+    if (examples := run.file("examples.parquet")) is not None:
+        try:
+            require_whole(examples)
+        except DamagedFileError as error:
+            left_out[examples.name] = str(error)
+    return replace(run, left_out=left_out, other_tasks=other_tasks)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What the run is and its seed."""
+    cfg = read_config(path)
+    try:
+        settings = flat({name: cfg[name] for name in SCIENCE if name != "seed"})
+        settings["method.passes"] = float(settings.get("method.passes", 1))
+        return {"settings": settings, "seed": int(cfg["seed"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path.name} lacks settings of a run: {first_line(error)}") from error
+
+
+def _how_far(path: Path, left_out: dict[str, str]) -> dict[str, Any]:
+    """Its records, steps thinned out, and where the last one stands."""
+    try:
+        rows, last, torn = read_rows(path)
+    except DamagedFileError as error:
+        left_out[path.name] = str(error)
+        return {}
+    if torn:
+        left_out[path.name] = f"{path.name}: lines that cannot be read: {torn}"
+    if "train" in rows:
+        rows["train"] = thinned(rows["train"])
+    if "examples" in rows:
+        rows["examples"] = rows["examples"][:: max(1, len(rows["examples"]) // 50)]
+    return {"rows": rows, "epoch": float(last.get("epoch", 0)), "step": int(last.get("step", 0))}
+
+
+def _other_tasks(folder: Path, left_out: dict[str, str]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in sorted((folder / "evaluations").glob("[!.]*.json")):
+        try:
+            require_both_ends(path.with_suffix(".parquet"))
+            found[path.stem] = read_scores(path)
+        except DamagedFileError as error:
+            left_out[f"evaluations/{path.name}"] = f"evaluations/{error}"
+    return found
 
 
 def flat(node: Any, prefix: str = "") -> Settings:
@@ -135,27 +194,6 @@ def flat(node: Any, prefix: str = "") -> Settings:
         return {prefix: node}
     named = ((f"{prefix}.{name}" if prefix else str(name), child) for name, child in node.items())
     return {key: value for name, child in named for key, value in flat(child, name).items()}
-
-
-def _rows(path: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
-    """Records by kind, and the last one that says its step. A last line that was torn by a crash is passed over."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    last: dict[str, Any] = {}
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    for number, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            if number + 1 < len(lines):
-                raise
-            continue
-        rows.setdefault(row["kind"], []).append(row)
-        last = row if "step" in row else last
-    if "train" in rows:
-        rows["train"] = thinned(rows["train"])
-    if "examples" in rows:
-        rows["examples"] = rows["examples"][:: max(1, len(rows["examples"]) // 50)]
-    return rows, last
 
 
 def _last_words(folder: Path) -> str:

@@ -26,6 +26,10 @@ def section(gathered: Gathered, runs: Sequence[Run]) -> Section:
     left_out = [[_place(run), run.status, run.reason or "–"] for run in runs if not run.finished]
     if left_out:
         tables.append(Table("not-finished", "Runs that are not in the tables.", ["run", "state", "reason"], left_out))
+    incomplete = [[_place(run), why] for run in runs for why in run.left_out.values()]
+    if incomplete:
+        caption = "Files that could not be read; the scores of these runs count without them."
+        tables.append(Table("read-without", caption, ["run", "without"], incomplete))
     twice = [[str(other.path), _score(other), str(kept.path), _score(kept)] for kept, other in gathered.duplicates]
     if twice:
         caption = "Runs with the same settings and seed as another, which are not in the tables."

@@ -113,7 +113,7 @@ def _noise(group: Group) -> list[str] | None:
     """What weights and discordance say of each training example, from examples.parquet."""
     from sklearn.metrics import roc_auc_score  # half a second to import
 
-    files = [path for run in group.runs.values() if (path := run.path / "examples.parquet").is_file()]
+    files = [path for run in group.runs.values() if (path := run.file("examples.parquet")) is not None]
     tables = [
         {name: table[name].to_numpy() for name in table.column_names}
         for table in (parquet.read_table(path, columns=_numbers_in(path)) for path in files)
