@@ -140,6 +140,7 @@ def test_the_page_is_made_of_the_rest_and_the_terminal_names_what_was_left_out(
     assert re.search(r"passed over, since sdrun did not make them: \S*lightning_logs/version_0", said)
     page = (tmp_path / "page" / "report.md").read_text()
     assert page.count("| damaged |") == 3
+    assert page.count("snli.parquet is cut, or no parquet file |") == 1
 
 
 def test_links_are_followed_once_and_loops_end(sound: Path, tmp_path: Path) -> None:
