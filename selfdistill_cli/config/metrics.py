@@ -21,6 +21,11 @@ def larger_is_better(metric: str) -> bool:
     return metric not in SMALLER_IS_BETTER
 
 
+def in_percent(metric: str) -> bool:
+    """Whether papers print a hundred times this metric: all that are shares or correlations, and no error."""
+    return metric not in SMALLER_IS_BETTER
+
+
 def improves(metric: str, value: float, best: float | None) -> bool:
     """Whether `value` is better than the best one so far; the first one always is."""
     return best is None or (value > best if larger_is_better(metric) else value < best)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from selfdistill_cli.reports.scoring import Scored
 
@@ -30,6 +30,20 @@ BLOCK = 2**20
 """So many counts are held at a time: of 40,000 examples, those of 26 draws."""
 LEVEL = 0.05
 """Of significance, after Holm's correction; intervals are 1 − LEVEL."""
+POWER = 0.8
+"""What a comparison is asked for where seeds are counted."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the variance of a mean difference comes from; what more seeds would be worth follows from it."""
+
+    examples: float
+    """Variance that is the same for all seeds: which examples were drawn. No number of seeds makes it smaller."""
+    seed: float
+    """Variance of one seed's difference beside it; the mean over n seeds has an n-th of it."""
+    size: int
+    """Validation examples."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,8 @@ class Difference:
     """Degrees of freedom."""
     seeds: int
     """Pairs of seeds. One says nothing about other seeds: then the interval holds for this seed alone."""
+    spread: Spread | None = None
+    """None of one seed, whose spread nobody knows, and of an average over tasks."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -126,7 +142,8 @@ def combined(differences: np.ndarray, covariance: np.ndarray, examples: int) -> 
     variance = by_examples + max(0.0, by_seeds - both)
     parts = by_examples**2 / (examples - 1) + by_seeds**2 / (count - 1) + both**2 / ((count - 1) * (examples - 1))
     freedom = variance**2 / parts if parts > 0 else float(examples - 1)
-    return Difference(float(differences.mean()), variance, max(1.0, freedom), count)
+    spread = Spread(max(0.0, by_examples - both), count * max(by_seeds, both), examples)
+    return Difference(float(differences.mean()), variance, max(1.0, freedom), count, spread)
 
 
 def average(differences: Sequence[Difference]) -> Difference:
@@ -141,6 +158,51 @@ def average(differences: Sequence[Difference]) -> Difference:
         total**2 / parts if parts > 0 else float("inf"),
         min(d.seeds for d in differences),
     )
+
+
+def pooled(spreads: Sequence[Spread]) -> Spread:
+    """The mean of several, of methods on the same examples: a spread seen over two seeds alone is hardly known."""
+    mean = np.mean([(one.examples, one.seed) for one in spreads], axis=0)
+    return Spread(float(mean[0]), float(mean[1]), spreads[0].size)
+
+
+def power(spread: Spread, difference: float, seeds: int) -> float:
+    """The chance that this true difference has p < LEVEL, and its own sign, with so many seeds of this spread.
+
+    The noncentral t distribution; degrees of freedom are Satterthwaite's, as in `combined`. Raises `ValueError` for
+    fewer than two seeds.
+    """
+    if seeds < 2:
+        raise ValueError(f"power needs at least two seeds, not {seeds}")
+    of_seeds = spread.seed / seeds
+    variance = spread.examples + of_seeds
+    if variance == 0:
+        return 1.0 if difference else 0.0
+    parts = spread.examples**2 / (spread.size - 1) + of_seeds**2 / (seeds - 1)
+    freedom = max(1.0, variance**2 / parts)
+    return float(stats.nct.sf(stats.t.ppf(1 - LEVEL / 2, freedom), freedom, abs(difference) / variance**0.5))
+
+
+def detectable(spread: Spread, seeds: int, wanted: float = POWER) -> float:
+    """The smallest true difference that so many seeds find with this power; 0 where nothing varies."""
+    scale = (spread.examples + spread.seed / max(1, seeds)) ** 0.5
+    if scale == 0:
+        return 0.0
+    high = 4.0
+    while power(spread, high * scale, seeds) < wanted:
+        high *= 2
+    return float(optimize.brentq(lambda x: power(spread, x * scale, seeds) - wanted, 0.0, high)) * scale
+
+
+def seeds_needed(spread: Spread, difference: float, wanted: float = POWER, most: int = 1000) -> int | None:
+    """How many seeds find this true difference with this power; None if `most` are too few, as the examples may be."""
+    if power(spread, difference, most) < wanted:
+        return None
+    few, enough = 1, most
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if power(spread, difference, middle) >= wanted else (middle, enough)
+    return enough
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

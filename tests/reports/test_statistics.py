@@ -12,12 +12,17 @@ from selfdistill_cli.reports import statistics
 from selfdistill_cli.reports.scoring import Scored
 from selfdistill_cli.reports.statistics import (
     Resampled,
+    POWER,
+    Spread,
     average,
     combined,
+    detectable,
     holm,
     mean_interval,
     paired_difference,
+    power,
     resampled,
+    seeds_needed,
 )
 
 
@@ -153,3 +158,54 @@ def test_the_interval_of_a_mean_is_the_t_interval() -> None:
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert mean_interval(values) == pytest.approx((high - low) / 2)
     assert np.isnan(mean_interval([0.7]))
+
+
+# --- power ---------------------------------------------------------------------------------------------
+
+SEEDS_ALONE = Spread(examples=0.0, seed=1.0, size=1000)
+
+
+@pytest.mark.parametrize(("effect", "pairs"), [(0.2, 199), (0.5, 34), (0.8, 15)])
+def test_seeds_needed_are_those_of_published_tables_of_the_paired_t_test(effect: float, pairs: int) -> None:
+    # Dependent t-test, two-sided, level 0.05, power 0.8: Cohen's small, medium and large effect.
+    assert seeds_needed(SEEDS_ALONE, effect) == pairs
+
+
+def test_with_many_seeds_power_is_that_of_the_normal_distribution() -> None:
+    quantiles = stats.norm.ppf(0.975) + stats.norm.ppf(POWER)
+    assert detectable(SEEDS_ALONE, 5000) == pytest.approx(quantiles / 5000**0.5, rel=1e-3)
+
+
+def test_what_examples_hide_no_number_of_seeds_shows() -> None:
+    spread = Spread(examples=0.01**2, seed=0.02**2, size=400)
+    floor = (stats.norm.ppf(0.975) + stats.norm.ppf(POWER)) * 0.01
+    assert seeds_needed(spread, 0.99 * floor) is None
+    needed = seeds_needed(spread, 1.3 * floor)
+    assert needed is not None
+    assert detectable(spread, needed) <= 1.3 * floor < detectable(spread, needed - 1)
+    assert detectable(spread, 100_000) == pytest.approx(floor, rel=0.01)
+
+
+def test_power_without_an_effect_is_half_the_level_and_grows_with_effect_and_seeds() -> None:
+    spread = Spread(examples=0.005**2, seed=0.02**2, size=300)
+    assert power(spread, 0.0, 5) == pytest.approx(0.025)
+    assert power(spread, 0.01, 5) < power(spread, 0.02, 5) < power(spread, 0.02, 10)
+    with pytest.raises(ValueError, match="at least two seeds, not 1"):
+        power(spread, 0.01, 1)
+
+
+def test_the_power_that_is_told_is_the_power_that_simulated_comparisons_have() -> None:
+    # Seeds shift all examples; examples differ; what belongs to one example in one seed is noise of both.
+    rng = np.random.default_rng(4)
+    n, seeds, effect, of_examples, of_seeds, of_cells = 200, 5, 0.1, 0.3, 0.05, 0.5
+    spread = Spread(of_examples**2 / n, of_seeds**2 + of_cells**2 / n, n)
+    found, seen = 0, []
+    for _ in range(2000):
+        cells = effect + rng.normal(0, of_examples, (1, n)) + rng.normal(0, of_seeds, (seeds, 1))
+        cells = cells + rng.normal(0, of_cells, (seeds, n))
+        one = combined(cells.mean(1), np.cov(cells) / n, n)
+        found += one.p < statistics.LEVEL
+        assert one.spread is not None
+        seen.append((one.spread.examples, one.spread.seed))
+    assert found / 2000 == pytest.approx(power(spread, effect, seeds), abs=0.04)
+    assert np.mean(seen, axis=0) == pytest.approx([spread.examples, spread.seed], rel=0.05)
