@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf, open_dict
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.runtime import Runtime
@@ -26,6 +29,9 @@ from selfdistill_cli.system.lease import held
 from selfdistill_cli.tasks import TaskData
 
 log = logging.getLogger(__name__)
+
+STORED = "2"
+"""The form of the files in which logits are stored; another one is another file."""
 
 
 def teacher_config(cfg: DictConfig) -> DictConfig:
@@ -76,13 +82,15 @@ def teacher_logits(
     examples = task.kind.encode(task, teacher, task.train)
     prepared = runtime.prepare(teacher.model)
     what, keep = task.kind.kept_of_teacher(task.kind.losses(task, prepared), cfg.method.teacher.top_k)
-    key = hashlib.sha256(" ".join([teacher.fingerprint, runtime.precision, what, examples.digest()]).encode())
+    key = hashlib.sha256(" ".join([STORED, teacher.fingerprint, runtime.precision, what, examples.digest()]).encode())
     stored = Path(cfg.paths.cache).absolute() / "teacher_logits" / f"{key.hexdigest()[:16]}.safetensors"
     with contextlib.ExitStack() as lock:
         if not on_main(runtime.accelerator, lambda: _present(stored, lock)):
             log.info("computing the teacher's logits on %d examples", len(examples))
-            logits = runtime.predict(prepared, examples, keep)
-            on_main(runtime.accelerator, lambda: _store(stored, logits))
+            with runtime.compute.part("teacher"):
+                logits = runtime.predict(prepared, examples, keep)
+            on_main(runtime.accelerator, lambda: _store(stored, logits, runtime.compute.parts["teacher"]))
+    runtime.compute.parts["teacher"] = _cost(stored)  # the same whoever computed them
     tensors = load_file(stored)
     if "logits" in tensors:
         return tensors["logits"]
@@ -105,7 +113,13 @@ def _present(stored: Path, lock: contextlib.ExitStack) -> bool:
     return stored.is_file()  # another process may have stored them in the meantime
 
 
-def _store(stored: Path, logits: Tensor | TokenRows) -> None:
+def _store(stored: Path, logits: Tensor | TokenRows, cost: Passes) -> None:
     tensors = {"logits": logits} if isinstance(logits, Tensor) else {"lengths": logits.lengths, **logits.columns}
     with new_file(stored) as beside:
-        save_file(tensors, beside)
+        save_file(tensors, beside, metadata={"cost": json.dumps(cost.as_dict())})
+
+
+def _cost(stored: Path) -> Passes:
+    """What it took to compute stored logits."""
+    with safe_open(stored, "pt") as file:
+        return Passes.of(json.loads(file.metadata()["cost"]))

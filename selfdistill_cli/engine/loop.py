@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -12,7 +11,6 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from selfdistill_cli.config.checks import evaluation_steps
 from selfdistill_cli.engine.batching import EpochOrder
@@ -77,6 +75,7 @@ class TrainingLoop:
         self.runtime = runtime
         self.accelerator = runtime.accelerator
         self.phases = runtime.phases
+        self.compute = runtime.compute
         self.recorder = recorder
         self.checkpoints = checkpoints
         self.order = EpochOrder(len(examples), method.fresh_per_step, seed)
@@ -124,6 +123,7 @@ class TrainingLoop:
         final = self.selection.choose(self.progress, self.runtime.unwrap(self.model))
         self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
+        self.progress.compute = self.compute.state_dict()
         return Outcome(self.progress, self.order.steps_per_epoch, *final)
 
     @property
@@ -167,7 +167,7 @@ class TrainingLoop:
         row = self._train_row(result, lr, grad_norm, seconds)
         if self.progress.step % self.order.steps_per_epoch == 0:
             finished_epoch = self.progress.step // self.order.steps_per_epoch - 1
-            with self.phases("evaluation"):
+            with self.phases("evaluation"), self.compute.part("predictions"):
                 row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
         for each in (row, *observed):
             self.recorder.row(each)
@@ -176,13 +176,12 @@ class TrainingLoop:
             self._evaluate()
 
     def _backward(self, plan: StepPlan) -> StepResult:
-        """Gradients of the step; those of the first one also count what it computes."""
-        counts = self.progress.flops_per_token is None
-        with FlopCounterMode(display=False) if counts else contextlib.nullcontext() as counter:
-            result = backward_step(self.model, self.method, self.examples, plan, self.runtime)
-        if counter is not None and result.padded_tokens:
-            self.progress.flops_per_token = counter.get_total_flops() / result.padded_tokens
-        return result
+        """Gradients of the step, and what it cost: as much a token as others of its kind."""
+        begun = self.epoch >= self.method.begins_at
+        kind = f"first={self.progress.step == 0} previous={len(plan.previous) > 0} begun={begun}"
+        return self.compute.step(
+            kind, lambda: backward_step(self.model, self.method, self.examples, plan, self.runtime)
+        )
 
     def _train_row(self, result: StepResult, lr: float, grad_norm: float, seconds: float) -> dict[str, Any]:
         # fp16: a gradient that overflowed has no norm, and the scaler left the weights as they were.
@@ -238,6 +237,7 @@ class TrainingLoop:
             return
         began = self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
+        self.progress.compute = self.compute.state_dict()
         self.recorder.flush()
         self.checkpoints.save(
             self.progress.step,
@@ -291,6 +291,7 @@ class TrainingLoop:
             if probe.kind in state["probes"]:  # it may be asked for only now
                 probe.load_state_dict(state["probes"][probe.kind])
         self.progress = Progress(**state["progress"])
+        self.compute.load_state_dict(self.progress.compute)
         if self.phases.measure:
             self.phases.seconds |= self.progress.phase_seconds
         self.recorder.rewind(state["metrics_length"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Protocol
+from typing import Any, Protocol
 
 from omegaconf import DictConfig
 from torch import nn
@@ -32,8 +32,8 @@ class Progress:
     checkpoint_seconds: float = 0.0
     phase_seconds: dict[str, float] = field(default_factory=dict)
     """By phase, with `runtime.profile`."""
-    flops_per_token: float | None = None
-    """Floating-point operations of the matrix products of a step for each token, counted on the first step."""
+    compute: dict[str, Any] = field(default_factory=dict)
+    """What the run has computed: the state of `engine.compute.Compute`."""
     main: str = ""
     """The metric that selects."""
     best_score: float | None = None

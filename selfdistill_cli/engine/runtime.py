@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from selfdistill_cli.engine.batching import Batching, prediction_batches
+from selfdistill_cli.engine.compute import Compute, counting
 from selfdistill_cli.engine.method import Examples
 from selfdistill_cli.engine.predictions import in_order, on_cpu
 from selfdistill_cli.engine.processes import gathered
@@ -45,6 +46,8 @@ class Runtime:
     """Where a trace of `runtime.trace_steps` steps is written."""
     on_predicted: Callable[[int], None] = lambda count: None
     """Told of each batch of predictions or written answers how many examples it held."""
+    compute: Compute = field(default_factory=Compute)
+    """What is computed."""
 
     @property
     def device(self) -> torch.device:
@@ -93,14 +96,20 @@ class Runtime:
         """
         was_training = model.training
         model.eval()
-        own = []
-        for _, rows in self.own_share(prediction_batches(examples.lengths, self.batching)):
+        parts = prediction_batches(examples.lengths, self.batching)
+        own, counted = [], (0, 0)
+        for number, rows in self.own_share(parts):
             passing("prediction")
             batch = examples.collate(rows, self.batching.width_multiple)
-            own.append((rows, keep(examples.forward(model, batch, self.device))))
+            with counting(number == len(parts) // 2) as counter:
+                own.append((rows, keep(examples.forward(model, batch, self.device))))
+            if counter is not None:
+                counted = counter.get_total_flops(), len(rows) * int(self.batching.widths(examples.lengths[rows]).max())
             self.on_predicted(len(rows))
         model.train(was_training)
-        return in_order([part for process in gathered(own) for part in process])
+        everyones = gathered((own, counted))
+        self.compute.predicted(len(examples), int(examples.lengths.sum()), [of_one for _, of_one in everyones])
+        return in_order([part for process, _ in everyones for part in process])
 
 
 def make_runtime(settings: DictConfig, dtype: str, trace_to: Path | None = None) -> Runtime:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import torch
 
-from selfdistill_cli.engine.progress import Progress
+from selfdistill_cli.engine.compute import Passes
 
 log = logging.getLogger(__name__)
 
@@ -16,18 +16,21 @@ MOST_SECONDS = 0.3
 """For measuring the ceiling."""
 
 
-def utilization(progress: Progress, precision: str, device: torch.device, processes: int) -> dict[str, float | None]:
+def utilization(
+    training: Passes, seconds: float, precision: str, device: torch.device, processes: int
+) -> dict[str, float | None]:
     """Tokens and useful operations a second while training, and their share of the ceiling (MFU).
 
-    Useful are the products of forward and backward pass on real tokens, not on padding. Time is that of steps,
-    evaluation and checkpoints apart. With several processes, the ceiling is that of one times their number.
+    training: what the steps computed; seconds: of the steps alone. Useful are the products of forward and backward
+    pass on real tokens, not on padding. With several processes, the ceiling is that of one times their number.
     """
-    seconds = progress.step_seconds
-    if not (seconds and progress.flops_per_token):
+    if not (seconds and training.flops):
         return {"tokens_per_s": None, "gflops_per_s": None, "matmul_gflops_per_s": None, "mfu": None}
-    tokens_per_s = progress.tokens / seconds
-    achieved = progress.flops_per_token * tokens_per_s / 1e9
-    reached: dict[str, float | None] = {"tokens_per_s": round(tokens_per_s, 1), "gflops_per_s": round(achieved, 2)}
+    achieved = training.flops / seconds / 1e9
+    reached: dict[str, float | None] = {
+        "tokens_per_s": round(training.tokens / seconds, 1),
+        "gflops_per_s": round(achieved, 2),
+    }
     try:
         ceiling = matmul_ceiling(precision, device) * processes
     except RuntimeError as error:  # no memory is left, say: the run has ended, and its result must not be lost to this

@@ -19,6 +19,7 @@ from selfdistill_cli.system.files import new_file, read_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from selfdistill_cli.engine.compute import Compute, Passes
     from selfdistill_cli.engine.progress import Outcome, Progress
     from selfdistill_cli.engine.runtime import Runtime
     from selfdistill_cli.models import LoadedModel
@@ -48,6 +49,11 @@ class Results:
     stopped_early: bool
     examples_forwarded: int
     """In training; a previous-batch method forwards each example twice an epoch."""
+    compute: dict[str, dict[str, int]] | None = None
+    """Examples forwarded (`forward`) and backward (`backward`), `tokens` and `flops`, by part: `training`,
+    `predictions` (of the training set, made for the method), `teacher` (all that it took to make it, and its
+    predictions), `total` of these, as this run would cost alone, and `evaluation`, which is apart. No `flops`: some
+    part of it was done by a version that did not count them."""
     seconds: float
     """Of training, evaluation and checkpoints."""
     checkpoint_seconds: float
@@ -133,7 +139,10 @@ def summarize(
     from selfdistill_cli.tasks.weights import described
 
     progress = outcome.progress
-    used: dict[str, Any] = dict(utilization(progress, runtime.precision, runtime.device, runtime.processes))
+    compute = compute_by_part(runtime.compute, teacher)
+    used: dict[str, Any] = dict(
+        utilization(compute["training"], progress.step_seconds, runtime.precision, runtime.device, runtime.processes)
+    )
     return Results(
         key=run_key(cfg),
         task=cfg.task.name,
@@ -164,7 +173,8 @@ def summarize(
         processes=runtime.processes,
         precision=runtime.precision,
         phase_seconds=_phase_seconds(progress),
-        teacher=_cost_of(teacher),
+        teacher=_made_by(teacher),
+        compute={name: passes.as_dict() for name, passes in compute.items()},
         majority=majority_score(task),
         weights=described(train.weights),
         remarks=[*loaded.remarks, *outcome.remarks] or None,
@@ -181,12 +191,36 @@ def _phase_seconds(progress: Progress) -> dict[str, float] | None:
     return {name: round(seconds, 3) for name, seconds in {**measured, "other": other}.items()}
 
 
-def _cost_of(teacher: Path | None) -> dict[str, Any] | None:
-    """Which teacher a run had and what it cost, where a run of ours made it: part of a fair comparison."""
+def _made_by(teacher: Path | None) -> dict[str, Any] | None:
+    """Which run of ours made the teacher, if one did."""
     if teacher is None:
         return None
     made_by = read_json(teacher.parent / "results.json") or {}
     return {name: made_by.get(name) for name in ("key", "examples_forwarded")}
+
+
+def compute_by_part(own: Compute, teacher: Path | None) -> dict[str, Passes]:
+    """What a run computed by part, with what its teacher took to make where a run of ours made it, and the total."""
+    from selfdistill_cli.engine.compute import Passes
+
+    parts = {"training": Passes(), **own.parts}
+    if teacher is not None:
+        made_by = read_json(teacher.parent / "results.json") or {}
+        parts["teacher"] = parts.get("teacher", Passes()) + total_compute(made_by)
+    total = sum((passes for name, passes in parts.items() if name != "evaluation"), Passes())
+    return {**parts, "total": total}
+
+
+def total_compute(results: dict[str, Any]) -> Passes:
+    """What a results.json says the run cost, its teachers included; of an earlier version, what it knows of that."""
+    from selfdistill_cli.engine.compute import Passes
+
+    if "compute" in results:
+        return Passes.of(results["compute"]["total"])
+    if not results:
+        return Passes()
+    forwarded = results["examples_forwarded"] + ((results.get("teacher") or {}).get("examples_forwarded") or 0)
+    return Passes(forwarded, forwarded, results["tokens"], None)
 
 
 def save_predictions(path: Path, tables: list[pa.Table]) -> None:

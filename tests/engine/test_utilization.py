@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from selfdistill_cli.engine import profiling
+from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.profiling import PHASES, WARM_UP_STEPS, Phases, traced
-from selfdistill_cli.engine.progress import Progress
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.engine.utilization import matmul_ceiling, utilization
 from tests.helpers.runtimes import cpu_runtime
@@ -72,13 +72,12 @@ def test_a_step_tells_its_tokens_with_padding() -> None:
 
 
 def test_the_share_of_the_ceiling() -> None:
-    progress = Progress(tokens=5000, step_seconds=2.0, flops_per_token=4e6)
-    found = utilization(progress, "fp32", CPU, processes=2)
+    found = utilization(Passes(10, 10, 5000, 2e10), 2.0, "fp32", CPU, processes=2)
     assert found["tokens_per_s"] == 2500
     assert found["gflops_per_s"] == 10
     assert found["matmul_gflops_per_s"] == pytest.approx(2 * matmul_ceiling("fp32", CPU), abs=0.1)
     assert found["mfu"] == pytest.approx(10 / (2 * matmul_ceiling("fp32", CPU)), abs=1e-4)
-    assert utilization(Progress(), "fp32", CPU, 1)["mfu"] is None
+    assert utilization(Passes(), 0.0, "fp32", CPU, 1)["mfu"] is None
 
 
 def test_a_ceiling_that_cannot_be_measured_costs_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +85,7 @@ def test_a_ceiling_that_cannot_be_measured_costs_no_result(monkeypatch: pytest.M
         raise torch.OutOfMemoryError("no memory is left")
 
     monkeypatch.setattr("selfdistill_cli.engine.utilization.matmul_ceiling", out_of_memory)
-    found = utilization(Progress(tokens=5000, step_seconds=2.0, flops_per_token=4e6), "fp32", CPU, processes=1)
+    found = utilization(Passes(10, 10, 5000, 2e10), 2.0, "fp32", CPU, processes=1)
     assert found == {"tokens_per_s": 2500, "gflops_per_s": 10, "matmul_gflops_per_s": None, "mfu": None}
 
 

@@ -1,0 +1,121 @@
+"""What a run computes: examples forwarded and backward, tokens, floating-point operations, by part of the run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from selfdistill_cli.engine.step import StepResult
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What some work cost."""
+
+    forward: int = 0
+    """Examples through a forward pass, each time that one is; of the frozen or averaged model as well."""
+    backward: int = 0
+    """Examples through a backward pass."""
+    tokens: int = 0
+    """Forwarded or written, without padding."""
+    flops: float | None = 0.0
+    """Floating-point operations of the matrix products on these tokens; None: not known."""
+
+    def __add__(self, other: Passes) -> Passes:
+        flops = None if self.flops is None or other.flops is None else self.flops + other.flops
+        return Passes(self.forward + other.forward, self.backward + other.backward, self.tokens + other.tokens, flops)
+
+    def as_dict(self) -> dict[str, int]:
+        """For a file; operations are left out where they are not known."""
+        return {name: round(value) for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Passes:
+        """Take back what `as_dict` gave."""
+        return cls(**{"flops": None, **content})
+
+
+@dataclass
+class _Rate:
+    """Operations a token, padding included, of the steps that were counted."""
+
+    steps: int = 0
+    """Counted or not."""
+    flops: int = 0
+    padded_tokens: int = 0
+
+    @property
+    def counts_next(self) -> bool:
+        """Steps 1, 2, 4, 8 … are counted: what differs from step to step averages out, and it costs no time."""
+        number = self.steps + 1
+        return number & (number - 1) == 0
+
+
+@dataclass
+class Compute:
+    """Adds up what a run computes.
+
+    Operations are those that torch's `FlopCounterMode` counts (matrix products, attention) in forward and backward
+    pass, losses included. Some steps, and one batch of each round of predictions, are counted; the others cost as much
+    for each token. They are those on real tokens: padding is a matter of speed.
+    """
+
+    parts: dict[str, Passes] = field(default_factory=dict)
+    """By part: `training` (its steps), `predictions` (of the training set, made for the method), `teacher` (its
+    predictions of the training set), `evaluation`."""
+    rates: dict[str, _Rate] = field(default_factory=dict)
+    """By kind of step."""
+    _part: str = "evaluation"
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """While this lasts, predictions belong to the part `name`; else to `evaluation`."""
+        before, self._part = self._part, name
+        try:
+            yield
+        finally:
+            self._part = before
+
+    def step(self, kind: str, work: Callable[[], StepResult]) -> StepResult:
+        """Do a training step. Steps of one `kind` cost the same for each token."""
+        rate = self.rates.setdefault(kind, _Rate())
+        with counting(rate.counts_next) as counter:
+            result = work()
+        rate.steps += 1
+        if counter is not None:
+            rate.flops += counter.get_total_flops()
+            rate.padded_tokens += result.padded_tokens
+        flops = rate.flops / rate.padded_tokens * result.tokens if rate.padded_tokens else 0.0
+        self._add("training", Passes(result.examples, result.examples, result.tokens, flops))
+        return result
+
+    def predicted(self, examples: int, tokens: int, counted: Sequence[tuple[int, int]]) -> None:
+        """A round of predictions has been made. counted: operations and tokens with padding of the batches counted."""
+        padded = sum(of_batch for _, of_batch in counted)
+        flops = sum(operations for operations, _ in counted) / padded * tokens if padded else 0.0
+        self._add(self._part, Passes(forward=examples, tokens=tokens, flops=flops))
+
+    def _add(self, part: str, passes: Passes) -> None:
+        self.parts[part] = self.parts.get(part, Passes()) + passes
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "parts": {name: asdict(passes) for name, passes in self.parts.items()},
+            "rates": {kind: asdict(rate) for kind, rate in self.rates.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.parts = {name: Passes(**passes) for name, passes in state["parts"].items()}
+        self.rates = {kind: _Rate(**rate) for kind, rate in state["rates"].items()}
+
+
+def counting(now: bool) -> contextlib.AbstractContextManager[FlopCounterMode | None]:
+    """Count the operations of what is done while this lasts, if `now`."""
+    return FlopCounterMode(display=False) if now else contextlib.nullcontext()

@@ -1,0 +1,128 @@
+"""What a run computed: passes by hand, operations against a count of every step, teachers included once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.utils.flop_counter import FlopCounterMode
+
+from selfdistill_cli.engine.compute import Compute, Passes
+from selfdistill_cli.runs.results import compute_by_part, total_compute
+from tests.helpers.loops import make_loop
+from tests.helpers.runtimes import cpu_runtime
+from tests.helpers.steps import SIZE, make_examples, make_methods, make_model
+
+EPOCHS, STEPS = 3, 9
+CASES = [
+    ("classification", "static_sd_late"),
+    ("decoder", "static_sd_none"),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (("classification", "dcs_by_epoch"), ("decoder", "dynsdpb"), ("encoder_decoder", "static_sd_token"))
+    ),
+]
+
+
+def made(kind: str, name: str, examples: Any, model: Any) -> Any:
+    """A method of `make_methods`, or a variant that changes what a step costs while it trains."""
+    methods = make_methods(kind, examples, model)
+    if name == "static_sd_late":
+        late = methods["static_sd"]
+        late.start_epoch = 1.5  # type: ignore[attr-defined]
+        return late
+    if name == "dcs_by_epoch":
+        by_epoch = methods["dcs"]
+        by_epoch.update = "epoch"  # type: ignore[attr-defined]
+        return by_epoch
+    return methods[name]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_operations_are_those_of_a_count_over_the_whole_run(kind: str, name: str, tmp_path: Path) -> None:
+    """Each example is forwarded alone, so nothing is padded and both counts are of the same thing."""
+    examples, model, runtime = make_examples(kind), make_model(kind), cpu_runtime(1)
+    loop = make_loop(model, made(kind, name, examples, model), examples, runtime, tmp_path, epochs=EPOCHS)
+    with FlopCounterMode(display=False) as everything:
+        loop.run()
+    parts = runtime.compute.parts
+    counted = sum(passes.flops or 0 for passes in parts.values())
+    assert counted == pytest.approx(everything.get_total_flops(), rel=0.02)
+    previous = name.startswith(("static_sd", "dynsdpb")) and not name.endswith("_none")
+    forwarded = 10 * (2 * STEPS - 1 if previous else STEPS)
+    assert (parts["training"].forward, parts["training"].backward) == (forwarded, forwarded)
+    rounds = EPOCHS if name == "dcs_by_epoch" else 0
+    assert parts.get("predictions", Passes()).forward == rounds * SIZE
+
+
+def test_the_first_step_of_each_kind_and_ever_fewer_after_it_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 1,000 steps 20 are counted, which costs no time that anybody would notice."""
+    counted: list[bool] = []
+
+    class Result:
+        examples, tokens, padded_tokens = 1, 2, 2
+
+    compute = Compute()
+    layer = nn.Linear(3, 5)
+
+    def work() -> Any:
+        counted.append(_get_current_dispatch_mode() is not None)
+        layer(torch.ones(2, 3))
+        return Result()
+
+    for step in range(1000):
+        compute.step("early" if step < 500 else "late", work)
+    assert [number + 1 for number, now in enumerate(counted[:500]) if now] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert counted[500:] == counted[:500]
+    assert compute.parts["training"] == Passes(1000, 1000, 2000, 1000.0 * (2 * 2 * 3 * 5))
+    restored = Compute()
+    restored.load_state_dict(json.loads(json.dumps(compute.state_dict())))
+    assert restored == compute
+
+
+def test_counting_changes_no_prediction() -> None:
+    examples, model = make_examples("classification"), make_model("classification")
+    found = cpu_runtime(100).predict(model, examples)  # ten batches or so, of which the middle one is counted
+    with torch.no_grad():
+        one_by_one = [examples.forward(model, examples.collate([row], 1), torch.device("cpu")) for row in range(SIZE)]
+    torch.testing.assert_close(found, torch.cat(one_by_one))
+
+
+@pytest.mark.parametrize("budget", [100, 10**6])
+def test_predictions_are_counted_without_padding(budget: int) -> None:
+    examples, model, runtime = make_examples("classification"), make_model("classification"), cpu_runtime(budget)
+    runtime.predict(model, examples)
+    with runtime.compute.part("predictions"):
+        runtime.predict(model, examples)
+    with FlopCounterMode(display=False) as alone, torch.no_grad():
+        for row in range(SIZE):
+            examples.forward(model, examples.collate([row], 1), torch.device("cpu"))
+    evaluation = runtime.compute.parts["evaluation"]
+    assert runtime.compute.parts["predictions"] == evaluation
+    assert evaluation.tokens == examples.lengths.sum()
+    assert (evaluation.forward, evaluation.backward) == (SIZE, 0)
+    assert evaluation.flops == pytest.approx(alone.get_total_flops(), rel=0.1)  # attention costs more in longer rows
+
+
+def test_a_teacher_counts_with_its_own_teachers(tmp_path: Path) -> None:
+    own = Compute({"training": Passes(120, 120, 900, 9e6), "evaluation": Passes(50, 0, 400, 1e6)})
+    own.parts["teacher"] = Passes(40, 0, 300, 1e6)  # its predictions of the training set
+    assert compute_by_part(own, None)["total"] == Passes(160, 120, 1200, 1e7)
+    taught_itself = {"compute": {"total": {"forward": 200, "backward": 160, "tokens": 1500, "flops": 15_000_000}}}
+    (tmp_path / "results.json").write_text(json.dumps(taught_itself))
+    parts = compute_by_part(own, tmp_path / "model")
+    assert parts["teacher"] == Passes(240, 160, 1800, 1.6e7)
+    assert parts["total"] == Passes(360, 280, 2700, 2.5e7)
+    assert parts["evaluation"] == own.parts["evaluation"]
+
+
+def test_a_run_of_an_earlier_version_has_no_operations() -> None:
+    before = {"examples_forwarded": 120, "tokens": 900, "teacher": {"key": "k", "examples_forwarded": 80}}
+    assert total_compute(before) == Passes(200, 200, 900, None)
+    assert (Passes(1, 1, 1, 5.0) + total_compute(before)).as_dict() == {"forward": 201, "backward": 201, "tokens": 901}
+    assert Passes.of({"forward": 1, "backward": 1, "tokens": 2}) == Passes(1, 1, 2, None)
