@@ -212,14 +212,15 @@ def _task(cfg: DictConfig) -> TaskData:
 
 
 @lru_cache(maxsize=16)
-def _kept(task_identity: tuple[Any, ...], fingerprint: str, split: tuple[str, str]) -> dict[str, Any]:
+def _kept(task_identity: tuple[Any, ...], model: tuple[str, ...], split: tuple[str, str]) -> dict[str, Any]:
     """A place for one split's tokens, shared by the runs of a sweep in this process."""
     return {}
 
 
 def _encoded(task: TaskData, loaded: LoadedModel, split: Split) -> Any:
     """The split in tokens, made once for all runs of a sweep."""
-    place = _kept(task.identity, loaded.fingerprint, (split.role, split.name))
+    model = tuple(loaded.fingerprints.values())  # equal weights may come with another tokenizer
+    place = _kept(task.identity, model, (split.role, split.name))
     if "examples" not in place:
         place["examples"] = task.kind.encode(task, loaded, split)
     return place["examples"]

@@ -23,7 +23,7 @@ from tests.helpers.runs import composed, only_run, results
 from tests.helpers.small_models import SIZES, settings, task
 from tests.helpers.task_files import write
 
-pytestmark = pytest.mark.slow  # six runs are trained first
+pytestmark = pytest.mark.slow  # seven runs are trained first
 
 TEXTS = [f"the {colour} door is number {n}" for n in range(6) for colour in ("red", "blue", "green")]
 COLUMNS: dict[str, list[Any]] = {
@@ -49,13 +49,19 @@ RUNS = {
     "plain": ("bert", ("task.text=text", "task.label=colour")),
     "answers": ("llama", ("task.text='Q: {text}'", *GENERATION, *LORA)),
     "t5": ("t5", ("task.text='Q: {text}'", *GENERATION)),
+    "chat": ("chat", ("task.text='Q: {text}'", *GENERATION)),
     "choices": ("llama", ("task.text=text", "task.kind=multiple_choice", "task.choices=choices", "task.label=right")),
 }
 TINY: dict[str, dict[str, Any]] = {
     "bert": SIZES,
     "llama": SIZES | {"num_key_value_heads": 2, "vocab_size": 300},
+    "chat": SIZES | {"num_key_value_heads": 2, "vocab_size": 300},
     "t5": {"d_model": 32, "d_kv": 16, "num_layers": 2, "num_heads": 2, "d_ff": 64, "vocab_size": 300},
 }
+CHAT_TEMPLATE = (
+    "{% for turn in messages %}[{{ turn['role'] }}] {{ turn['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +73,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, (base, words) in RUNS.items():
         if not (place / base).exists():
             start = composed(
-                f"model=tiny_{base}", *(f"model.config.{key}={value}" for key, value in TINY[base].items())
+                f"model=tiny_{'llama' if base == 'chat' else base}",
+                *(f"model.config.{key}={value}" for key, value in TINY[base].items()),
             )
             data = task() if base == "bert" else _language_task()
             loaded = models.load_model(start.model, data, 0)
             whole = loaded.model.bert if base == "bert" else loaded.model
             whole.save_pretrained(place / base)
+            loaded.tokenizer.chat_template = CHAT_TEMPLATE if base == "chat" else None
             loaded.tokenizer.save_pretrained(place / base)
         files = (f"task.path={rows}", f"task.validation_path={rows}", f"paths.outputs={place}/{name}")
         experiment.run(composed(*QUICK, *files, f"model.name={place / base}", *words))
@@ -117,7 +125,7 @@ def test_the_card_of_a_regressor_gives_its_number(runs: dict[str, Path]) -> None
     assert found["score"] == pytest.approx(said["prediction"], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["answers", "t5"])
+@pytest.mark.parametrize("name", ["answers", "t5", "chat"])
 def test_the_card_of_a_writer_gives_its_answer(name: str, runs: dict[str, Path]) -> None:
     said = parquet.read_table(runs[name] / "predictions.parquet").to_pylist()[4]
     assert said["prompt"] == f"Q: {TEXTS[4]}"

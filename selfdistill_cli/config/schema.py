@@ -81,6 +81,7 @@ class Task:
     references: str | None = None
     answer_rule: str = choice("text", "normalized", "number", "after_hashes", "letter")
     choices: str | None = None
+    chat_template: str = choice("auto", "off", neutral="off")
     long_prompts: str = choice("error", "cut")
     decoding: Decoding = MISSING
     metrics: list[str] | None = None

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from selfdistill_cli.encoding.chat import as_chat
 from selfdistill_cli.encoding.labelled import flat_tokens, offsets_of, unchanged
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.errors import UserError
@@ -31,22 +32,24 @@ class Form:
     padding_token: int
     decoder_start: int | None
     """The first token of an encoder–decoder's decoder; None: a decoder, which reads prompt and answer in one row."""
+    chat: bool = False
+    """Whether prompt and answer are turns of a conversation in the tokenizer's own format."""
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any) -> Form:
+    def of(cls, model: Any, tokenizer: Any, chat: bool = False) -> Form:
         """How this model does. Raises `UserError` if its tokenizer lacks what that takes."""
         if tokenizer.eos_token_id is None:
             raise UserError("This model's tokenizer has no end of sequence, so no answer would ever end.")
         if tokenizer.pad_token_id is None:
             raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
         if not model.config.is_encoder_decoder:
-            return cls(tokenizer.pad_token_id, None)
+            return cls(tokenizer.pad_token_id, None, chat)
         start = getattr(model.config, "decoder_start_token_id", None)
         if start is None:
             start = model.generation_config.decoder_start_token_id
         if start is None:
             raise UserError("This encoder–decoder does not say what its decoder starts with (decoder_start_token_id).")
-        return cls(tokenizer.pad_token_id, start)
+        return cls(tokenizer.pad_token_id, start, chat)
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,8 @@ def encode_answers(
     5 % of the examples, or an answer has no tokens. `what` names the split in messages.
     """
     decoder = form.decoder_start is None
-    (prompts, answers), max_length = rows, settings.max_length
+    prompts, answers = as_chat(tokenizer, *rows) if form.chat else rows
+    max_length = settings.max_length
     with unchanged(tokenizer):
         answer_ids = tokenizer(answers, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     end = tokenizer.eos_token_id
@@ -227,7 +231,8 @@ def encode_prompts(tokenizer: Any, form: Form, prompts: list[str], settings: Dic
 
     Raises `UserError` as it does.
     """
-    prompt_ids, cut, _ = _prompt_tokens(tokenizer, form, prompts, settings, what)
+    asked = as_chat(tokenizer, prompts)[0] if form.chat else prompts
+    prompt_ids, cut, _ = _prompt_tokens(tokenizer, form, asked, settings, what)
     return AnswerExamples(_flat(prompt_ids), _flat([[tokenizer.eos_token_id]] * len(prompts)), form, cut)
 
 
@@ -237,7 +242,8 @@ def _prompt_tokens(
     """Prompts in tokens, such that an answer has room, how many were cut for it, and how long each was before."""
     decoder, end = form.decoder_start is None, tokenizer.eos_token_id
     with unchanged(tokenizer):
-        prompt_ids = tokenizer(prompts, return_attention_mask=False)["input_ids"]
+        # A chat format writes its special tokens itself.
+        prompt_ids = tokenizer(prompts, add_special_tokens=not form.chat, return_attention_mask=False)["input_ids"]
     if decoder:  # a tokenizer that closes a text would close the prompt before its answer
         prompt_ids = [ids[:-1] if ids and ids[-1] == end else ids for ids in prompt_ids]
     for row, prompt in enumerate(prompt_ids):

@@ -14,6 +14,7 @@ from selfdistill_cli.kinds.base import Kind
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from selfdistill_cli.kinds.snippets import PromptForm
     from selfdistill_cli.losses.answers import AnswerLosses
     from selfdistill_cli.models import LoadedModel
     from selfdistill_cli.tasks import Split, TaskData
@@ -51,12 +52,17 @@ class AnswerKind(Kind):
         return "text2text-generation" if config.is_encoder_decoder else self.pipeline_tag
 
     def snippet(self, task: TaskData, loaded: LoadedModel, adapter: bool) -> str:
-        tokenizer = loaded.tokenizer
-        closes = tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
-        return self.call_of(task.settings, loaded.model.config, adapter, closes)
+        from selfdistill_cli.kinds.snippets import PromptForm
 
-    def call_of(self, settings: DictConfig, config: Any, adapter: bool, closes: bool) -> str:
-        """The snippet. `closes`: the tokenizer ends each text."""
+        tokenizer = loaded.tokenizer
+        form = PromptForm(
+            closes=tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id,
+            chat=self.in_chat_format(task.settings, tokenizer),
+        )
+        return self.call_of(task.settings, loaded.model.config, adapter, form)
+
+    def call_of(self, settings: DictConfig, config: Any, adapter: bool, form: PromptForm) -> str:
+        """The snippet."""
         raise NotImplementedError
 
     def require_suitable(self, model: Any, train: Any) -> None:
@@ -73,8 +79,12 @@ class AnswerKind(Kind):
         context = getattr(loaded.model.config, "max_position_embeddings", None) or settings.max_length
         if settings.max_length > context:
             raise UserError(f"task.max_length={settings.max_length}: this model takes at most {context} tokens.")
-        form = Form.of(loaded.model, loaded.tokenizer)
+        form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
         return encode_answers(loaded.tokenizer, form, self.rows(split), settings, f"{task.name}, {split.name}")
+
+    def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:
+        """Whether prompts and answers are turns of a conversation. Choices are scored as they stand behind a text."""
+        return False
 
     def rows(self, split: Split) -> tuple[list[str], list[str]]:
         """Prompts and answers that are encoded."""

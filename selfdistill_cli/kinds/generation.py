@@ -14,6 +14,7 @@ from selfdistill_cli.kinds.base import Recipe
 if TYPE_CHECKING:
     from selfdistill_cli.engine.runtime import Runtime
     from selfdistill_cli.evaluation.base import Evaluator
+    from selfdistill_cli.kinds.snippets import PromptForm
     from selfdistill_cli.models import LoadedModel
     from selfdistill_cli.tasks import Split, TaskData
     from selfdistill_cli.tasks.sources import RawSplit
@@ -26,7 +27,7 @@ class Generation(AnswerKind):
     metrics = ("exact_match", "f1", "rouge1", "rouge2", "rougeL")
     default_metrics = ("exact_match",)
     required = ("answer",)
-    uses = AnswerKind.uses | {"answer", "references", "answer_rule", "decoding"}
+    uses = AnswerKind.uses | {"answer", "references", "answer_rule", "chat_template", "decoding"}
 
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
         from selfdistill_cli.evaluation.answer_rules import RULES
@@ -35,6 +36,11 @@ class Generation(AnswerKind):
         for raw in splits:
             require_readable_answers(settings, RULES[settings.answer_rule], raw)
         return [], partial(prompted_split, settings)
+
+    def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:
+        from selfdistill_cli.encoding.chat import has_chat_format
+
+        return bool(settings.get("chat_template", "off") == "auto" and has_chat_format(tokenizer))
 
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
         from selfdistill_cli.evaluation.decoding import require_room
@@ -57,10 +63,10 @@ class Generation(AnswerKind):
         whole = model.get_base_model() if hasattr(model, "get_base_model") else model
         keep_generation_settings(whole, loaded.tokenizer, task.settings.decoding)
 
-    def call_of(self, settings: DictConfig, config: Any, adapter: bool, closes: bool) -> str:
+    def call_of(self, settings: DictConfig, config: Any, adapter: bool, form: PromptForm) -> str:
         from selfdistill_cli.kinds.snippets import generation
 
-        return generation(settings, config, adapter, closes)
+        return generation(settings, config, adapter, form)
 
     def predicted(
         self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
@@ -71,7 +77,7 @@ class Generation(AnswerKind):
         from selfdistill_cli.evaluation.decoding import require_room, write_answers
 
         settings, what = task.settings, f"{task.name}, {split.name}"
-        form = Form.of(loaded.model, loaded.tokenizer)
+        form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
         examples = encode_prompts(loaded.tokenizer, form, list(split.texts), settings, what)
         require_room(examples, loaded.model.config, settings.decoding, what)
         texts = write_answers(loaded.model, loaded.tokenizer, examples, settings.decoding, runtime, seed)

@@ -16,6 +16,7 @@ from selfdistill_cli.kinds.settings import OF_TWO_CLASSES, require_group, requir
 if TYPE_CHECKING:
     from selfdistill_cli.engine.runtime import Runtime
     from selfdistill_cli.evaluation.base import Evaluator
+    from selfdistill_cli.kinds.snippets import PromptForm
     from selfdistill_cli.models import LoadedModel
     from selfdistill_cli.tasks import Split, TaskData
     from selfdistill_cli.tasks.sources import RawSplit
@@ -64,10 +65,10 @@ class MultipleChoice(AnswerKind):
 
         return with_choices(settings, raw)
 
-    def call_of(self, settings: DictConfig, config: Any, adapter: bool, closes: bool) -> str:
+    def call_of(self, settings: DictConfig, config: Any, adapter: bool, form: PromptForm) -> str:
         from selfdistill_cli.kinds.snippets import multiple_choice
 
-        return multiple_choice(settings, config, adapter, closes)
+        return multiple_choice(settings, config, adapter, form)
 
     def predicted(
         self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int

@@ -6,11 +6,21 @@ Each text begins with `folder = "."`, the place of the model; values of a row st
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
 from selfdistill_cli.tasks.templates import Template
+
+
+class PromptForm(NamedTuple):
+    """How a language model's tokenizer takes a prompt."""
+
+    closes: bool
+    """It ends each text, which would end the prompt."""
+    chat: bool
+    """As a turn of a conversation in its own format."""
+
 
 LOADED = """folder = "."  # where the model lies: this folder, or its name on the Hub
 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -61,9 +71,9 @@ def labelled(settings: DictConfig, regression: bool, adapter: bool, one_text: bo
     )
 
 
-def generation(settings: DictConfig, config: Any, adapter: bool, closes: bool) -> str:
-    """Of a language model that writes. `closes`: its tokenizer ends each text, which would end the prompt."""
-    load, inputs = _language_model(settings, config, adapter, closes)
+def generation(settings: DictConfig, config: Any, adapter: bool, form: PromptForm) -> str:
+    """Of a language model that writes."""
+    load, inputs = _language_model(settings, config, adapter, form)
     how = ", generation_config=GenerationConfig.from_pretrained(folder)" if adapter else ""
     rest = "[0]" if config.is_encoder_decoder else '[0, inputs["input_ids"].shape[1]:]'
     names = "AutoTokenizer, GenerationConfig" if adapter else "AutoTokenizer"
@@ -75,9 +85,9 @@ def generation(settings: DictConfig, config: Any, adapter: bool, closes: bool) -
     )
 
 
-def multiple_choice(settings: DictConfig, config: Any, adapter: bool, closes: bool) -> str:
+def multiple_choice(settings: DictConfig, config: Any, adapter: bool, form: PromptForm) -> str:
     """Of a language model that chooses the answer whose tokens are likeliest on average."""
-    load, inputs = _language_model(settings, config, adapter, closes)
+    load, inputs = _language_model(settings, config, adapter, form)
     forward = (
         "model(**inputs, labels=answer)"
         if config.is_encoder_decoder
@@ -97,7 +107,7 @@ def multiple_choice(settings: DictConfig, config: Any, adapter: bool, closes: bo
     )
 
 
-def _language_model(settings: DictConfig, config: Any, adapter: bool, closes: bool) -> tuple[str, str]:
+def _language_model(settings: DictConfig, config: Any, adapter: bool, form: PromptForm) -> tuple[str, str]:
     """Lines that import and load, and lines that make `inputs`."""
     name = "ForSeq2SeqLM" if config.is_encoder_decoder else "ForCausalLM"
     loader = f"AutoPeftModel{name}" if adapter else f"AutoModel{name}"
@@ -110,6 +120,12 @@ def _language_model(settings: DictConfig, config: Any, adapter: bool, closes: bo
         f"prompt = {filled(settings.text)}\n"
         'inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)\n'
     )
-    if closes and not config.is_encoder_decoder:
+    if form.chat:
+        inputs = (
+            f'turns = [{{"role": "user", "content": {filled(settings.text)}}}]\n'
+            "inputs = tokenizer.apply_chat_template(\n"
+            '    turns, add_generation_prompt=True, return_tensors="pt", return_dict=True\n)\n'
+        )
+    elif form.closes and not config.is_encoder_decoder:
         inputs += "inputs = {name: tensor[:, :-1] for name, tensor in inputs.items()}  # without the end of sequence\n"
     return imports + LOADED + f"model = {loader}.from_pretrained(folder).eval()\n", inputs

@@ -211,7 +211,8 @@ def tokenizer_digest(tokenizer: Any) -> str:
     if backend is not None:
         rules = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    content = json.dumps([rules, special], sort_keys=True)
+    chat = getattr(tokenizer, "chat_template", None)
+    content = json.dumps([rules, special, *([chat] if chat else [])], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -89,6 +89,8 @@ def scientific_settings(cfg: DictConfig, kind: str | None = None) -> dict[str, A
             task[name] = _file_content(Path(task[name]), cache)
     for name in ("passes", *acting_elsewhere(cfg.method, cfg.task.get("kind") or kind)):
         method.pop(name, None)
+    if "answer" not in task:  # nothing is written, so there is no conversation
+        task.pop("chat_template", None)
     path = OmegaConf.select(cfg, "method.teacher.path")
     if path is not None:
         method["teacher"].pop("epochs", None)
