@@ -35,6 +35,15 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--title", help="of the report")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="one line a run: key, state, score, age, what it is")
+    instead.add_argument(
+        "--diff", nargs=2, metavar=("A", "B"), help="two runs, by folder or key: settings, scores, where losses part"
+    )
+    instead.add_argument(
+        "--examples",
+        nargs=2,
+        metavar=("A", "B"),
+        help="what one of two runs gets right and the other wrong, with texts; --out writes all of it as examples.csv",
+    )
     instead.add_argument("--watch", action="store_true", help="follow running runs and sweeps in the terminal")
     return parser.parse_args(words)
 
@@ -75,6 +84,9 @@ def report(words: Sequence[str]) -> None:
 
         watch(lambda: chosen(read_runs(search(arguments.folders)), arguments.where), console)
         return
+    if arguments.diff or arguments.examples:
+        _compare(arguments, console)
+        return
     places = search(arguments.folders)
     runs = chosen(read_runs(places), arguments.where)
     if not runs:
@@ -89,6 +101,21 @@ def report(words: Sequence[str]) -> None:
     else:
         _write(runs, arguments, console)
     _say_what_is_foreign(places, console)
+
+
+def _compare(arguments: argparse.Namespace, console: Console) -> None:
+    from selfdistill_cli.reports.difference import print_difference, two_runs
+
+    first, second = two_runs(arguments.diff or arguments.examples, arguments.folders)
+    if arguments.diff:
+        print_difference(first, second, console)
+        return
+    if arguments.out:
+        require_writable(arguments.out)
+    with _installed():
+        from selfdistill_cli.reports.examples import print_examples
+
+        print_examples(first, second, console, arguments.out)
 
 
 def _write(runs: Sequence[Run], arguments: argparse.Namespace, console: Console) -> None:
