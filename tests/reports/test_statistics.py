@@ -11,8 +11,8 @@ from scipy import stats
 from selfdistill_cli.reports import statistics
 from selfdistill_cli.reports.scoring import Scored
 from selfdistill_cli.reports.statistics import (
-    Resampled,
     POWER,
+    Resampled,
     Spread,
     average,
     combined,
