@@ -213,7 +213,8 @@ def test_numbers_are_compared_by_their_errors(pair: tuple[Path, Path]) -> None:
 
 
 def test_written_answers_are_compared_by_what_counts_as_right(pair: tuple[Path, Path]) -> None:
-    for run, answers in zip(pair, (["4", None], ["5", "7"]), strict=True):
+    of_both: list[list[str | None]] = [["4", None], ["5", "7"]]
+    for run, answers in zip(pair, of_both, strict=True):
         table = {
             "split": ["validation"] * 2, "index": [0, 1], "prompt": ["2 + 2 =", "3 + 4 ="], "text": ["so: 4", "hm"],
             "answer": pa.array(answers, pa.string()), "references": [["4", "four"], ["7"]],
