@@ -53,7 +53,7 @@ class Hub:
 
 @dataclass
 class Generator:
-    name: str = choice("synth_entailment", "synth_similarity", "synth_arithmetic")
+    name: str = choice("synth_entailment", "synth_similarity", "synth_arithmetic", "synth_facts")
     train_examples: int = number(at_least=1)
     validation_examples: int = number(at_least=1)
     seed: int = number(at_least=0)
