@@ -49,13 +49,13 @@ def test_similarity_lies_between_0_and_5_and_spreads() -> None:
 
 def test_a_fact_is_asked_once_and_stands_in_its_passage() -> None:
     data = synth_facts(400, 0)
-    kinds = set()
+    kinds, all_things = set(), {thing for things in THINGS.values() for thing in things}
     for passage, question, answer in zip(data["passage"], data["question"], data["answer"], strict=True):
         first, *rest = question.rstrip("?").split()
         kinds.add(" ".join([first, rest[0]]))
         told = [f"{sentence}." for sentence in passage.rstrip(".").split(". ")]
         assert len(told) in (2, 3)
-        asked = [word for word in rest if word[0].isupper() or word in sum(THINGS.values(), [])]
+        asked = [word for word in rest if word[0].isupper() or word in all_things]
         about = [sentence for sentence in told if any(word in sentence for word in asked)]
         assert len(about) == 1, (passage, question)  # no other sentence could be meant
         assert answer in about[0]
