@@ -46,16 +46,14 @@ RANK_STRIDE = 1_000_003
 """Between the seeds of dropout in the processes of one run."""
 
 
-def run(cfg: DictConfig, group: str | None = None, others: Sequence[DictConfig] | None = None) -> dict[str, Any]:
+def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Do the run that `cfg` describes, go on with it, or return its results if it has finished.
 
-    `group` names the sweep that the run belongs to, `others` are further tasks to be scored on (else those that
-    `eval_tasks` names). Returns what results.json holds, the run's `directory`, and the scores on `other_tasks`.
-    Several processes may do it together: the main one holds the run's lock, writes and speaks.
+    `group` names the sweep that the run belongs to. Returns what results.json holds. Several processes
+    may do it together: the main one holds the run's lock, writes and speaks.
     """
     directory = RunDirectory(cfg)
-    if others is None:
-        others = [option("task", name) for name in eval_tasks_of(cfg.eval_tasks)]  # a wrong name is refused at once
+    others = [option("task", name) for name in eval_tasks_of(cfg.eval_tasks)]  # a wrong name is refused at once
     runtime = make_runtime(cfg.runtime, cfg.model.dtype, directory.path / "trace.json.gz")
     with contextlib.ExitStack() as lock:
         finished = on_main(runtime.accelerator, lambda: _open(cfg, directory, lock))
@@ -73,8 +71,7 @@ def run(cfg: DictConfig, group: str | None = None, others: Sequence[DictConfig] 
         if absent:
             words = f"It was run without runtime.diagnostics={','.join(absent)}; rerun=true does it again with them."
             say(make_console(), words)
-    scores = {name: scored["score"] for name, scored in evaluations.items()}
-    return {**results.as_dict(), "directory": str(directory.path), "other_tasks": scores}
+    return {**results.as_dict(), "directory": str(directory.path)}
 
 
 def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) -> Results | None:
@@ -97,7 +94,7 @@ def _train(
     cfg: DictConfig, directory: RunDirectory, group: str | None, runtime: Runtime, others: Sequence[DictConfig]
 ) -> Results:
     overhead = Overhead(runtime.device)
-    task = _task(cfg)
+    task = task_data(cfg)
     task.kind.check(cfg)  # of a file of the user's own, the kind is known only now
     findings.report(task, runtime.is_main)
     require_scorable(cfg, task, others)
@@ -205,7 +202,7 @@ def _load_task(settings: str, data_dir: str, seed: int, cache: Path) -> TaskData
     return load_task(task, data_dir, seed, cache)
 
 
-def _task(cfg: DictConfig) -> TaskData:
+def task_data(cfg: DictConfig) -> TaskData:
     """The task's data, read once in a process: a sweep asks for the same task again and again."""
     drawn = cfg.task.train_examples is not None or cfg.task.label_noise > 0
     seed = cfg.seed if drawn else 0  # nothing else of the data depends on it
@@ -232,7 +229,7 @@ def _encoded(task: TaskData, loaded: LoadedModel, split: Split) -> Any:
 def _require_same_data(cfg: DictConfig, finished: Results) -> None:
     """Refuse an old result if the data changed since; where the data is gone, there is nothing to compare."""
     try:
-        now = _task(cfg).fingerprint
+        now = task_data(cfg).fingerprint
     except UserError:
         return
     if finished.fingerprints["data"] != now:

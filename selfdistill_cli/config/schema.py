@@ -53,7 +53,7 @@ class Hub:
 
 @dataclass
 class Generator:
-    name: str = choice("synth_entailment", "synth_similarity", "synth_arithmetic", "synth_facts")
+    name: str = choice("synth_entailment", "synth_similarity", "synth_arithmetic")
     train_examples: int = number(at_least=1)
     validation_examples: int = number(at_least=1)
     seed: int = number(at_least=0)
@@ -177,7 +177,6 @@ class Config:
     seed: int = number(at_least=0, at_most=2**32 - 1)
     rerun: bool = MISSING
     eval_tasks: Any = MISSING
-    sequence: list[str] | None = None
 
 
 def register_schemas() -> None:

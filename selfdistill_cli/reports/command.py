@@ -80,10 +80,9 @@ def report(words: Sequence[str]) -> None:
     """Do what the command line says. Raises `UserError` if there is nothing to report on."""
     arguments, console = _arguments(words), make_console()
     if arguments.watch:
-        from selfdistill_cli.reports.watch import Reader, watch
+        from selfdistill_cli.reports.watch import watch
 
-        reader = Reader(arguments.folders)
-        watch(lambda: chosen(reader(), arguments.where), console, sweeps=reader.sweeps)
+        watch(lambda: chosen(read_runs(search(arguments.folders)), arguments.where), console)
         return
     if arguments.diff or arguments.examples:
         _compare(arguments, console)

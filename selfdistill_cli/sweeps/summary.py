@@ -66,7 +66,7 @@ def means_over_seeds(records: Sequence[Record]) -> list[Column]:
     firsts = [group[0] for group in groups.values()]
     varied = [name for name in _varied(records) if name != SEED]
     return [
-        *_settings(firsts, varied),
+        *columns_of_settings([record["overrides"] for record in firsts], varied),
         Column(metric or "score", scores, right=True),
         Column("seeds", seeds, right=True),
     ]
@@ -87,7 +87,7 @@ def jobs(records: Sequence[Record]) -> list[Column]:
     return [
         Column("job", [str(record["job"]) for record in records], right=True),
         Column(metric or "score", scores, right=True),
-        *_settings(records, _varied(records)),
+        *columns_of_settings([record["overrides"] for record in records], _varied(records)),
         Column("best epoch", epochs, right=True, leaves=3),
         Column("examples", examples, right=True, leaves=1),
         Column("time", [duration(record["seconds"]) for record in records], right=True, leaves=4),
@@ -112,15 +112,16 @@ def _shared_metric(records: Sequence[Record]) -> str | None:
     return metrics.pop() if len(metrics) == 1 else None
 
 
-def _settings(records: Sequence[Record], names: Sequence[str]) -> list[Column]:
-    """A column for each of these settings, named by as much of its name as tells it from the others."""
+def columns_of_settings(jobs: Sequence[Sequence[str]], names: Sequence[str]) -> list[Column]:
+    """A column for each of these settings, named by as much of its name as tells it from the others.
+
+    `jobs`: their overrides.
+    """
     from selfdistill_cli.tracking.tables import Column
 
     columns = []
     for name in names:
-        values = [
-            {name_of(word): value_of(word) for word in record["overrides"]}.get(name, ABSENT) for record in records
-        ]
+        values = [{name_of(word): value_of(word) for word in job}.get(name, ABSENT) for job in jobs]
         columns.append(Column(_short(name, names), values))
     return columns
 
