@@ -46,14 +46,16 @@ RANK_STRIDE = 1_000_003
 """Between the seeds of dropout in the processes of one run."""
 
 
-def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
+def run(cfg: DictConfig, group: str | None = None, others: Sequence[DictConfig] | None = None) -> dict[str, Any]:
     """Do the run that `cfg` describes, go on with it, or return its results if it has finished.
 
-    `group` names the sweep that the run belongs to. Returns what results.json holds. Several processes
-    may do it together: the main one holds the run's lock, writes and speaks.
+    `group` names the sweep that the run belongs to, `others` are further tasks to be scored on (else those that
+    `eval_tasks` names). Returns what results.json holds, the run's `directory`, and the scores on `other_tasks`.
+    Several processes may do it together: the main one holds the run's lock, writes and speaks.
     """
     directory = RunDirectory(cfg)
-    others = [option("task", name) for name in eval_tasks_of(cfg.eval_tasks)]  # a wrong name is refused at once
+    if others is None:
+        others = [option("task", name) for name in eval_tasks_of(cfg.eval_tasks)]  # a wrong name is refused at once
     runtime = make_runtime(cfg.runtime, cfg.model.dtype, directory.path / "trace.json.gz")
     with contextlib.ExitStack() as lock:
         finished = on_main(runtime.accelerator, lambda: _open(cfg, directory, lock))
@@ -71,7 +73,8 @@ def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
         if absent:
             words = f"It was run without runtime.diagnostics={','.join(absent)}; rerun=true does it again with them."
             say(make_console(), words)
-    return {**results.as_dict(), "directory": str(directory.path)}
+    scores = {name: scored["score"] for name, scored in evaluations.items()}
+    return {**results.as_dict(), "directory": str(directory.path), "other_tasks": scores}
 
 
 def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) -> Results | None:

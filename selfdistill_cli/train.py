@@ -25,6 +25,7 @@ from selfdistill_cli.config.options import find_installed_plugins
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.planning.command import plan, taken_out
+from selfdistill_cli.sequence import run_sequence, sequence_of
 from selfdistill_cli.sweeps.choices import for_the_jobs_alone
 from selfdistill_cli.sweeps.job import run_job
 from selfdistill_cli.system.ranks import adopt_slurm_tasks, is_main, part
@@ -37,6 +38,8 @@ schema.register_schemas()
 def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Check the configuration, do the run, and show and return its results."""
     with leaving_when_asked():
+        if sequence_of(cfg):
+            return run_sequence(cfg, group)
         check(cfg)
         check_inputs(cfg)
         given = HydraConfig.get().overrides.task if HydraConfig.initialized() and is_main() else []

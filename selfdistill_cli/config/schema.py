@@ -53,7 +53,7 @@ class Hub:
 
 @dataclass
 class Generator:
-    name: str = choice("synth_entailment", "synth_similarity", "synth_arithmetic")
+    name: str = choice("synth_entailment", "synth_similarity", "synth_arithmetic", "synth_facts")
     train_examples: int = number(at_least=1)
     validation_examples: int = number(at_least=1)
     seed: int = number(at_least=0)
@@ -177,6 +177,7 @@ class Config:
     seed: int = number(at_least=0, at_most=2**32 - 1)
     rerun: bool = MISSING
     eval_tasks: Any = MISSING
+    sequence: list[str] | None = None
 
 
 def register_schemas() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
+    from selfdistill_cli.engine.method import StepPlan
     from selfdistill_cli.engine.step import StepResult
 
 
@@ -41,7 +42,7 @@ class Passes:
 
 
 @dataclass
-class _Rate:
+class Rate:
     """Operations a token, padding included, of the steps that were counted."""
 
     steps: int = 0
@@ -68,9 +69,13 @@ class Compute:
     parts: dict[str, Passes] = field(default_factory=dict)
     """By part: `training` (its steps), `predictions` (of the training set, made for the method), `teacher` (its
     predictions of the training set), `evaluation`."""
-    rates: dict[str, _Rate] = field(default_factory=dict)
-    """By kind of step."""
+    rates: dict[str, Rate] = field(default_factory=dict)
+    """By kind of step, see `step`."""
     _part: str = "evaluation"
+    _counter: FlopCounterMode | None = field(default=None, compare=False)
+    """Of the step that is being done, if it is counted; after it, of that one."""
+    _apart: int = 0
+    """Operations of this step's diagnostics."""
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -81,18 +86,35 @@ class Compute:
         finally:
             self._part = before
 
-    def step(self, kind: str, work: Callable[[], StepResult]) -> StepResult:
-        """Do a training step. Steps of one `kind` cost the same for each token."""
-        rate = self.rates.setdefault(kind, _Rate())
-        with counting(rate.counts_next) as counter:
+    def step(self, plan: StepPlan, begun: bool, work: Callable[[], StepResult]) -> StepResult:
+        """Do the step of this plan. begun: whether the method departs from plain training by now.
+
+        Steps of a kind cost the same for each token: the first, those with or without a previous batch, before or after
+        the method began.
+        """
+        kind = f"first={not self.rates} previous={len(plan.previous) > 0} begun={begun}"
+        rate = self.rates.setdefault(kind, Rate())
+        self._apart = 0
+        with counting(rate.counts_next) as self._counter:
             result = work()
         rate.steps += 1
-        if counter is not None:
-            rate.flops += counter.get_total_flops()
+        if self._counter is not None:
+            rate.flops += self._counter.get_total_flops() - self._apart
             rate.padded_tokens += result.padded_tokens
         flops = rate.flops / rate.padded_tokens * result.tokens if rate.padded_tokens else 0.0
         self._add("training", Passes(result.examples, result.examples, result.tokens, flops))
         return result
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """While this lasts, what a step computes is a diagnostic and not counted."""
+        before = self._counted
+        yield
+        self._apart += self._counted - before
+
+    @property
+    def _counted(self) -> int:
+        return 0 if self._counter is None else self._counter.get_total_flops()
 
     def predicted(self, examples: int, tokens: int, counted: Sequence[tuple[int, int]]) -> None:
         """A round of predictions has been made. counted: operations and tokens with padding of the batches counted."""
@@ -113,7 +135,7 @@ class Compute:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.parts = {name: Passes(**passes) for name, passes in state["parts"].items()}
-        self.rates = {kind: _Rate(**rate) for kind, rate in state["rates"].items()}
+        self.rates = {kind: Rate(**rate) for kind, rate in state["rates"].items()}
 
 
 def counting(now: bool) -> contextlib.AbstractContextManager[FlopCounterMode | None]:

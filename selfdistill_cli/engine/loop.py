@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from omegaconf import DictConfig
@@ -23,6 +24,7 @@ from selfdistill_cli.engine.checkpoint import (
     tensor_bytes,
     trained_weights,
 )
+from selfdistill_cli.engine.grad_shares import recorded
 from selfdistill_cli.engine.method import Examples, StepPlan, TrainingMethod
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
 from selfdistill_cli.engine.probes import Probe, rows_of
@@ -75,7 +77,6 @@ class TrainingLoop:
         self.runtime = runtime
         self.accelerator = runtime.accelerator
         self.phases = runtime.phases
-        self.compute = runtime.compute
         self.recorder = recorder
         self.checkpoints = checkpoints
         self.order = EpochOrder(len(examples), method.fresh_per_step, seed)
@@ -123,7 +124,7 @@ class TrainingLoop:
         final = self.selection.choose(self.progress, self.runtime.unwrap(self.model))
         self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
-        self.progress.compute = self.compute.state_dict()
+        self.progress.compute = self.runtime.compute.state_dict()
         return Outcome(self.progress, self.order.steps_per_epoch, *final)
 
     @property
@@ -167,7 +168,7 @@ class TrainingLoop:
         row = self._train_row(result, lr, grad_norm, seconds)
         if self.progress.step % self.order.steps_per_epoch == 0:
             finished_epoch = self.progress.step // self.order.steps_per_epoch - 1
-            with self.phases("evaluation"), self.compute.part("predictions"):
+            with self.phases("evaluation"), self.runtime.compute.part("predictions"):
                 row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
         for each in (row, *observed):
             self.recorder.row(each)
@@ -176,12 +177,10 @@ class TrainingLoop:
             self._evaluate()
 
     def _backward(self, plan: StepPlan) -> StepResult:
-        """Gradients of the step, and what it cost: as much a token as others of its kind."""
-        begun = self.epoch >= self.method.begins_at
-        kind = f"first={self.progress.step == 0} previous={len(plan.previous) > 0} begun={begun}"
-        return self.compute.step(
-            kind, lambda: backward_step(self.model, self.method, self.examples, plan, self.runtime)
-        )
+        """Gradients of the step, and what it cost."""
+        records = recorded(self.progress.step + 1, self.total_steps)
+        work = partial(backward_step, self.model, self.method, self.examples, plan, self.runtime, records)
+        return self.runtime.compute.step(plan, self.epoch >= self.method.begins_at, work)
 
     def _train_row(self, result: StepResult, lr: float, grad_norm: float, seconds: float) -> dict[str, Any]:
         # fp16: a gradient that overflowed has no norm, and the scaler left the weights as they were.
@@ -192,6 +191,7 @@ class TrainingLoop:
             "epoch": round(self.epoch, 6),
             "loss": result.loss,
             **result.parts,
+            **result.grad_shares,
             "lr": lr,
             **gradient,
             **result.signals,
@@ -237,7 +237,7 @@ class TrainingLoop:
             return
         began = self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
-        self.progress.compute = self.compute.state_dict()
+        self.progress.compute = self.runtime.compute.state_dict()
         self.recorder.flush()
         self.checkpoints.save(
             self.progress.step,
@@ -291,7 +291,7 @@ class TrainingLoop:
             if probe.kind in state["probes"]:  # it may be asked for only now
                 probe.load_state_dict(state["probes"][probe.kind])
         self.progress = Progress(**state["progress"])
-        self.compute.load_state_dict(self.progress.compute)
+        self.runtime.compute.load_state_dict(self.progress.compute)
         if self.phases.measure:
             self.phases.seconds |= self.progress.phase_seconds
         self.recorder.rewind(state["metrics_length"])

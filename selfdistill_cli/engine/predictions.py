@@ -44,6 +44,11 @@ class TokenRows:
         """Which example each token belongs to [T]."""
         return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.lengths)
 
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What the output layer's factors are multiplied by [T, k_j] each."""
+        return [values for name, values in self.columns.items() if name.startswith("input")]
+
     def __getitem__(self, examples: Tensor | slice | Sequence[int]) -> TokenRows:
         """These examples (numbers, or a bool mask [m]), in this order."""
         numbers = torch.arange(len(self), device=self.device)[_on(examples, self.device)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.batching import micro_batches
+from selfdistill_cli.engine.grad_shares import grad_shares, squared_norms
 from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan, TrainingMethod
 from selfdistill_cli.engine.predictions import Predictions, in_order, join, on_cpu
 from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_positions
@@ -34,6 +35,8 @@ class StepResult:
     """Without padding."""
     padded_tokens: int
     """With padding, of this process alone."""
+    grad_shares: dict[str, float] = field(default_factory=dict)
+    """`grad_share/<part>`: see `engine.grad_shares`."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,17 @@ class _Share:
     pieces: list[tuple[np.ndarray, Predictions]]
     """Positions and logits of its micro-batches."""
     losses: list[PerExampleLoss]
+    norms: list[dict[str, float]]
+    """Squared, of the gradients of the losses' parts."""
 
     @classmethod
     def of(
-        cls, parts: list[np.ndarray], kept: list[Predictions], losses: list[PerExampleLoss], travels: bool
+        cls,
+        parts: list[np.ndarray],
+        kept: list[Predictions],
+        losses: list[PerExampleLoss],
+        norms: list[dict[str, Tensor]],
+        travels: bool,
     ) -> _Share:
         """Detached; on the CPU if it travels to other processes, whose devices have other names."""
 
@@ -64,17 +74,24 @@ class _Share:
                 )
                 for loss in losses
             ],
+            [{name: float(squared) for name, squared in piece.items()} for piece in norms],
         )
 
 
 def backward_step(
-    model: nn.Module, method: TrainingMethod, examples: Examples, plan: StepPlan, runtime: Runtime
+    model: nn.Module,
+    method: TrainingMethod,
+    examples: Examples,
+    plan: StepPlan,
+    runtime: Runtime,
+    records_answers: bool = False,
 ) -> StepResult:
     """Accumulate the gradient of the step's loss, over micro-batches and over all processes.
 
     The loss is a sum over examples, so the gradient does not depend on how the step is cut into
     micro-batches or shared among processes. A method that needs the whole step gets all logits at once,
-    at the price of holding every micro-batch's activations.
+    at the price of holding every micro-batch's activations. `records_answers`: also compare the gradients of the loss's
+    parts where predictions are answer tokens, which takes time; elsewhere that is always done.
     """
     accelerator, batching, phases = runtime.accelerator, runtime.batching, runtime.phases
     rows = np.asarray(plan.examples)
@@ -84,6 +101,7 @@ def backward_step(
     device, labels, weights = accelerator.device, examples.labels, examples.weights
     losses: list[PerExampleLoss] = []
     kept: list[Predictions] = []
+    norms: list[dict[str, Tensor]] = []
 
     def backward(positions: np.ndarray, logits: Predictions, own_examples: int) -> None:
         batch = MicroBatch(
@@ -95,6 +113,9 @@ def backward_step(
         )
         with phases("loss"):
             loss = _first(method.loss(logits, batch).weighted(batch.weights), own_examples)
+        if records_answers or isinstance(logits, Tensor):
+            with phases("diagnostics"), runtime.compute.apart():
+                norms.append(squared_norms(loss, logits))
         with phases("backward"):
             accelerator.backward(loss.total.sum())
         losses.append(loss)
@@ -114,7 +135,7 @@ def backward_step(
     with phases("backward"):
         add_up_gradients(model, accelerator)
 
-    shares = gathered(_Share.of(parts, kept, losses, travels=accelerator.num_processes > 1))
+    shares = gathered(_Share.of(parts, kept, losses, norms, travels=accelerator.num_processes > 1))
     everyones = [loss for share in shares for loss in share.losses]
     return StepResult(
         loss=float(sum(loss.total.sum() for loss in everyones)),
@@ -125,6 +146,7 @@ def backward_step(
         examples=len(rows),
         tokens=int(examples.lengths[rows].sum()),
         padded_tokens=sum(len(part) * int(batching.widths(examples.lengths[rows[part]]).max()) for part in parts),
+        grad_shares=grad_shares([piece for share in shares for piece in share.norms]),
     )
 
 

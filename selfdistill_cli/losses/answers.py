@@ -178,7 +178,7 @@ class AnswerLosses(Losses[TokenRows]):
 
     def _over(self, loss: ChunkLoss, predictions: TokenRows) -> tuple[Tensor, Tensor | None]:
         layer = self._layer(predictions)
-        return over_tokens(loss, _inputs(predictions), [w for w in layer.weights if w is not None], layer.bias)
+        return over_tokens(loss, predictions.inputs, [w for w in layer.weights if w is not None], layer.bias)
 
     def _likelihoods_and_maps(self, predictions: TokenRows, tau: Tensor, mapped: Tensor) -> tuple[Tensor, Tensor]:
         """Mean NLL of all m examples [m], and the maps of those `mapped` (bool [m]) [k, V]. tau [m]."""
@@ -195,7 +195,7 @@ class AnswerLosses(Losses[TokenRows]):
     ) -> tuple[Tensor, Tensor]:
         layer = self._layer(teacher)
 
-        inputs = _inputs(teacher)
+        inputs = teacher.inputs
         weights = in_type_of(inputs, layer.weights)
 
         def teacher_logits(tokens: Tensor) -> Tensor:
@@ -215,11 +215,6 @@ class AnswerLosses(Losses[TokenRows]):
             return predictions.columns["entries"][:, 0].int().cpu()
         with torch.no_grad():
             return self._over(Choices(), predictions)[0][:, 0].int().cpu()
-
-
-def _inputs(predictions: TokenRows) -> list[Tensor]:
-    """What the output layer's factors are multiplied by [T, k_j] each."""
-    return [values for name, values in predictions.columns.items() if name.startswith("input")]
 
 
 def _any_token(rows: TokenRows, flags: Tensor) -> Tensor:

@@ -80,9 +80,10 @@ def report(words: Sequence[str]) -> None:
     """Do what the command line says. Raises `UserError` if there is nothing to report on."""
     arguments, console = _arguments(words), make_console()
     if arguments.watch:
-        from selfdistill_cli.reports.watch import watch
+        from selfdistill_cli.reports.watch import Reader, watch
 
-        watch(lambda: chosen(read_runs(search(arguments.folders)), arguments.where), console)
+        reader = Reader(arguments.folders)
+        watch(lambda: chosen(reader(), arguments.where), console, sweeps=reader.sweeps)
         return
     if arguments.diff or arguments.examples:
         _compare(arguments, console)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,10 +93,13 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
     return read_runs(search(folders))
 
 
-def read_runs(places: Places) -> list[Run]:
-    """What a search found; a folder that may not be read is a damaged run, since nobody knows what is in it."""
+def read_runs(places: Places, read: Callable[[Path], Run] | None = None) -> list[Run]:
+    """What a search found; a folder that may not be read is a damaged run, since nobody knows what is in it.
+
+    `read` takes the place of `read_run`.
+    """
     closed = [Run(path, "damaged", f"the folder cannot be read: {reason}") for path, reason in places.closed.items()]
-    return [*map(read_run, places.runs), *closed]
+    return [*map(read or read_run, places.runs), *closed]
 
 
 def read_run(folder: Path) -> Run:

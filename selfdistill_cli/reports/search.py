@@ -47,7 +47,11 @@ def _search(folder: Path, places: Places, seen: set[tuple[int, int]]) -> None:
         places.closed[Path(error.filename)] = str(error.strerror)
 
     for place, folders, files in os.walk(folder, onerror=closed, followlinks=True):
-        status = os.stat(place)
+        try:
+            status = os.stat(place)
+        except FileNotFoundError:  # a run that was thrown away in the meantime
+            folders.clear()
+            continue
         if (status.st_dev, status.st_ino) in seen:  # by another link, or in a loop of links
             folders.clear()
             continue

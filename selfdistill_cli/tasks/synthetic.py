@@ -226,3 +226,36 @@ def _word_problem(rng: random.Random) -> tuple[str, str]:
         total = after
     sentences.append(f"How many {item} does {person} have now?")
     return " ".join(sentences), "\n".join([*work, f"#### {total}"])
+
+
+def synth_facts(size: int, seed: int) -> dict[str, list[Any]]:
+    """Short passages of two or three sales, and a question on a detail of one of them, answered by that detail.
+
+    {"passage": ["On Monday Anna sold three red lamps to Tom in the market. ..."],
+     "question": ["What did Tom buy from Anna?"], "answer": ["three red lamps"]}
+    """
+    rng = random.Random(f"synth_facts {seed}")
+    rows: dict[str, list[Any]] = {"passage": [], "question": [], "answer": []}
+    for _ in range(size):
+        # No person and no thing occurs twice, so that a question has one answer.
+        people, things = rng.sample(PEOPLE, 6), rng.sample([(k, t) for k, all_ in THINGS.items() for t in all_], 3)
+        sales = [
+            replace(_sale(rng), seller=people[2 * i], buyer=people[2 * i + 1], kind=kind, thing=thing)
+            for i, (kind, thing) in enumerate(things[: rng.randint(2, 3)])
+        ]
+        question, answer = rng.choice(_questions(rng.choice(sales)))
+        rows["passage"].append(" ".join(sale.premise(rng) for sale in sales))
+        rows["question"].append(question)
+        rows["answer"].append(answer)
+    return rows
+
+
+def _questions(sale: Sale) -> list[tuple[str, str]]:
+    """What can be asked of a sale, and what is to be answered."""
+    return [
+        (f"Who bought {sale.thing}?", sale.buyer),
+        (f"Who sold {sale.thing}?", sale.seller),
+        (f"What did {sale.buyer} buy?", f"{NUMBERS[sale.number]} {sale.colour} {sale.thing}"),
+        (f"Where did {sale.seller} sell {sale.thing}?", f"in the {sale.place}"),
+        (f"On which day was {sale.buyer} in the {sale.place}?", sale.day),
+    ]

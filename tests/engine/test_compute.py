@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.flop_counter import FlopCounterMode
 
 from selfdistill_cli.engine.compute import Compute, Passes
+from selfdistill_cli.engine.method import StepPlan
 from selfdistill_cli.runs.results import compute_by_part, total_compute
 from tests.helpers.loops import make_loop
 from tests.helpers.runtimes import cpu_runtime
@@ -44,8 +46,11 @@ def made(kind: str, name: str, examples: Any, model: Any) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_operations_are_those_of_a_count_over_the_whole_run(kind: str, name: str, tmp_path: Path) -> None:
+def test_operations_are_those_of_a_count_over_the_whole_run(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each example is forwarded alone, so nothing is padded and both counts are of the same thing."""
+    monkeypatch.setattr("selfdistill_cli.engine.loop.recorded", lambda *_: False)  # diagnostics are no part of a cost
     examples, model, runtime = make_examples(kind), make_model(kind), cpu_runtime(1)
     loop = make_loop(model, made(kind, name, examples, model), examples, runtime, tmp_path, epochs=EPOCHS)
     with FlopCounterMode(display=False) as everything:
@@ -64,25 +69,36 @@ def test_the_first_step_of_each_kind_and_ever_fewer_after_it_are_counted(monkeyp
     """In 1,000 steps 20 are counted, which costs no time that anybody would notice."""
     counted: list[bool] = []
 
-    class Result:
-        examples, tokens, padded_tokens = 1, 2, 2
-
     compute = Compute()
     layer = nn.Linear(3, 5)
 
     def work() -> Any:
         counted.append(_get_current_dispatch_mode() is not None)
         layer(torch.ones(2, 3))
-        return Result()
+        return SimpleNamespace(examples=1, tokens=2, padded_tokens=2)
 
     for step in range(1000):
-        compute.step("early" if step < 500 else "late", work)
-    assert [number + 1 for number, now in enumerate(counted[:500]) if now] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    assert counted[500:] == counted[:500]
+        compute.step(StepPlan([0], 0.0), begun=step > 500, work=work)
+    powers = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert [number for number, now in enumerate(counted) if now] == [0, *powers, *(500 + power for power in powers)]
     assert compute.parts["training"] == Passes(1000, 1000, 2000, 1000.0 * (2 * 2 * 3 * 5))
     restored = Compute()
     restored.load_state_dict(json.loads(json.dumps(compute.state_dict())))
     assert restored == compute
+
+
+def test_a_diagnostic_within_a_step_is_not_counted() -> None:
+    compute, layer = Compute(), nn.Linear(3, 5)
+
+    def work() -> Any:
+        layer(torch.ones(2, 3))
+        with compute.apart():
+            layer(torch.ones(200, 3))
+        return SimpleNamespace(examples=1, tokens=2, padded_tokens=2)
+
+    for _ in range(3):
+        compute.step(StepPlan([0], 0.0), begun=True, work=work)
+    assert compute.parts["training"] == Passes(3, 3, 6, 3.0 * (2 * 2 * 3 * 5))
 
 
 def test_counting_changes_no_prediction() -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from selfdistill_cli.reports import watch
 from selfdistill_cli.reports.content import Chapter, Table
 from selfdistill_cli.reports.report import chapters, write_report
 from selfdistill_cli.reports.runs import find_runs
@@ -254,41 +250,6 @@ def test_the_command_says_what_it_wrote_and_what_is_wrong(outputs: Path, tmp_pat
     nothing = call(str(tmp_path / "empty"))
     assert nothing.code == 1
     assert nothing.err.startswith("sdreport: there is no run below")
-
-
-def test_watching_tells_what_changed(outputs: Path) -> None:
-    runs = find_runs([outputs])
-    into = io.StringIO()
-    watch.watch(lambda: runs, Console(file=into), rounds=1)
-    assert into.getvalue().startswith("31 runs: 30 finished, 1 damaged")
-    screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=120)
-    screen.print(watch.view(runs))
-    assert "dynsdpb" in screen.export_text()
-
-
-def test_watching_says_how_far_a_run_is_and_that_a_killed_one_is_interrupted(tmp_path: Path) -> None:
-    for words, passes in (
-        (["method=kd", "method.name=a_plugin", "schedule.epochs=3"], 1.5),
-        (["method=vanilla", "schedule.max_steps=40"], 2),
-    ):
-        run = make_run(tmp_path, *words, passes=passes)  # its last record is of step 30, the end of epoch 3
-        (run / "results.json").unlink()
-    runs = find_runs([tmp_path])
-    screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=160)
-    screen.print(watch.view(runs))
-    shown = screen.export_text()
-    assert "2 runs: 2 interrupted" in shown
-    assert re.search(r"a_plugin .*epoch 3\.00 of 4\.5", shown)
-    assert re.search(r"vanilla .*step 30 of 80", shown)
-    for width in (50, 80):
-        broken = [dataclasses.replace(run, reason="a value [red] of [/]") for run in runs]
-        screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=width)
-        screen.print(watch.view(broken, width))
-        lines = screen.export_text().splitlines()
-        assert any(re.match(r"\S*\s*vanilla .*step 30 of 80 +accuracy 0\.\d{4}(\s|$)", line) for line in lines)
-        assert "interrupted: a value [red] of [/]" in " ".join(" ".join(lines).split())
-    running = [dataclasses.replace(run, status="running") for run in runs]
-    assert "at step 30 of 80" in watch.summary(running)
 
 
 # --- the page in a browser -----------------------------------------------------------------------

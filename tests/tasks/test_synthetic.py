@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfdistill_cli.tasks.synthetic import COLOURS, THINGS, synth_entailment, synth_similarity
+from selfdistill_cli.tasks.synthetic import COLOURS, THINGS, synth_entailment, synth_facts, synth_similarity
 
 
 def test_the_same_seed_gives_the_same_data_and_another_one_other_data() -> None:
@@ -45,3 +45,19 @@ def test_similarity_lies_between_0_and_5_and_spreads() -> None:
     assert labels.min() >= 0
     assert labels.max() <= 5
     assert labels.std() > 1
+
+
+def test_a_fact_is_asked_once_and_stands_in_its_passage() -> None:
+    data = synth_facts(400, 0)
+    kinds, all_things = set(), {thing for things in THINGS.values() for thing in things}
+    for passage, question, answer in zip(data["passage"], data["question"], data["answer"], strict=True):
+        first, *rest = question.rstrip("?").split()
+        kinds.add(" ".join([first, rest[0]]))
+        told = [f"{sentence}." for sentence in passage.rstrip(".").split(". ")]
+        assert len(told) in (2, 3)
+        asked = [word for word in rest if word[0].isupper() or word in all_things]
+        about = [sentence for sentence in told if any(word in sentence for word in asked)]
+        assert len(about) == 1, (passage, question)  # no other sentence could be meant
+        assert answer in about[0]
+    assert kinds == {"Who bought", "Who sold", "What did", "Where did", "On which"}
+    assert synth_facts(5, 1) == synth_facts(5, 1) != synth_facts(5, 2)

@@ -1,0 +1,127 @@
+"""Tasks trained one after the other, each from the weights of the one before, all of them scored each time.
+
+`sdrun 'sequence=[synth_arithmetic,synth_facts]' model=tiny_llama`. Each stage is a run of its own, found by its content
+and continued like any other; the stage before the first is the starting model, scored and not trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from selfdistill_cli.config.checks import eval_tasks_of
+from selfdistill_cli.config.options import option
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import check
+from selfdistill_cli.system.ranks import is_main
+
+Scores = dict[str, float]
+"""By task."""
+
+
+def sequence_of(cfg: DictConfig) -> list[str]:
+    """The names in `sequence`; none of an ordinary run.
+
+    Raises `UserError` if there is one alone or one twice, or `eval_tasks` beside them.
+    """
+    names = [] if not cfg.get("sequence") else list(cfg.sequence)
+    if not names:
+        return []
+    if len(names) < 2 or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
+        asked = ",".join(map(str, names))
+        raise UserError(f"sequence=[{asked}]: name two tasks or more, each once: 'sequence=[first,second]'.")
+    if eval_tasks_of(cfg.eval_tasks):
+        raise UserError("sequence scores all of its tasks after each of them: leave eval_tasks out.")
+    return names
+
+
+def run_sequence(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
+    """Do the stages of `cfg.sequence` in order, print their forgetting matrix, and return the last one's results.
+
+    `group` names the sweep that they belong to. Raises `UserError` before the first stage if any of them cannot work.
+    """
+
+    def run(stage: DictConfig, others: list[DictConfig]) -> dict[str, Any]:
+        from selfdistill_cli import experiment  # heavy: only once all stages are checked
+
+        return experiment.run(stage, group, others)
+
+    results, matrix = stages(cfg, run)
+    if is_main():
+        _print(cfg, matrix)
+    return results
+
+
+def stages(
+    cfg: DictConfig, run: Callable[[DictConfig, list[DictConfig]], dict[str, Any]]
+) -> tuple[dict[str, Any], list[tuple[str, Scores]]]:
+    """The last results, and the forgetting matrix; `run` does a run and scores it on other tasks as well.
+
+    The matrix's rows are the task of each stage (before training: "start") and the scores of all tasks then.
+    """
+    names = sequence_of(cfg)
+    tasks = [_task(cfg, name) for name in names]
+    for task in tasks:
+        task.max_length = max(one.max_length for one in tasks)  # each is scored on the others' examples
+        check(_stage(cfg, task))
+    matrix: list[tuple[str, Scores]] = []
+    results: dict[str, Any] = {}
+    for number, task in enumerate([tasks[0], *tasks]):
+        stage = _start(cfg, task) if number == 0 else _trained(cfg, task, results if number > 1 else None)
+        others = [other for other in tasks if other.name != task.name]
+        results = run(stage, others)
+        scores = {task.name: results["score"], **results["other_tasks"]}
+        matrix.append((task.name if number else "start", {name: scores[name] for name in names}))
+    return results, matrix
+
+
+def forgetting(matrix: Sequence[tuple[str, Scores]]) -> Scores:
+    """By task but the last one: its best score after any stage but the last, minus that after the last one.
+
+    In the metric's own points; of a task that got better by what came after it, negative (Chaudhry et al., 2018).
+    """
+    *_, (last, final) = matrix
+    return {task: max(scores[task] for _, scores in matrix[:-1]) - final[task] for task in final if task != last}
+
+
+def _task(cfg: DictConfig, name: str) -> DictConfig:
+    """A task with what was changed of `cfg.task` from the task that it is: a subset, a length, a decoding."""
+    task, named = option("task", name), option("task", cfg.task.name)
+    changed = {key: cfg.task[key] for key in cfg.task if key in named and cfg.task[key] != named[key]}
+    return OmegaConf.merge(task, changed)  # type: ignore[return-value]
+
+
+def _start(cfg: DictConfig, task: DictConfig) -> DictConfig:
+    """The model that the first stage starts from, whatever the method: one run for all methods of a sweep."""
+    start = _stage(cfg, task)
+    OmegaConf.update(start, "method", option("method", "vanilla"), merge=False, force_add=True)
+    start.schedule.epochs, start.schedule.max_steps = 0, None
+    return start
+
+
+def _trained(cfg: DictConfig, task: DictConfig, before: dict[str, Any] | None) -> DictConfig:
+    stage = _stage(cfg, task)
+    if before is not None:
+        stage.model.name, stage.model.config = before["directory"], {}
+    return stage
+
+
+def _stage(cfg: DictConfig, task: DictConfig) -> DictConfig:
+    stage = cfg.copy()
+    stage.task, stage.sequence = task, []
+    return stage
+
+
+def _print(cfg: DictConfig, matrix: Sequence[tuple[str, Scores]]) -> None:
+    from selfdistill_cli.tracking.tables import Column, print_table
+    from selfdistill_cli.tracking.terminal import make_console
+
+    rows = [(f"after {name}" if number else name, scores) for number, (name, scores) in enumerate(matrix)]
+    forgotten = forgetting(matrix)
+    columns = [Column("trained on", [*(name for name, _ in rows), "forgotten"])]
+    for task in matrix[0][1]:
+        lost = f"{forgotten[task]:+.4f}" if task in forgotten else "–"
+        columns.append(Column(f"on {task}", [*(f"{scores[task]:.4f}" for _, scores in rows), lost], right=True))
+    print_table(make_console(), f"{cfg.method.name}, seed {cfg.seed}: scores after each stage", columns)
