@@ -25,6 +25,7 @@ from selfdistill_cli.config.options import find_installed_plugins
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.planning.command import plan, taken_out
+from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sequence import run_sequence, sequence_of
 from selfdistill_cli.sweeps.choices import for_the_jobs_alone
 from selfdistill_cli.sweeps.job import run_job
@@ -57,7 +58,7 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             adopt_slurm_tasks()  # a job of a sweep did not come by `main`
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_job(cfg, run)
-            return float(run(cfg)["score"])
+            return objective(run(cfg))
         except UserError as error:
             sys.exit(f"sdrun: {error}")
         finally:
