@@ -26,9 +26,9 @@ def split(texts: list[str], pairs: list[str] | None = None, groups: list[str] | 
     )
 
 
-def shown(*splits: Split) -> set[tuple[str, str | None]]:
+def shown(*splits: Split) -> set[tuple[str, str]]:
     """What the model is shown of the examples of these splits."""
-    return {pair for one in splits for pair in zip(one.texts, one.pairs or [None] * len(one), strict=True)}
+    return {pair for one in splits for pair in zip(one.texts, one.pairs or [""] * len(one), strict=True)}
 
 
 def test_the_same_texts_and_the_same_group_are_one_unit() -> None:
@@ -194,7 +194,7 @@ def test_a_task_that_is_scored_on_a_test_set_selects_on_a_part_of_training(tmp_p
     task: TaskData = load("task=gsm8k", data=tmp_path)
     assert task.selection is not None
     assert (len(task.train), len(task.selection), len(task.validation[0])) == (18, 2, 20)
-    assert shown(task.train, task.selection) == {(f"Question: train {i}\nAnswer:", None) for i in range(20)}
+    assert shown(task.train, task.selection) == {(f"Question: train {i}\nAnswer:", "") for i in range(20)}
 
 
 CUSTOM = ("task=custom", "task.path=rows.csv", "task.text=text")
