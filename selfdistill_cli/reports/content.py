@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from selfdistill_cli.reports.panels import Panel
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that is drawn when it is wanted."""
+    """Panels of data, and the sentence that says what they show."""
 
     name: str
-    """Its files are `figures/<name>.svg` and `.png`."""
+    """Its files are `figures/<name>.svg` and `.csv`."""
     caption: str
-    draw: Callable[[], Any]
-    """Gives a matplotlib figure."""
+    panels: Sequence[Panel]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Section:
     words: str
     """What is asked, and how the answer is computed."""
     parts: Sequence[str | Table | Figure] = field(default_factory=list)
+    finding: str = ""
+    """What the figures show, in a sentence with its numbers."""
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfdistill_cli.reports import drawing
 from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
+from selfdistill_cli.reports.plates import draw_all
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.sections import (
     across,
     calibrated,
     comparison,
+    discordance,
+    distillation,
     dynamics,
     gradients,
+    learning,
     maps,
     other_tasks,
     overview,
@@ -27,7 +30,19 @@ from selfdistill_cli.reports.variants import Study
 from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
 from selfdistill_cli.system.files import new_file
 
-OF_A_STUDY = (comparison, sensitivity, dynamics, signals, gradients, maps, calibrated, other_tasks)
+OF_A_STUDY = (
+    comparison,
+    sensitivity,
+    learning,
+    distillation,
+    dynamics,
+    signals,
+    discordance,
+    gradients,
+    maps,
+    calibrated,
+    other_tasks,
+)
 """What is asked of each study, in order. Each has `section(study)`, which gives None where the runs say nothing to it."""
 
 
@@ -59,7 +74,7 @@ def _named(section: Section, prefix: str) -> Section:
 
 
 def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Chapter]:
-    """index.html (whole in itself), report.md, figures/*.png and *.svg, tables/*.csv and *.tex in `folder`.
+    """index.html (whole in itself), report.md, figures/*.svg and *.csv, tables/*.csv and *.tex in `folder`.
 
     Raises `ValueError` before anything is written if two figures or tables have one name: the later one would take
     the files of the earlier.
@@ -67,11 +82,9 @@ def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Chapter]
     made = chapters(runs)
     parts = [part for chapter in made for section in chapter.sections for part in section.parts]
     _require_own_names([part.name for part in parts if not isinstance(part, str)])
-    pictures: dict[str, str] = {}
+    pictures = draw_all([part for part in parts if isinstance(part, Figure)], folder / "figures")
     for part in parts:
-        if isinstance(part, Figure):
-            pictures[part.name] = _drawn(part, folder / "figures")
-        elif isinstance(part, Table):
+        if isinstance(part, Table):
             for ending, write in (("csv", csv_table), ("tex", latex_table)):
                 with new_file(folder / "tables" / f"{part.name}.{ending}") as beside:
                     beside.write_text(write(part), encoding="utf-8")
@@ -86,15 +99,3 @@ def _require_own_names(names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"two parts of the report would write the same files: {', '.join(twice)}")
-
-
-def _drawn(figure: Figure, folder: Path) -> str:
-    """The figure for the page; beside it, as files."""
-    with drawing.in_style():
-        drawn = figure.draw()
-        svg = drawing.as_svg(drawn, figure.name)
-        with new_file(folder / f"{figure.name}.svg") as beside:
-            beside.write_text(svg, encoding="utf-8")
-        with new_file(folder / f"{figure.name}.png") as beside:
-            beside.write_bytes(drawing.as_png(drawn))
-        return drawing.on_a_page(svg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +30,7 @@ class Gathered:
     """Runs of the same settings and seed: the one that counts, and one that does not."""
 
 
-def gather(runs: Iterable[Run]) -> Gathered:
+def gather(runs: Sequence[Run]) -> Gathered:
     """Studies of all finished runs: the largest first. Whatever did not finish is passed over."""
     by_settings: dict[str, dict[int, Run]] = defaultdict(dict)
     duplicates = []
@@ -44,7 +44,9 @@ def gather(runs: Iterable[Run]) -> Gathered:
     for of_seed in by_settings.values():
         settings = next(iter(of_seed.values())).settings
         members[identity(what_is_constant(settings))].append(dict(sorted(of_seed.items())))
-    made = [_study(name, groups) for name, groups in zip(_names(members.values()), members.values(), strict=True)]
+    methods = {str(run.settings["method.name"]) for run in runs if run.finished} - {BASELINE}
+    studies = zip(_names(members.values()), members.values(), strict=True)
+    made = [_study(name, groups, (BASELINE, *sorted(methods))) for name, groups in studies]
     return Gathered(sorted(made, key=_largest_first), duplicates)
 
 
@@ -61,7 +63,7 @@ def _largest_first(study: Study) -> tuple[int, list[tuple[int, float, str]]]:
     return -sum(len(group.runs) for group in study.groups), sortable(study.name)
 
 
-def _study(name: str, members: list[dict[int, Run]]) -> Study:
+def _study(name: str, members: list[dict[int, Run]], methods: Sequence[str]) -> Study:
     settings = [next(iter(of_seed.values())).settings for of_seed in members]
     constant = what_is_constant(settings[0])
     parts = [{key: value for key, value in one.items() if key not in constant} for one in settings]
@@ -72,7 +74,7 @@ def _study(name: str, members: list[dict[int, Run]]) -> Study:
 
     variants = names(parts, "method.name", defaults)
     groups = [Group(task, variant, of_seed) for variant, of_seed in zip(variants, members, strict=True)]
-    return Study(name, task, sorted(groups, key=_vanilla_first))
+    return Study(name, task, sorted(groups, key=_vanilla_first), methods)
 
 
 def _vanilla_first(group: Group) -> tuple[bool, list[tuple[int, float, str]]]:

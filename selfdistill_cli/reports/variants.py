@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from statistics import fmean
 
 from selfdistill_cli.reports.content import slug
+from selfdistill_cli.reports.panels import Look
 from selfdistill_cli.reports.runs import Run, Settings
 
 BASELINE = "vanilla"
@@ -55,11 +58,14 @@ class Study:
     """Its first part alone."""
     groups: list[Group]
     """In the order in which they are shown: vanilla first."""
+    methods: Sequence[str] = ()
+    """All methods of the report, vanilla first: a method's place gives its colour and marker in every figure."""
 
     @property
     def slug(self) -> str:
-        """The name as the beginning of names of files."""
-        return slug(self.name.replace(",", ""))
+        """The name as the beginning of names of files; a long one is cut, and a hash of it follows."""
+        whole = slug(self.name.replace(",", ""))
+        return whole if len(whole) <= 80 else f"{whole[:70].strip('-')}-{sha256(self.name.encode()).hexdigest()[:8]}"
 
     @property
     def tasks(self) -> list[str]:
@@ -83,6 +89,12 @@ class Study:
     def of_task(self, task: str) -> list[Group]:
         """The groups of a task: all of them."""
         return [group for group in self.groups if group.task == task]
+
+    def look(self, group: Group) -> Look:
+        """How its lines and marks look: like no other's of this study, and like the method's in other studies."""
+        method = group.settings["method.name"]
+        settings = [one.variant for one in self.groups if one.settings["method.name"] == method]
+        return Look(self.methods.index(method), settings.index(group.variant))
 
     def baseline(self, group: Group) -> Group | None:
         """Vanilla with one pass under the same schedule."""

@@ -34,7 +34,7 @@ def markdown(title: str, chapters: Sequence[Chapter]) -> str:
     for chapter in chapters:
         parts += [f"## {chapter.title}", chapter.words]
         for section in chapter.sections:
-            parts += [f"### {section.title}", section.words, *map(_markdown_part, section.parts)]
+            parts += [f"### {section.title}", section.finding, section.words, *map(_markdown_part, section.parts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -42,7 +42,7 @@ def _markdown_part(part: str | Table | Figure) -> str:
     if isinstance(part, Table):
         return f"{part.caption}\n\n{_markdown_table(part)}"
     if isinstance(part, Figure):
-        return f"![{part.caption}](figures/{part.name}.png)\n\n{part.caption}"
+        return f"![{part.caption}](figures/{part.name}.svg)\n\n{part.caption}"
     return part
 
 

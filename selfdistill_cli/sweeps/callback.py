@@ -27,8 +27,6 @@ COLUMNS = (
     "settings",
     "metric",
     "score",
-    "selection_score",
-    "selected_on",
     "best_epoch",
     "examples_forwarded",
     "seconds",

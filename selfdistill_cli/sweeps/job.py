@@ -11,14 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import Interrupted
-from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sweeps.plan import Plan, name_of, read_plan
 from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
 from selfdistill_cli.system.ranks import is_main
 
 
 def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
-    """Do one job of a sweep and write its record. Returns what a sweep chooses by, or NaN if it failed."""
+    """Do one job of a sweep and write its record. Returns its score, or NaN if it failed."""
     from selfdistill_cli.tracking.terminal import make_console, say
 
     hydra_cfg = HydraConfig.get()
@@ -35,7 +34,7 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     except Exception as error:
         record = records.failed(number, overrides, error, time.monotonic() - began)
         say(console, f"job {number + 1} failed: {record['reason']}\n  traceback: {record['log']}", style="red")
-    return objective(record)
+    return float(record.get("score", "nan"))
 
 
 def headline(number: int, overrides: Sequence[str], plan: Plan | None, records: Sequence[Record]) -> str:
@@ -56,7 +55,7 @@ def headline(number: int, overrides: Sequence[str], plan: Plan | None, records: 
 def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     """A job's further processes: the main one records how it went."""
     try:
-        return objective(run(cfg))
+        return float(run(cfg)["score"])
     except Interrupted as stop:
         # An exit code would make some clusters end the main process while it requeues the job.
         raise SystemExit(0) from stop

@@ -10,9 +10,10 @@ import pytest
 
 from selfdistill_cli.reports import report
 from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
+from selfdistill_cli.reports.panels import Cells
 from selfdistill_cli.reports.report import chapters, write_report
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import dynamics, sensitivity, signals
+from selfdistill_cli.reports.sections import discordance, dynamics, learning, sensitivity
 from selfdistill_cli.reports.studies import gather
 from tests.helpers.made_runs import make_run, study_of
 
@@ -39,21 +40,18 @@ def test_each_figure_of_two_models_tasks_and_schedules_has_its_own_name_and_valu
     for study in studies:
         found = sensitivity.section(study)
         assert found is not None
-        figures = [part for part in found.parts if isinstance(part, Figure)]
-        assert len({figure.name for figure in figures}) == len({figure.caption for figure in figures}) == 2
+        (figure,) = (part for part in found.parts if isinstance(part, Figure))
+        (cells,) = figure.panels
+        assert isinstance(cells, Cells)
         model = study.groups[0].settings["model.name"]
-        for lr in (1e-5, 2e-5):
-            title = f"dcs (lr={lr}) on {study.task}"
-            (figure,) = (figure for figure in figures if figure.caption.startswith(f"{title}: "))
-            (axes,) = figure.draw().axes
-            assert axes.get_title().replace("\n", " ") == title
-            (line,) = (container.lines[0] for container in axes.containers)
-            own = {
-                run.settings["method.lambda_"]: run.results["score"]
-                for run in runs
-                if (run.settings["model.name"], run.task, run.settings["schedule.lr"]) == (model, study.task, lr)
-            }
-            assert dict(zip(*line.get_data(), strict=True)) == own
+        shown = {(record["lr"], record["lambda"]): record["value"] for record in cells.records()}
+        own = {
+            (f"{run.settings['schedule.lr']:.4g}", f"{run.settings['method.lambda_']:.4g}"): 100 * run.results["score"]
+            for run in runs
+            if (run.settings["model.name"], run.task) == (model, study.task)
+        }
+        assert len(own) == 4
+        assert shown == pytest.approx(own)
 
 
 @pytest.mark.slow
@@ -61,9 +59,9 @@ def test_every_figure_and_table_of_crossed_runs_has_its_own_files_and_caption(cr
     made = write_report(find_runs([crossed]), "crossed", tmp_path)
     parts = [part for one in made for section in one.sections for part in section.parts if not isinstance(part, str)]
     figures, tables = ([p for p in parts if isinstance(p, kind)] for kind in (Figure, Table))
-    assert sorted(path.stem for path in (tmp_path / "figures").glob("*.png")) == sorted(f.name for f in figures)
+    assert sorted(path.stem for path in (tmp_path / "figures").glob("*.svg")) == sorted(f.name for f in figures)
     assert sorted(path.stem for path in (tmp_path / "tables").glob("*.csv")) == sorted(t.name for t in tables)
-    assert len(figures) >= 4 * (2 + 3)  # of each study: two sweeps; learning, reliability, discordance
+    assert len(figures) == 4 * 3  # of each study: a sweep, learning, reliability
 
 
 def test_settings_that_begin_alike_for_long_have_names_of_their_own(tmp_path: Path) -> None:
@@ -116,12 +114,11 @@ def test_a_plugin_is_shown_by_the_columns_that_it_records(tmp_path: Path) -> Non
         rows = [{"kind": "train", "step": 31, "epoch": 3.1, "loss": 1.0, **weights}]
         make_run(tmp_path, f"seed={seed}", "method=dcs", "method.name=my_weights", "method.tau=2", rows=rows)
     made = study_of(tmp_path)
-    moved, meant = dynamics.section(made), signals.section(made)
+    learnt, moved, weighed = (part.section(made) for part in (learning, dynamics, discordance))
+    assert learnt is not None
     assert moved is not None
-    assert meant is not None
-    (partings,) = (part for part in moved.parts if isinstance(part, Table))
-    assert [[cell.text for cell in row[:4]] for row in partings.cells] == [
-        ["synth_entailment", "my_rules", "mine", "2"]
-    ]
-    (figure,) = (part for part in meant.parts if isinstance(part, Figure) and part.name.startswith("discordant-"))
-    assert {text.get_text() for text in figure.draw().legends[0].get_texts()} == {"my_weights"}
+    assert weighed is not None
+    (partings,) = (part for part in learnt.parts if isinstance(part, Table))
+    assert [[cell.text for cell in row[:3]] for row in partings.cells] == [["my_rules", "mine", "2"]]
+    assert "my_rules" in moved.finding
+    assert "my_weights from 10.0% to 10.0%" in weighed.finding

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from selfdistill_cli.reports.content import Chapter, Table
+from selfdistill_cli.reports.content import Chapter, Figure, Table
+from selfdistill_cli.reports.panels import Cells
 from selfdistill_cli.reports.report import chapters, write_report
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import comparison, dynamics, sensitivity
+from selfdistill_cli.reports.sections import comparison, learning, sensitivity
 from selfdistill_cli.reports.statistics import Difference
 from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
 from tests.helpers.made_runs import make_run, study_of
@@ -161,12 +162,11 @@ def test_one_comparison_in_two_tables_is_one_test(tmp_path: Path) -> None:
     assert one[-1] == one[-2]  # p and Holm's p
 
 
-def test_a_sweep_gives_its_heat_map_curves_and_best_cell(outputs: Path) -> None:
+def test_a_sweep_gives_its_heat_map_and_best_setting(outputs: Path) -> None:
     found = sensitivity.section(study_of(outputs, "synth_entailment"))
     assert found is not None
-    names = [getattr(part, "name", "") for part in found.parts]
-    assert "sensitivity-dcs-on-synth_entailment" in names
-    assert "curves-dcs-on-synth_entailment" in names
+    (figure,) = (part for part in found.parts if isinstance(part, Figure))
+    assert [type(panel) for panel in figure.panels] == [Cells]
     best = next(part for part in found.parts if isinstance(part, Table))
     assert best.cells[0][1].text == "6"
 
@@ -174,10 +174,14 @@ def test_a_sweep_gives_its_heat_map_curves_and_best_cell(outputs: Path) -> None:
 def test_of_an_error_the_smaller_mean_is_the_best_cell_and_a_rise_is_worse(tmp_path: Path) -> None:
     for lambda_, accuracy in ((1, 0.9), (2, 0.5)):
         make_run(tmp_path, "method=dcs", f"method.lambda_={lambda_}", accuracy=accuracy, metric="mse")
-    groups = study_of(tmp_path).groups
+    study = study_of(tmp_path)
+    groups = study.groups
     of_lambda = {group.settings["method.lambda_"]: group.scores[0] for group in groups}
     assert of_lambda[2] < of_lambda[1]
-    assert sensitivity._best("dcs", list(groups), ["method.lambda_"])[2].endswith("=2")
+    found = sensitivity.section(study)
+    assert found is not None
+    (table,) = (part for part in found.parts if isinstance(part, Table))
+    assert table.cells[0][2].text == "lambda=2"
     rise = Difference(0.1, 1e-6, 100, 3)
     assert [comparison.verdict(rise, 0.01, metric) for metric in ("mse", "accuracy")] == ["worse", "better"]
     assert comparison.verdict(rise, 0.2, "mse") == ""
@@ -187,9 +191,9 @@ def test_where_two_curves_part_for_good() -> None:
     import numpy as np
 
     places = np.array([0.0, 1.0, 2.0, 3.0])
-    assert dynamics._stays(places, np.array([True, False, True, True])) == "2.00"
-    assert dynamics._stays(places, np.array([True, True, True, True])) == "0.00"
-    assert dynamics._stays(places, np.array([True, True, True, False])) == "never"
+    assert learning._stays(places, np.array([True, False, True, True])) == "2.00"
+    assert learning._stays(places, np.array([True, True, True, True])) == "0.00"
+    assert learning._stays(places, np.array([True, True, True, False])) == "never"
 
 
 @pytest.fixture(scope="module")
@@ -211,13 +215,11 @@ def test_every_part_of_a_report_is_written(outputs: Path, written: Path) -> None
     assert len(names) == len(set(names)), "two parts would write the same file"
     files = [
         path.stem
-        for folder, end in (("figures", "png"), ("tables", "tex"))
+        for folder, end in (("figures", "svg"), ("tables", "tex"))
         for path in (written / folder).glob(f"*.{end}")
     ]
     assert sorted(files) == sorted(names)
-    assert {path.stem for path in (written / "figures").glob("*.svg")} | {
-        path.stem for path in (written / "tables").glob("*.csv")
-    } == set(names)
+    assert {path.stem for folder in ("figures", "tables") for path in (written / folder).glob("*.csv")} == set(names)
     assert "| dynsdpb |" in (written / "report.md").read_text()
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)), "identifiers of two figures collide"
@@ -274,7 +276,7 @@ def test_the_page_opens_offline_and_nothing_overflows(scheme: str, width: int, w
         overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         # Only what scrolls by itself may be wider than the page.
         outside = page.evaluate(
-            """[...document.querySelectorAll('body *')].filter(e => !e.closest('.table, .drawing')
+            """[...document.querySelectorAll('body *')].filter(e => !e.closest('.table')
                && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.tagName)"""
         )
         ink, paper = page.evaluate(
@@ -300,11 +302,3 @@ def contrast(one: str, other: str) -> float:
 
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
-
-
-def test_the_palette_can_be_told_apart_without_colour() -> None:
-    from selfdistill_cli.reports.drawing import line_style
-
-    styles = [line_style(number) for number in range(28)]
-    assert len({(style["marker"], style["color"], style["linestyle"]) for style in styles}) == 28
-    assert len({style["marker"] for style in styles[:7]}) == 7

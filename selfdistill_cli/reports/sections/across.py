@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
+
+import numpy as np
 
 from selfdistill_cli.reports.content import Figure, Section, file_name
-from selfdistill_cli.reports.drawing import legend_below, line_style, panels
+from selfdistill_cli.reports.lines import scale, shown
 from selfdistill_cli.reports.naming import identity
+from selfdistill_cli.reports.panels import Curves, Line
 from selfdistill_cli.reports.statistics import mean_interval
 from selfdistill_cli.reports.studies import what_is_constant
 from selfdistill_cli.reports.variants import Study
@@ -35,21 +37,15 @@ def _size(study: Study) -> int:
 def _over_sizes(studies: list[Study]) -> Figure:
     title = " · ".join(part for part in studies[0].name.split(" · ") if not part.endswith(" examples"))
 
-    def draw() -> Any:
-        figure, (axes,) = panels(1)
-        figure.set_size_inches(5.4, 3.8)
-        variants = dict.fromkeys(variant for study in studies for variant in study.variants)
-        for number, variant in enumerate(variants):
-            found = [(_size(s), g) for s in studies if (g := s.group(s.task, variant))]
-            means, errors = [fmean(g.scores) for _, g in found], [mean_interval(g.scores) for _, g in found]
-            sizes = [size for size, _ in found]
-            axes.errorbar(sizes, means, yerr=errors, capsize=3, label=variant, **line_style(number))
-        axes.set_xscale("log")
-        every = sorted(map(_size, studies))
-        axes.set_xticks(every, [f"{size:,}" for size in every])
-        axes.minorticks_off()
-        axes.set(xlabel="training examples", ylabel=studies[0].metric, title=title)
-        legend_below(figure, axes)
-        return figure
-
-    return Figure(file_name("training-examples", title), f"{title}: score over the number of training examples.", draw)
+    lines = []
+    for variant in dict.fromkeys(group.variant for study in studies for group in shown(study.groups)):
+        found = [(study, g) for study in studies if (g := study.group(study.task, variant))]
+        means = scale(studies[0].metric) * np.array([fmean(group.scores) for _, group in found])
+        halves = scale(studies[0].metric) * np.array([mean_interval(group.scores) for _, group in found])
+        look = found[0][0].look(found[0][1])
+        lines.append(Line(variant, look, [_size(study) for study, _ in found], means, means - halves, means + halves))
+    ticks = sorted(map(_size, studies))
+    panel = Curves(title, "training examples", studies[0].metric, lines, log_x=True, bars=True, ticks=ticks)
+    return Figure(
+        file_name("training-examples", title), f"{title}: score over the number of training examples.", [panel]
+    )

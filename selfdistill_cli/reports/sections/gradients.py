@@ -6,43 +6,43 @@ from typing import Any
 
 import numpy as np
 
-from selfdistill_cli.reports.content import Figure, Section, Table, file_name
+from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.curves import over_seeds, series
-from selfdistill_cli.reports.drawing import legend_below, line, panels
+from selfdistill_cli.reports.lines import Curve, line_of, pages, part, seeds, shown
+from selfdistill_cli.reports.panels import Cells, Curves
 from selfdistill_cli.reports.variants import Group, Study
 
-WORDS = """Runs with runtime.diagnostics=gradients record the 2-norm of each layer's gradient, before clipping, at up to \
-200 steps. The ratio of first to last layer falls where gradients vanish on their way down: a method that mitigates \
-vanishing gradients lifts it against vanilla at the same time of training."""
+WORDS = """2-norms of each layer's gradient before clipping, at up to 200 steps. The ratio of first to last layer falls where \
+gradients vanish on their way down: a method that mitigates vanishing gradients lifts it against vanilla at the same time of \
+training."""
 
 PREFIX = "norm/"
-MOST = 6
 
 
 def section(study: Study) -> Section | None:
-    """A heat map a method, the ratio over time, and a table of its means."""
-    parts: list[str | Table | Figure] = []
-    rows: list[list[str]] = []
-    for task in study.tasks:
-        groups = [g for g in study.of_task(task) if g.first.rows.get("gradients")]
-        if not groups:
-            continue
-        shown = groups[:MOST]
-        some = f" (the first {MOST} of {len(groups)} methods)" if len(groups) > MOST else ""
-        parts += [_maps(task, shown, some), _ratios(task, shown, some)]
-        rows += [_row(task, group) for group in groups]
-    if rows:
-        header = [
-            "method",
-            "task",
-            "first / last layer: first third",
-            "second third",
-            "last third",
-            "first layer's norm",
-        ]
-        caption = "Geometric means over steps and seeds of the ratio of the first to the last layer's gradient norm."
-        parts.append(Table("gradients", caption, header, rows))
-    return Section("Do gradients reach the first layers?", WORDS, parts) if parts else None
+    """The ratio over time, a heat map a method, and a table of its means."""
+    groups = [group for group in shown(study.groups) if group.first.rows.get("gradients")]
+    if not groups:
+        return None
+    means = {group.variant: _thirds(group) for group in groups}
+    told = ", ".join(f"{thirds[0]} to {thirds[-1]} ({variant})" for variant, thirds in means.items())
+    split = pages(groups)
+    parts: list[str | Table | Figure] = [
+        *(_ratios(study, members, number, len(split)) for number, members in enumerate(split)),
+        *(_maps(members, number, len(split)) for number, members in enumerate(split)),
+    ]
+    header = ["method", "first / last layer: first third", "second third", "last third", "first layer's norm"]
+    caption = "Geometric means over steps and seeds of the ratio of the first to the last layer's gradient norm."
+    parts.append(
+        Table(
+            "gradients-means",
+            caption,
+            header,
+            [[v, *thirds, _first_norm(g)] for g, (v, thirds) in zip(groups, means.items(), strict=True)],
+        )
+    )
+    finding = f"First layer's gradient over the last layer's, first and last third of training: {told}."
+    return Section("Do gradients reach the first layers?", WORDS, parts, finding)
 
 
 def _layers(group: Group) -> list[str]:
@@ -56,66 +56,54 @@ def _ends(group: Group) -> tuple[str, str]:
     return stack[0], stack[-1]
 
 
-def _ratio(rows: list[dict[str, Any]], ends: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+def _log(values: np.ndarray) -> np.ndarray:
+    return np.log10(np.maximum(values, 1e-30))
+
+
+def _ratio(rows: list[dict[str, Any]], ends: tuple[str, str]) -> Curve:
     x, first = series(rows, PREFIX + ends[0])
     _, last = series(rows, PREFIX + ends[1])
-    return x, np.log10(np.maximum(first, 1e-30) / np.maximum(last, 1e-30))
+    return x, _log(first) - _log(last)
 
 
-def _maps(task: str, groups: list[Group], some: str) -> Figure:
-    def draw() -> Any:
-        figure, axes = panels(len(groups))
-        pictures = []
-        for group in groups:
-            layers = _layers(group)
-            curves = [
-                [series(run.rows.get("gradients", []), PREFIX + layer) for run in group.runs.values()]
-                for layer in layers
-            ]
-            means = [over_seeds([(x, np.log10(np.maximum(y, 1e-30))) for x, y in curve]) for curve in curves]
-            pictures.append((group, layers, means[0][0], np.stack([mean for _, mean, _ in means])))
-        low, high = min(p[3].min() for p in pictures), max(p[3].max() for p in pictures)
-        for axis, (group, layers, places, values) in zip(axes, pictures, strict=True):
-            image = axis.imshow(
-                values, aspect="auto", vmin=low, vmax=high, interpolation="nearest",
-                extent=(places[0], places[-1], len(layers) - 0.5, -0.5),
-            )  # fmt: skip
-            axis.grid(False)
-            axis.set_yticks(range(len(layers)), layers)
-            axis.set(xlabel="epoch", title=group.variant)
-        figure.colorbar(image, ax=axes, label="log10 of the norm", shrink=0.8)
-        return figure
-
-    caption = (
-        f"{task}: gradient norms by layer over training{some}, geometric mean over seeds. One scale for all panels."
-    )
-    return Figure(file_name("gradients", task), caption, draw)
+def _ratio_curves(group: Group) -> list[Curve]:
+    return [_ratio(run.rows.get("gradients", []), _ends(group)) for run in group.runs.values()]
 
 
-def _ratios(task: str, groups: list[Group], some: str) -> Figure:
-    def draw() -> Any:
-        figure, (axes,) = panels(1)
-        figure.set_size_inches(5.4, 3.6)
-        for number, group in enumerate(groups):
-            x, mean, sd = over_seeds(
-                [_ratio(run.rows.get("gradients", []), _ends(group)) for run in group.runs.values()]
-            )
-            line(axes, x, mean, sd, group.variant, number)
-        first, last = _ends(groups[0])
-        axes.axhline(0, color="#8C8C8C", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="epoch", ylabel=f"log10 ({first} / {last})")
-        legend_below(figure, axes)
-        return figure
-
-    caption = (
-        f"{task}: first against last layer over training{some}; mean ± standard deviation over seeds of the logarithm."
-    )
-    return Figure(file_name("gradient-ratio", task), caption, draw)
+def _ratios(study: Study, groups: list[Group], number: int, of: int) -> Figure:
+    first, last = _ends(groups[0])
+    found = [line_of(study, group, _ratio_curves(group)) for group in groups]
+    panel = Curves(f"log10 ({first} / {last})", "epoch", "", [one for one in found if one], level=0)
+    caption = f"Ratio of the first to the last layer's gradient{part(number, of)}: mean and one standard deviation over {seeds(groups)}."
+    return Figure(f"gradient-ratio-{number + 1}" if number else "gradient-ratio", caption, [panel])
 
 
-def _row(task: str, group: Group) -> list[str]:
-    ends = _ends(group)
-    _, mean, _ = over_seeds([_ratio(run.rows.get("gradients", []), ends) for run in group.runs.values()])
-    norms = np.concatenate([series(run.rows.get("gradients", []), PREFIX + ends[0])[1] for run in group.runs.values()])
-    thirds = [f"{10 ** float(part.mean()):.3f}" if len(part) else "–" for part in np.array_split(mean, 3)]
-    return [group.variant, task, *thirds, f"{float(np.exp(np.log(np.maximum(norms, 1e-30)).mean())):.3g}"]
+def _maps(groups: list[Group], number: int, of: int) -> Figure:
+    made = []
+    for group in groups:
+        layers = _layers(group)
+        found = []
+        for layer in layers:
+            curves = [series(run.rows.get("gradients", []), PREFIX + layer) for run in group.runs.values()]
+            found.append(over_seeds([(x, _log(y)) for x, y in curves]))
+        places, values = found[0][0], np.stack([mean for _, mean, _ in found])
+        made.append((group.variant, layers, [f"{place:.1f}" for place in places], values))
+    limits = min(float(values.min()) for *_, values in made), max(float(values.max()) for *_, values in made)
+    panels = [
+        Cells(variant, "epoch", "", layers, places, values, limits=limits, scale="log10 of the norm")
+        for variant, layers, places, values in made
+    ]
+    caption = f"Gradient norms by layer over training{part(number, of)}, geometric mean over {seeds(groups)}; one scale for all panels."
+    return Figure(f"gradients-{number + 1}" if number else "gradients", caption, panels)
+
+
+def _thirds(group: Group) -> list[str]:
+    """Geometric mean of the ratio in each third of training."""
+    _, mean, _ = over_seeds(_ratio_curves(group))
+    return [f"{10 ** float(third.mean()):.3f}" if len(third) else "–" for third in np.array_split(mean, 3)]
+
+
+def _first_norm(group: Group) -> str:
+    first, _ = _ends(group)
+    norms = [series(run.rows.get("gradients", []), PREFIX + first)[1] for run in group.runs.values()]
+    return f"{10 ** float(_log(np.concatenate(norms)).mean()):.3g}"

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Any
 
-from selfdistill_cli.reports.content import Figure, Section, Table, file_name
-from selfdistill_cli.reports.curves import over_seeds, series
-from selfdistill_cli.reports.drawing import legend_below, line, panels
+from selfdistill_cli.reports.content import Figure, Section, Table
+from selfdistill_cli.reports.lines import lines, pages, part, seeds, shown
+from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.variants import Group, Study
 
-WORDS = """Runs with runtime.diagnostics=maps predict the same validation examples again and again (gold answers forced, \
-dropout off). KL between an example's maps at two times against the mean KL of its tokens: their ratio is the part of the \
-change that a map still shows; it cannot exceed 1. Retrieval: for how many examples the nearest among all maps of now is \
-their own. By tokens (without maps), answers are compared place by place over the places that both have."""
+WORDS = """The same validation examples were predicted again and again (gold answers forced, dropout off). KL of maps: how far \
+an example's map moved between two records; mean KL of tokens: how far its tokens did. Their ratio is the part of the change that a \
+map still shows; it cannot exceed 1. Retrieval: for how many examples the nearest among all maps of now is their own; by \
+tokens, answers are compared place by place."""
 
 NAMES = {
-    "map_kl": "KL of maps",
-    "token_kl": "mean KL of tokens",
+    "map_kl": "KL of maps, nats",
+    "token_kl": "mean KL of tokens, nats",
     "retrieval/map": "retrieval by map",
     "retrieval/token": "retrieval by tokens",
 }
@@ -25,39 +24,53 @@ NAMES = {
 
 def section(study: Study) -> Section | None:
     """Divergences and retrieval over training, and their means."""
-    parts: list[str | Table | Figure] = []
-    rows: list[list[str]] = []
-    for task in study.tasks:
-        groups = [g for g in study.of_task(task) if g.first.rows.get("maps")]
-        if groups:
-            parts.append(_figure(task, groups))
-            rows += [_row(task, group) for group in groups]
-    if rows:
-        header = ["method", "task", *NAMES.values(), "kept by the map", "chance"]
-        parts.append(Table("maps", "Means over all records and seeds.", header, rows))
-    return Section("What does a vocabulary map keep?", WORDS, parts) if parts else None
+    groups = [group for group in shown(study.groups) if group.first.rows.get("maps")]
+    if not groups:
+        return None
+    kept = [_kept(group) for group in groups]
+    told = ", ".join(f"{share:.0%} ({group.variant})" for group, share in zip(groups, kept, strict=True))
+    header = ["method", *NAMES.values(), "kept by the map", "chance"]
+    split = pages(groups)
+    parts: list[str | Table | Figure] = [
+        *(
+            figure
+            for number, members in enumerate(split)
+            if (figure := _figure(study, members, number, len(split))).panels
+        ),
+        Table("maps-means", "Means over all records and seeds.", header, [_row(group) for group in groups]),
+    ]
+    return Section(
+        "What does a vocabulary map keep?", WORDS, parts, f"Of what tokens say between two records, maps keep {told}."
+    )
 
 
-def _figure(task: str, groups: list[Group]) -> Figure:
-    def draw() -> Any:
-        figure, axes = panels(4)
-        for axis, (name, title) in zip(axes, NAMES.items(), strict=True):
-            for number, group in enumerate(groups):
-                curves = [series(run.rows.get("maps", []), name) for run in group.runs.values()]
-                x, mean, sd = over_seeds(curves)
-                line(axis, x, mean, 0 * sd if "kl" in name else sd, group.variant, number)
-            if "kl" in name:
-                axis.set_yscale("log")
-            axis.set(xlabel="epoch", title=title)
-        legend_below(figure, axes[0])
-        return figure
-
-    return Figure(file_name("maps", task), f"{task}: maps and tokens of the same examples between two records.", draw)
+def _figure(study: Study, groups: list[Group], number: int, of: int) -> Figure:
+    panels = [
+        Curves(
+            title, "epoch", "", lines(study, groups, "maps", name), log_y=name.endswith("kl"), share="retrieval" in name
+        )
+        for name, title in NAMES.items()
+    ]
+    panels = [panel for panel in panels if panel.moves]
+    caption = f"Maps and tokens over training{part(number, of)}: mean and one standard deviation over {seeds(groups)}."
+    return Figure(f"maps-{number + 1}" if number else "maps", caption, panels)
 
 
-def _row(task: str, group: Group) -> list[str]:
+def _means(group: Group) -> dict[str, float]:
     records = [row for run in group.runs.values() for row in run.rows.get("maps", [])]
-    means = {name: fmean(row[name] for row in records) for name in NAMES}
-    kept = means["map_kl"] / means["token_kl"] if means["token_kl"] else float("nan")
-    cells = [f"{means[name]:.3g}" for name in NAMES]
-    return [group.variant, task, *cells, f"{kept:.3f}", f"{records[0]['retrieval/chance']:.3f}"]
+    return {name: fmean(row[name] for row in records) for name in (*NAMES, "retrieval/chance")}
+
+
+def _kept(group: Group) -> float:
+    means = _means(group)
+    return means["map_kl"] / means["token_kl"] if means["token_kl"] else float("nan")
+
+
+def _row(group: Group) -> list[str]:
+    means = _means(group)
+    return [
+        group.variant,
+        *(f"{means[name]:.3g}" for name in NAMES),
+        f"{_kept(group):.3f}",
+        f"{means['retrieval/chance']:.3f}",
+    ]

@@ -1,151 +1,83 @@
-"""Do the signals mean anything? u and d against correctness on held-out data; examples on which student and teacher disagree."""
+"""Do the signals mean anything? u and d against correctness on held-out data, at each evaluation."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from pyarrow import parquet
-
-from selfdistill_cli.reports.content import Figure, Section, Table, file_name, spread
-from selfdistill_cli.reports.curves import over_seeds, series
-from selfdistill_cli.reports.drawing import legend_below, line, panels
+from selfdistill_cli.reports.content import Figure, Section, Table, spread
+from selfdistill_cli.reports.curves import series
+from selfdistill_cli.reports.lines import lines, pages, part, seeds, shown
+from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.variants import Group, Study, has
 
-WORDS = """At each evaluation, u and d of the validation predictions are held against whether the same predictions are \
-right. AUROC is the chance that a right prediction has the larger d (the smaller u) than a wrong one: 0.5 says nothing. d \
-in its gold form is computed from the label: with two classes its AUROC is 1 by construction, which proves nothing. Its \
-other form, the margin, does not know the label. In generation the signals are those of the gold answer. Discordant are training \
-examples on which student and teacher predict differently."""
+WORDS = """u: uncertainty of a validation prediction (0: sure, 1: a guess). Margin: top probability minus the second. AUROC \
+is the chance that of a right and a wrong prediction the right one has the smaller u (the larger margin): 0.5 says nothing."""
+TWO_CLASSES = """With two classes u and the margin put predictions into the same order, and d in its gold form is computed from \
+the label, so that its AUROC is 1 by construction: only u is shown."""
+OF_ANSWERS = "In generation the signals are those of the gold answer."
 
-NAMES = {"uncertainty": "u", "discrimination": "d (gold)", "margin": "d (margin)"}
-MOST = 6
-"""Variants in one figure."""
+NAMES = {"uncertainty": "u", "margin": "margin", "discrimination": "d (gold)"}
 
 
 def section(study: Study) -> Section | None:
-    """AUROC over training, a table of the last evaluation, examples on which student and teacher disagree."""
-    parts: list[str | Table | Figure] = []
-    rows = [row for task in study.tasks for group in study.of_task(task) if (row := _last(group))]
-    if rows:
-        header = ["method", "task", *[f"{n}: {m}" for n in NAMES.values() for m in ("AUROC", "Spearman")]]
-        parts.append(Table("signals", "At the last evaluation, mean ± standard deviation over seeds.", header, rows))
-    for task in study.tasks:
-        groups = [g for g in study.of_task(task) if has(g, "eval", "signal/uncertainty/auroc")]
-        if groups:
-            parts.append(_over_training(task, groups[:MOST], len(groups)))
-        parts += _discordance(task, [g for g in study.of_task(task) if has(g, "train", "discordant/fraction")])
-    weighed = [row for task in study.tasks for group in study.of_task(task) if (row := _noise(group))]
-    if weighed:
-        header = ["method", "task", "discordant at the end", "of them the teacher right", "the student right",
-                  "labels replaced", "of the heaviest tenth", "AUROC of the weight for replaced labels"]  # fmt: skip
-        caption = "Training examples by the weights at the end of training, mean over seeds; labels replaced by task.label_noise."
-        parts.append(Table("discordant", caption, header, weighed))
-    return Section("Do the signals mean anything?", WORDS, parts) if parts else None
-
-
-def _last(group: Group) -> list[str] | None:
-    cells = []
-    for name in NAMES:
-        for measure in ("auroc", "spearman"):
-            values = [
-                found[1][-1]
-                for run in group.runs.values()
-                if (found := series(run.rows.get("eval", []), f"signal/{name}/{measure}"))[0].size
-            ]
-            cells.append(spread(values, 3) if values else "–")
-    return [group.variant, group.task, *cells] if any(cell != "–" for cell in cells) else None
-
-
-def _over_training(task: str, groups: list[Group], of: int) -> Figure:
-    def draw() -> Any:
-        figure, axes = panels(2)
-        for axis, signal in zip(axes, ("uncertainty", "margin"), strict=True):
-            for number, group in enumerate(groups):
-                curves = [series(run.rows.get("eval", []), f"signal/{signal}/auroc") for run in group.runs.values()]
-                x, mean, sd = over_seeds(curves)
-                line(axis, x, mean, sd, group.variant, number)
-            axis.axhline(0.5, color="#8C8C8C", linewidth=0.8, linestyle=":")
-            axis.set(xlabel="epoch", title=f"AUROC of {NAMES[signal]}")
-        legend_below(figure, axes[0])
-        return figure
-
-    some = f" (the first {MOST} of {of} methods)" if of > MOST else ""
-    caption = f"{task}: how well u and the margin tell right predictions from wrong ones on held-out data{some}."
-    return Figure(file_name("signals", task), caption, draw)
-
-
-def _discordance(task: str, groups: list[Group]) -> list[Figure]:
+    """Where a method uses the signals: AUROC over training, and a table of the last evaluation, of all methods."""
+    if not any(has(group, "train", "uncertainty/mean") for group in study.groups):
+        return None  # no method here uses them
+    groups = [group for group in shown(study.groups) if has(group, "eval", "signal/uncertainty/auroc")]
     if not groups:
-        return []
-
-    def draw() -> Any:
-        figure, axes = panels(3, across=3)
-        shown = ("discordant/fraction", "discordant/teacher_right", "weights/effective_sample_size")
-        titles = ("discordant share of training examples", "of them the teacher right", "effective sample size / N")
-        for axis, name, title in zip(axes, shown, titles, strict=True):
-            for number, group in enumerate(groups[:MOST]):
-                scale = group.first.results["train_examples"] if "sample_size" in name else 1
-                curves = [_dots(run.rows.get("train", []), name, scale) for run in group.runs.values()]
-                x, mean, sd = over_seeds(curves)
-                line(axis, x, mean, sd, group.variant, number)
-            axis.set(xlabel="epoch", title=title)
-        legend_below(figure, axes[0])
-        return figure
-
-    some = f" (the first {MOST} of {len(groups)} settings)" if len(groups) > MOST else ""
-    return [
-        Figure(
-            file_name("discordant", task), f"{task}: discordant examples and their weights over training{some}.", draw
-        )
-    ]
-
-
-def _dots(rows: list[dict[str, Any]], name: str, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    x, y = series(rows, name)
-    return x, y / scale
-
-
-def _noise(group: Group) -> list[str] | None:
-    """What weights and discordance say of each training example, from examples.parquet."""
-    from sklearn.metrics import roc_auc_score  # half a second to import
-
-    files = [path for run in group.runs.values() if (path := run.file("examples.parquet")) is not None]
-    tables = [
-        {name: table[name].to_numpy() for name in table.column_names}
-        for table in (parquet.read_table(path, columns=_numbers_in(path)) for path in files)
-        if "weights" in table.column_names
-    ]
-    if not tables:
         return None
-    discordant = [table["discordant"] for table in tables]
-    told = [fmean(map(float, (d.mean() for d in discordant)))]
-    told += [_mean_where([t[who] for t in tables], discordant) for who in ("teacher_right", "student_right")]
-    cells = [f"{value:.3f}" for value in told]
-    noisy = [table["label"] != table["clean_label"] for table in tables if "clean_label" in table]
-    if not noisy:
-        return [group.variant, group.task, *cells, "none known", "–", "–"]
-    heavy = [np.argsort(-table["weights"], kind="stable")[: max(1, len(table["weights"]) // 10)] for table in tables]
-    auroc = fmean(float(roc_auc_score(n, t["weights"])) for n, t in zip(noisy, tables, strict=True))
-    share = fmean(float(n[h].mean()) for n, h in zip(noisy, heavy, strict=True))
-    return [
-        group.variant,
-        group.task,
-        *cells,
-        f"{fmean(float(n.mean()) for n in noisy):.3f}",
-        f"{share:.3f}",
-        f"{auroc:.3f}",
+    two = len(groups[0].first.results.get("labels") or []) == 2
+    signals = ["uncertainty"] if two else [name for name in NAMES if has(groups[0], "eval", f"signal/{name}/auroc")]
+    split = pages(groups)
+    header = ["method", *[f"{NAMES[name]}: {measure}" for name in signals for measure in ("AUROC", "Spearman's ρ")]]
+    parts: list[str | Table | Figure] = [
+        *(figure for number, members in enumerate(split) if (figure := _figure(study, members, signals, number, len(split))).panels),
+        Table(
+            "signals-at-the-end", "At the last evaluation, mean ± standard deviation over seeds.", header,
+            [_row(group, signals) for group in groups],
+        ),
+    ]  # fmt: skip
+    words = [
+        WORDS,
+        *([TWO_CLASSES] if two else []),
+        *([OF_ANSWERS] if has(groups[0], "eval", "eval/exact_match") else []),
     ]
+    return Section("Do the signals mean anything?", " ".join(words), parts, _sentence(groups))
 
 
-def _numbers_in(path: Path) -> list[str]:
-    """The columns of a file that hold no texts."""
-    return [field.name for field in parquet.read_schema(path) if not pa.types.is_string(field.type)]
+def _last(group: Group, column: str) -> list[float]:
+    curves = [series(run.rows.get("eval", []), column) for run in group.runs.values()]
+    return [float(y[-1]) for _, y in curves if len(y)]
 
 
-def _mean_where(values: list[np.ndarray], where: list[np.ndarray]) -> float:
-    chosen = np.concatenate([v[w] for v, w in zip(values, where, strict=True)])
-    return float(chosen.mean()) if len(chosen) else float("nan")
+def _sentence(groups: list[Group]) -> str:
+    means = {group.variant: fmean(_last(group, "signal/uncertainty/auroc")) for group in groups}
+    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    told = f"{means[low]:.2f} ({low})" + (f" to {means[high]:.2f} ({high})" if high != low else "")
+    return f"At the last evaluation u tells right from wrong predictions with an AUROC of {told}."
+
+
+def _figure(study: Study, groups: list[Group], signals: list[str], number: int, of: int) -> Figure:
+    curves = [
+        Curves(
+            f"AUROC of {NAMES[name]}",
+            "epoch",
+            "",
+            lines(study, groups, "eval", f"signal/{name}/auroc"),
+            share=True,
+            level=0.5,
+        )
+        for name in signals
+        if name != "discrimination"  # knows the label
+    ]
+    panels = [one for one in curves if one.moves]
+    caption = (
+        f"How well u{'' if len(panels) == 1 else ' and the margin'} tell{'s' if len(panels) == 1 else ''} right predictions from "
+        f"wrong ones{part(number, of)}: mean and one standard deviation over {seeds(groups)}."
+    )
+    return Figure(f"signals-{number + 1}" if number else "signals", caption, panels)
+
+
+def _row(group: Group, signals: list[str]) -> list[str]:
+    found = [_last(group, f"signal/{name}/{measure}") for name in signals for measure in ("auroc", "spearman")]
+    return [group.variant, *(spread(values, 3) if values else "–" for values in found)]
