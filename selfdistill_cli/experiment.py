@@ -22,6 +22,8 @@ from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.runtime import Runtime, make_runtime, naming_what_cannot_be_deterministic
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.evaluation.base import Evaluator
+from selfdistill_cli.evaluation.final import final_scores
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.models import LoadedModel, load_model
@@ -97,7 +99,7 @@ def _train(
     cfg: DictConfig, directory: RunDirectory, group: str | None, runtime: Runtime, others: Sequence[DictConfig]
 ) -> Results:
     overhead = Overhead(runtime.device)
-    task = _task(cfg)
+    task = task_data(cfg)
     task.kind.check(cfg)  # of a file of the user's own, the kind is known only now
     findings.report(task, runtime.is_main)
     require_scorable(cfg, task, others)
@@ -117,12 +119,17 @@ def _train(
     weights = training_weights(task)
     if weights is not None:
         train = replace(train, weights=weights)
-    validation = [_encoded(task, loaded, split) for split in task.validation]
     task.kind.require_suitable(loaded.model, train)
     findings.report_cut(cfg.task, train, runtime.is_main)
 
     losses = task.kind.losses(task, loaded.model)
-    evaluator = task.kind.evaluator(task, loaded, validation, losses, runtime, cfg.seed)
+
+    def evaluator_of(scored: TaskData) -> Evaluator:
+        encoded = [_encoded(task, loaded, split) for split in scored.validation]
+        return task.kind.evaluator(scored, loaded, encoded, losses, runtime, cfg.seed)
+
+    evaluator = evaluator_of(task.while_training)
+    at_the_end = {name: evaluator_of(scored) for name, scored in task.at_the_end.items()}  # before hours of training
     taught = None if teacher is None else teacher_logits(cfg, task, loaded, train, teacher, runtime)
     method = _make_method(cfg, TrainingContext.of(losses, train, cfg.schedule.batch_size, taught))
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
@@ -142,18 +149,18 @@ def _train(
             runtime=runtime,
             recorder=recorder,
             checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_lock),
-            make_probes=make_probes(task, loaded, losses, runtime),
+            make_probes=make_probes(task.while_training, loaded, losses, runtime),
         )
         never = never_acts(cfg.method, loop.total_steps / loop.order.steps_per_epoch)
         if never:  # with schedule.max_steps it takes the data to know
             log.warning("%s", never)
         with overhead.not_counted():
             outcome = loop.run()
-        results = summarize(cfg, task, train, loaded, outcome, teacher, runtime)
-        predictions = evaluator.predictions(loop.model)
+        final = final_scores(loop.model, outcome, evaluator, at_the_end)
+        results = summarize(cfg, task, train, loaded, final, teacher, runtime)
 
         def save() -> None:
-            save_predictions(directory.path / "predictions.parquet", predictions)
+            save_predictions(directory.path / "predictions.parquet", final.predictions)
             save_examples(directory.path / "examples.parquet", task, train, method.per_example())
             model = runtime.unwrap(loop.model)
             save_model(directory.path / "model", model, loaded, cfg, task, results)
@@ -188,9 +195,10 @@ def _recorder(
 
 def _opening(cfg: DictConfig, task: TaskData, train: Any, directory: RunDirectory) -> str:
     cut = f", {train.truncated:,} of {len(train):,} cut there" if train.truncated else ""
+    held_out = f", {len(task.selection):,} held out to select on" if task.selection is not None else ""
     return (
         f"{cfg.method.name} on {task.name}: {cfg.model.name}, {len(task.train):,} training and "
-        f"{sum(map(len, task.validation)):,} validation examples; longest {train.uncut:,} tokens, "
+        f"{sum(map(len, task.validation)):,} validation examples{held_out}; longest {train.uncut:,} tokens, "
         f"task.max_length={cfg.task.max_length}{cut}; {directory.path}"
     )
 
@@ -205,7 +213,7 @@ def _load_task(settings: str, data_dir: str, seed: int, cache: Path) -> TaskData
     return load_task(task, data_dir, seed, cache)
 
 
-def _task(cfg: DictConfig) -> TaskData:
+def task_data(cfg: DictConfig) -> TaskData:
     """The task's data, read once in a process: a sweep asks for the same task again and again."""
     drawn = cfg.task.train_examples is not None or cfg.task.label_noise > 0
     seed = cfg.seed if drawn else 0  # nothing else of the data depends on it
@@ -232,7 +240,7 @@ def _encoded(task: TaskData, loaded: LoadedModel, split: Split) -> Any:
 def _require_same_data(cfg: DictConfig, finished: Results) -> None:
     """Refuse an old result if the data changed since; where the data is gone, there is nothing to compare."""
     try:
-        now = _task(cfg).fingerprint
+        now = task_data(cfg).fingerprint
     except UserError:
         return
     if finished.fingerprints["data"] != now:

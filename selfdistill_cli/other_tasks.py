@@ -25,11 +25,12 @@ log = logging.getLogger(__name__)
 NOT_OF_A_SCORE = frozenset(
     {"hub", "train_hub", "path", "validation_path", "generator"}  # where data lies: its content counts
     | {"train", "train_task", "train_examples", "label_noise"}  # what is trained on
+    | {"test", "test_path", "selection", "selection_share"}  # what else is scored, and what chooses
     | {"max_length"}  # the run's is used
     | {"strict"}  # refuses or says, and changes no score
 )
 """Settings of a task that a model of another one is scored without."""
-AS_BEFORE = {"missing": "error"}
+AS_BEFORE = {"missing": "error", "folds": None, "fold": 0}
 """Settings that came later, at the value that scores of before were made with."""
 
 

@@ -49,6 +49,11 @@ def teacher_config(cfg: DictConfig) -> DictConfig:
     return teacher
 
 
+def trained_first(cfg: DictConfig) -> list[DictConfig]:
+    """The runs without which a run with these settings cannot begin: its default teacher, where it has one."""
+    return [teacher_config(cfg)] if "teacher" in cfg.method and cfg.method.teacher.path is None else []
+
+
 def teacher_folder(cfg: DictConfig, runtime: Runtime, train: Callable[[DictConfig], Any]) -> Path:
     """The folder of the teacher's model: `method.teacher.path`, else trained now by `train` unless it is there.
 

@@ -24,6 +24,8 @@ from selfdistill_cli.config.messages import explain
 from selfdistill_cli.config.options import find_installed_plugins
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.kinds import check
+from selfdistill_cli.planning.command import plan, taken_out
+from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sequence import run_sequence, sequence_of
 from selfdistill_cli.sweeps.choices import for_the_jobs_alone
 from selfdistill_cli.sweeps.job import run_job
@@ -56,7 +58,7 @@ def _hydra_main(cfg: DictConfig) -> float | None:
             adopt_slurm_tasks()  # a job of a sweep did not come by `main`
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_job(cfg, run)
-            return float(run(cfg)["score"])
+            return objective(run(cfg))
         except UserError as error:
             sys.exit(f"sdrun: {error}")
         finally:
@@ -116,6 +118,7 @@ def main() -> None:
         if text is not None:
             _print(text)
             return
+        request = taken_out(sys.argv)
         if {"-m", "--multirun"} & set(sys.argv) and {"-c", "--cfg", "--info", "-i"} & set(sys.argv):
             raise UserError("--cfg and --info show the settings of one run: leave out -m and lists such as seed=0,1.")
         if {"-sc", "--shell-completion"} & set(sys.argv):
@@ -126,7 +129,10 @@ def main() -> None:
             words = _read_what_was_typed()
         find_installed_plugins()
         adopt_slurm_tasks()
-        _hydra_main()
+        if request is not None:
+            plan(request, sys.argv)
+        else:
+            _hydra_main()
     except UserError as error:
         sys.exit(f"sdrun: {error}")
     except (HydraException, OmegaConfBaseException) as error:

@@ -24,11 +24,12 @@ def check(cfg: DictConfig) -> None:
     for split in (
         cfg.task.train,
         *cfg.task.validation,
-        *([cfg.task.train_task] if cfg.task.train_task is not None else []),
+        *(name for name in (cfg.task.train_task, cfg.task.test) if name is not None),
     ):
-        _check_name("task.train, task.train_task, task.validation", split)
+        _check_name("task.train, task.train_task, task.validation, task.test", split)
     _check_name("method.name", cfg.method.name)
     _check_task(cfg.task)
+    _check_splits(cfg)
     _check_method(cfg)
     _check_that_it_acts(cfg)
     evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
@@ -77,6 +78,39 @@ def _check_task(task: DictConfig) -> None:
         raise UserError(f"task.metric={task.metric} is not among task.metrics={list(task.metrics)}.")
     if not task.validation:
         raise UserError("task.validation names no split: a run needs at least one to be scored on.")
+
+
+def _check_splits(cfg: DictConfig) -> None:
+    """Refuse a choice on the test set, two test sets, and folds of what is not to be divided."""
+    task = cfg.task
+    if selects_on_test(task) and (cfg.schedule.keep == "best" or cfg.schedule.patience is not None):
+        raise UserError(
+            f"task.selection=validation: task={task.name} is scored on its test split, which must not choose the epoch. "
+            "Take task.selection=held_out (a part of the training split), or schedule.keep=last without "
+            "schedule.patience, which chooses nothing."
+        )
+    if task.test is not None and task.test_path is not None:
+        raise UserError(f"task.test={task.test} with task.test_path={task.test_path}: name one test set.")
+    if task.test is not None and (task.path is not None or task.generator is not None):
+        raise UserError(
+            f"task.test={task.test} is a split of a benchmark. For a file of your own: task.test_path=<file>."
+        )
+    if task.test is not None and task.test in task.validation:
+        raise UserError(f"task.test={task.test} is in task.validation already, so that it would be scored twice.")
+    if task.folds is None and task.fold != 0:
+        raise UserError(f"task.fold={task.fold} needs task.folds, how many there are: task.folds={task.fold + 1}.")
+    if task.folds is not None and task.fold >= task.folds:
+        raise UserError(f"task.fold={task.fold}: with task.folds={task.folds} they count from 0 to {task.folds - 1}.")
+    if task.folds is not None and (task.path is None or task.validation_path is not None):
+        raise UserError(
+            f"task.folds={task.folds} divides a file of your own into folds, one of which is validated on: give it as "
+            "task.path=<file>, without task.validation_path."
+        )
+
+
+def selects_on_test(task: DictConfig) -> bool:
+    """Whether the split that is reported is a benchmark's test set, and chooses as well."""
+    return task.selection == "validation" and task.validation_path is None and task.validation[0] == "test"
 
 
 def _check_method(cfg: DictConfig) -> None:
@@ -131,6 +165,7 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
             and schedule.evaluate_every == "epoch"
             and (schedule.patience or 0) >= schedule.epochs * method.get("passes", 1),
         ),
+        "task.selection_share": ("task.selection=validation holds nothing out", cfg.task.selection == "validation"),
         "task.decoding.": ("nothing is written", cfg.task.kind not in (None, "generation")),
         "method.teacher.epochs": (
             "the teacher is method.teacher.path",

@@ -19,6 +19,7 @@ sdrun fine-tunes small language models with self-distillation: one command, one 
 Usage: sdrun [group=option] [key=value] ...        one run
        sdrun -m [group=option,option] [key=a,b] ... all combinations
        sdrun +experiment=option ...                  a whole study
+       sdrun --plan ...                              what any of these would do and take; runs nothing
        sdrun --explain [group, setting or option]    what each is, its default and what it takes
 
 Groups

@@ -11,6 +11,9 @@ from omegaconf import DictConfig
 from selfdistill_cli.errors import UserError, did_you_mean
 from selfdistill_cli.system.data_files import files_of
 
+FILES = ("path", "validation_path", "test_path")
+"""Settings of a task that name data files."""
+
 
 def check_inputs(cfg: DictConfig) -> None:
     """Raise `UserError` if a file of the task, the model's folder or the teacher's is not there, or is no data file.
@@ -18,7 +21,7 @@ def check_inputs(cfg: DictConfig) -> None:
     What they hold is for whoever reads them to say.
     """
     require_files_are_read(cfg.task)
-    for name in ("path", "validation_path"):
+    for name in FILES:
         if cfg.task[name] is not None:
             _require(f"task.{name}", str(cfg.task[name]), "file")
             files_of(Path(cfg.task[name]))
@@ -32,7 +35,7 @@ def check_inputs(cfg: DictConfig) -> None:
 
 def require_files_are_read(task: DictConfig) -> None:
     """Raise `UserError` if the task names files and generates its examples."""
-    for name in ("path", "validation_path"):
+    for name in FILES:
         if task.generator is not None and task[name] is not None:
             raise UserError(
                 f"task.{name}={task[name]}: task={task.name} generates its examples and reads no file. Add task=custom "

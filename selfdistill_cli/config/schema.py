@@ -93,8 +93,14 @@ class Task:
     hub: Hub | None = None
     train_hub: Hub | None = None
     generator: Generator | None = None
+    test: str | None = None
+    selection: str = choice("validation", "held_out", neutral="validation")
+    selection_share: float = number(above=0, below=1)
+    folds: int | None = number(at_least=2)
+    fold: int = number(at_least=0, neutral=0)
     path: str | None = location(None)
     validation_path: str | None = location(None)
+    test_path: str | None = location(None)
     delimiter: str | None = None
     encoding: str | None = None
     header: bool = switch(neutral=True)

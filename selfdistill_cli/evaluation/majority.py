@@ -11,7 +11,7 @@ from selfdistill_cli.tasks import Split, TaskData
 
 
 def majority_score(task: TaskData) -> dict[str, Any] | None:
-    """The main metric, on the split that selects, of always predicting the training split's most frequent class.
+    """The main metric, on the reported split, of always predicting the training split's most frequent class.
 
     `label` is that class's name, `score` the value. None where there are no classes, no training examples (another
     task's validation split), or the metric is a loss, which is infinite then.

@@ -21,6 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config import schema
+from selfdistill_cli.config.inputs import FILES
 from selfdistill_cli.config.methods import acting_elsewhere, declared
 from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
@@ -72,7 +73,7 @@ def scientific_settings(cfg: DictConfig, kind: str | None = None) -> dict[str, A
 
     Without settings at their neutral value, and without those that another one makes void: `epochs` beside
     `max_steps`, all of LoRA without a rank, a teacher's epochs where its path is given, what a method has for other
-    kinds of task. `kind`: as of `run_key`.
+    kinds of task, a share of which nothing is held out. `kind`: as of `run_key`.
     """
     parts = {name: cfg[name] for name in SCIENCE}
     parts["schedule"] = effective_schedule(cfg)
@@ -84,13 +85,15 @@ def scientific_settings(cfg: DictConfig, kind: str | None = None) -> dict[str, A
     if "rank" not in model.get("lora", {}):
         model.pop("lora", None)
     model["name"] = _model_content(Path(cfg.model.name), cache) or cfg.model.name
-    for name in ("path", "validation_path"):
+    for name in FILES:
         if name in task:
             task[name] = _file_content(Path(task[name]), cache)
     for name in ("passes", *acting_elsewhere(cfg.method, cfg.task.get("kind") or kind)):
         method.pop(name, None)
     if "answer" not in task:  # nothing is written, so there is no conversation
         task.pop("chat_template", None)
+    if "selection" not in task:
+        task.pop("selection_share", None)
     path = OmegaConf.select(cfg, "method.teacher.path")
     if path is not None:
         method["teacher"].pop("epochs", None)

@@ -59,11 +59,7 @@ def write_model_card(path: Path, cfg: DictConfig, task: TaskData, results: Resul
     settings |= {"lora": science["model"]["lora"]} if "lora" in science["model"] else {}
     versions = environment()
     packages = ", ".join(f"{name} {version}" for name, version in versions["packages"].items())
-    chosen = (
-        f" The epoch was chosen by {results.metric} on {task.validation[0].name}, so its score there is a little too good."
-        if cfg.schedule.keep == "best" and results.best_epoch != results.epochs
-        else ""
-    )
+    chosen = _choice(task, results) if cfg.schedule.keep == "best" and results.best_epoch != results.epochs else ""
     title = f"{results.model} fine-tuned on {results.task} by {results.method}" + " (a LoRA adapter)" * adapter
     path.write_text(
         f"""---
@@ -102,6 +98,13 @@ selfdistill_cli {versions["selfdistill_cli"]}, Python {versions["python"]}, {pac
     )
 
 
+def _choice(task: TaskData, results: Results) -> str:
+    by = f" The epoch was chosen by {results.metric} on"
+    if results.selection_score is None:
+        return f"{by} {task.validation[0].name}, so its score there is a little too good."
+    return f"{by} a part of the training split that was held out ({results.selection_score:.4f})."
+
+
 def _data_in_words(cfg: DictConfig, results: Results) -> str:
     """Where the data came from; of own files their names, not the folders of somebody's machine."""
     files = [Path(path).name for path in (cfg.task.path, cfg.task.validation_path) if path]
@@ -120,6 +123,7 @@ def _named_scores(task: TaskData, results: Results) -> list[tuple[str, str, floa
     for name, value in (results.metrics["final"] or {}).items():
         split, _, metric = name.rpartition("/")
         found.append((metric, split or task.validation[0].name, value))
+    found += [(name, "test", value) for name, value in (results.metrics.get("test") or {}).items()]
     return found
 
 

@@ -6,6 +6,7 @@ Imports nothing heavy at the top: launchers read results before anything is trai
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from selfdistill_cli.engine.compute import Compute, Passes
-    from selfdistill_cli.engine.progress import Outcome, Progress
+    from selfdistill_cli.engine.progress import Progress
     from selfdistill_cli.engine.runtime import Runtime
+    from selfdistill_cli.evaluation.final import Final
     from selfdistill_cli.models import LoadedModel
     from selfdistill_cli.tasks import TaskData
 
@@ -42,7 +44,8 @@ class Results:
     """The task's main metric, of which `score` is the value."""
     score: float
     metrics: dict[str, dict[str, float] | None]
-    """All metrics of the validation splits: `final` (of the saved weights), `best`, `last`."""
+    """All metrics. Of the saved weights: `final` on the validation splits, `selection` on the part held out to select on,
+    `test` on the test set, where there are such. Of what selects: `best` and `last`."""
     best_epoch: float
     epochs: float
     steps: int
@@ -90,17 +93,29 @@ class Results:
     """Key and forwarded examples of the run that made the teacher, where one of ours did."""
     majority: dict[str, Any] | None = None
     """Of a classification: the training split's most frequent class (`label`), and the main metric of always
-    predicting it on the split that selects (`score`)."""
+    predicting it on the reported split (`score`)."""
     weights: dict[str, Any] | None = None
     """Of the training examples, with `task.weight` or `task.class_weights`: range, zeros, effective sample size."""
     remarks: list[str] | None = None
     """What a person should know before trusting the score, in words."""
+    selected_on: str | None = None
+    """What chose the epoch: `validation` (the reported split), `held_out` (a part of training), or `nothing`."""
+    selection_score: float | None = None
+    """The main metric on the part held out: what a sweep chooses by. None: by `score`."""
+    fold: int | None = None
+    """With `task.folds`: which one was validated on."""
     status: str = "finished"
     schema_version: int = SCHEMA_VERSION
 
     def as_dict(self) -> dict[str, Any]:
         """What the file holds."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+def objective(results: Mapping[str, Any]) -> float:
+    """What a sweep chooses by: the score on the part held out to select on, else the reported one; NaN without either."""
+    found = results.get("selection_score")
+    return float(results.get("score", "nan") if found is None else found)
 
 
 def read_results(path: Path) -> Results | None:
@@ -129,16 +144,16 @@ def summarize(
     task: TaskData,
     train: Any,
     loaded: LoadedModel,
-    outcome: Outcome,
+    final: Final,
     teacher: Path | None,
     runtime: Runtime,
 ) -> Results:
-    """The results of a run whose loop has ended. `train`: the encoded training set; `teacher`: its teacher's folder."""
+    """The results of a run that is over. `train`: the encoded training set; `teacher`: its teacher's folder."""
     from selfdistill_cli.engine.utilization import utilization
     from selfdistill_cli.evaluation.majority import majority_score
     from selfdistill_cli.tasks.weights import described
 
-    progress = outcome.progress
+    outcome, progress = final.outcome, final.outcome.progress
     compute = compute_by_part(runtime.compute, teacher)
     used: dict[str, Any] = dict(
         utilization(compute["training"], progress.step_seconds, runtime.precision, runtime.device, runtime.processes)
@@ -150,8 +165,8 @@ def summarize(
         method=cfg.method.name,
         seed=cfg.seed,
         metric=task.metric,
-        score=outcome.final_metrics[task.metric],
-        metrics={"final": outcome.final_metrics, "best": progress.best_metrics, "last": progress.last_metrics},
+        score=final.reported[task.metric],
+        metrics=final.metrics,
         best_epoch=round(progress.best_step / outcome.steps_per_epoch, 6),
         epochs=round(progress.step / outcome.steps_per_epoch, 6),
         steps=progress.step,
@@ -177,7 +192,10 @@ def summarize(
         compute={name: passes.as_dict() for name, passes in compute.items()},
         majority=majority_score(task),
         weights=described(train.weights),
-        remarks=[*loaded.remarks, *outcome.remarks] or None,
+        remarks=[*loaded.remarks, *final.remarks] or None,
+        selected_on=cfg.task.selection if cfg.schedule.keep == "best" or cfg.schedule.patience else "nothing",
+        selection_score=None if final.selected is None else final.selected[task.metric],
+        fold=None if cfg.task.folds is None else cfg.task.fold,
         **used,
     )
 

@@ -27,6 +27,8 @@ COLUMNS = (
     "settings",
     "metric",
     "score",
+    "selection_score",
+    "selected_on",
     "best_epoch",
     "examples_forwarded",
     "seconds",

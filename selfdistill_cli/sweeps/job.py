@@ -11,13 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import Interrupted
+from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sweeps.plan import Plan, name_of, read_plan
 from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
 from selfdistill_cli.system.ranks import is_main
 
 
 def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
-    """Do one job of a sweep and write its record. Returns its score, or NaN if it failed."""
+    """Do one job of a sweep and write its record. Returns what a sweep chooses by, or NaN if it failed."""
     from selfdistill_cli.tracking.terminal import make_console, say
 
     hydra_cfg = HydraConfig.get()
@@ -34,7 +35,7 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     except Exception as error:
         record = records.failed(number, overrides, error, time.monotonic() - began)
         say(console, f"job {number + 1} failed: {record['reason']}\n  traceback: {record['log']}", style="red")
-    return float(record.get("score", "nan"))
+    return objective(record)
 
 
 def headline(number: int, overrides: Sequence[str], plan: Plan | None, records: Sequence[Record]) -> str:
@@ -55,7 +56,7 @@ def headline(number: int, overrides: Sequence[str], plan: Plan | None, records: 
 def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     """A job's further processes: the main one records how it went."""
     try:
-        return float(run(cfg)["score"])
+        return objective(run(cfg))
     except Interrupted as stop:
         # An exit code would make some clusters end the main process while it requeues the job.
         raise SystemExit(0) from stop

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
+from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sweeps.plan import name_of, value_of, varied_settings
 from selfdistill_cli.sweeps.records import Record
 
@@ -35,10 +36,14 @@ def print_summary(console: Console, records: Sequence[Record], direction: str | 
     for record in records:
         if record["status"] == "failed":
             say(console, f"job {record['job']} failed: {record['reason']}")
+    if any(record.get("selected_on") == "validation" for record in records):
+        say(console, "Epochs were chosen on the reported split (task.selection=held_out chooses them elsewhere).")
     best = best_trial(records, direction) if direction else None
     if best is not None:
         settings = " ".join(word for word in best["overrides"] if name_of(word) in _varied(records))
-        say(console, f"Best trial: job {best['job']}, {best['metric']} {best['score']:.4f}: {settings}")
+        held_out = "selection_score" in best
+        on = f" held out ({best['score']:.4f} on validation)" if held_out else " on the reported split"
+        say(console, f"Best trial: job {best['job']}, {best['metric']} {objective(best):.4f}{on}: {settings}")
 
 
 def means_over_seeds(records: Sequence[Record]) -> list[Column]:
@@ -66,7 +71,7 @@ def means_over_seeds(records: Sequence[Record]) -> list[Column]:
     firsts = [group[0] for group in groups.values()]
     varied = [name for name in _varied(records) if name != SEED]
     return [
-        *_settings(firsts, varied),
+        *columns_of_settings([record["overrides"] for record in firsts], varied),
         Column(metric or "score", scores, right=True),
         Column("seeds", seeds, right=True),
     ]
@@ -78,16 +83,19 @@ def jobs(records: Sequence[Record]) -> list[Column]:
     from selfdistill_cli.tracking.terminal import duration
 
     metric = _shared_metric(records)
-    scores, epochs, examples = [], [], []
+    scores, epochs, examples, selected = [], [], [], []
     for record in records:
         failed = record["status"] == "failed"
         scores.append("failed" if failed else f"{'' if metric else record['metric'] + ' '}{record['score']:.4f}")
+        held_out = record.get("selection_score")
+        selected.append(ABSENT if held_out is None else f"{held_out:.4f}")
         epochs.append(ABSENT if failed else f"{record['best_epoch']:.4g}")
         examples.append(ABSENT if failed else f"{record['examples_forwarded']:,}")
     return [
         Column("job", [str(record["job"]) for record in records], right=True),
         Column(metric or "score", scores, right=True),
-        *_settings(records, _varied(records)),
+        *([Column("held out", selected, right=True, leaves=5)] if set(selected) != {ABSENT} else []),
+        *columns_of_settings([record["overrides"] for record in records], _varied(records)),
         Column("best epoch", epochs, right=True, leaves=3),
         Column("examples", examples, right=True, leaves=1),
         Column("time", [duration(record["seconds"]) for record in records], right=True, leaves=4),
@@ -96,10 +104,10 @@ def jobs(records: Sequence[Record]) -> list[Column]:
 
 
 def best_trial(records: Sequence[Record], direction: str) -> Record | None:
-    """The job with the best score, as a search for the largest or the smallest one sees it."""
+    """The job that is best by what a sweep chooses by, in a search for the largest or the smallest."""
     scored = [record for record in records if record["status"] != "failed"]
     choose = min if direction == "minimize" else max
-    return choose(scored, key=lambda record: float(record["score"]), default=None)
+    return choose(scored, key=objective, default=None)
 
 
 def _varied(records: Sequence[Record]) -> list[str]:
@@ -112,15 +120,16 @@ def _shared_metric(records: Sequence[Record]) -> str | None:
     return metrics.pop() if len(metrics) == 1 else None
 
 
-def _settings(records: Sequence[Record], names: Sequence[str]) -> list[Column]:
-    """A column for each of these settings, named by as much of its name as tells it from the others."""
+def columns_of_settings(jobs: Sequence[Sequence[str]], names: Sequence[str]) -> list[Column]:
+    """A column for each of these settings, named by as much of its name as tells it from the others.
+
+    `jobs`: their overrides.
+    """
     from selfdistill_cli.tracking.tables import Column
 
     columns = []
     for name in names:
-        values = [
-            {name_of(word): value_of(word) for word in record["overrides"]}.get(name, ABSENT) for record in records
-        ]
+        values = [{name_of(word): value_of(word) for word in job}.get(name, ABSENT) for job in jobs]
         columns.append(Column(_short(name, names), values))
     return columns
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -53,7 +52,7 @@ class Repeats:
     @classmethod
     def of(cls, train: Split, validation: Split, classes: bool) -> Repeats:
         """Compare texts, with second texts or choices, by their 64-bit hashes: a million rows cost a second or two."""
-        trained, scored = _hashes(train), _hashes(validation)
+        trained, scored = train.hashes(), validation.hashes()
         both = validation.rows[np.isin(scored, trained)]
         pairs: list[list[int]] = []
         count = 0
@@ -66,14 +65,6 @@ class Repeats:
             rows = [(train.rows[order[place]], train.rows[order[place + 1]]) for place in changes[first]]
             pairs = sorted(sorted((int(a), int(b))) for a, b in rows)[:SHOWN]
         return cls(len(both), both[:SHOWN].tolist(), count, pairs)
-
-
-def _hashes(split: Split) -> np.ndarray:
-    """int64 [N], equal where everything that the model is shown is equal (within one process)."""
-    beside = split.pairs if split.pairs is not None else split.choices
-    more: Any = repeat(None) if beside is None else (one if isinstance(one, str) else tuple(one) for one in beside)
-    shown = zip(split.texts, more, strict=beside is not None)
-    return np.fromiter(map(hash, shown), dtype=np.int64, count=len(split))
 
 
 def findings(

@@ -106,7 +106,7 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class Source:
-    """The splits of a task, training first; no validation split if one is to be held out."""
+    """The splits of a task: training first, the test split last; no validation split if one is to be held out."""
 
     read: Callable[[], list[RawSplit]]
     description: str
@@ -114,14 +114,16 @@ class Source:
     size: int
     """Bytes, about."""
     has_train: bool = True
+    has_test: bool = False
 
 
 def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with_train: bool = True) -> Source:
     """Find all splits of a task, in the first place that has them. Raises `UserError` if none has.
 
-    A file that the task names (`path`, `validation_path`) is read whatever task it is; of a generated one it is
-    refused. Digests of large files are remembered in `cache`. Without `with_train` the training split need not be
-    there: of a benchmark the validation splits alone are found, of a user's own files those that the task names.
+    A file that the task names (`path`, `validation_path`, `test_path`) is read whatever task it is; of a generated one
+    it is refused. Digests of large files are remembered in `cache`. Without `with_train` the training split need not be
+    there, and no test split is looked for: of a benchmark the validation splits alone are found, of a user's own files
+    those that the task names.
     """
     own = [task.path, task.validation_path]
     require_files_are_read(task)
@@ -134,6 +136,9 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
     else:
         named = zip(NAMES, own, strict=True)
         found, has_train = [_in_files(name, Path(path), how, cache) for name, path in named if path], bool(task.path)
+    tested = with_train and (task.test is not None or task.test_path is not None)
+    if tested:
+        found = [*found, _test_split(task, Path(data_dir), how, cache)]
     require_settings_used([file for split in found for file in split.files], how)
     alone: list[Any] = [] if has_train or task.validation_path is None else ["validation alone"]
     return Source(
@@ -142,6 +147,7 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
         fingerprint=_digest(alone + [split.fingerprint for split in found]),
         size=sum(split.size for split in found),
         has_train=has_train,
+        has_test=tested,
     )
 
 
@@ -168,6 +174,12 @@ def _benchmark(task: DictConfig, data_dir: Path, how: Reading, cache: Path | Non
     if task.validation_path is not None:
         return [*found, _in_files("validation", Path(task.validation_path), how, cache)]
     return found + [_find_split(task, data_dir / task.name, split, task.hub, how, cache) for split in task.validation]
+
+
+def _test_split(task: DictConfig, data_dir: Path, how: Reading, cache: Path | None) -> _Found:
+    if task.test_path is not None:
+        return _in_files("test", Path(task.test_path), how, cache)
+    return _find_split(task, data_dir / task.name, task.test, task.hub, how, cache)
 
 
 @dataclass(frozen=True)

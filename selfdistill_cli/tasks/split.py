@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ class Split:
 
     name: str
     role: str
-    """`train`; `selection` of the best model, by whose names scores go; `evaluation` beside it."""
+    """`train`; `selection`: held out to select on; `validation`: the one that is reported; `evaluation`: beside it;
+    `test`: scored once, at the end."""
     texts: Sequence[str]
     """In generation and multiple choice, the prompts."""
     pairs: Sequence[str] | None
@@ -43,8 +45,15 @@ class Split:
         return len(self.texts)
 
     def named(self, scores: dict[str, float]) -> dict[str, float]:
-        """Its scores by their names in the records: those of splits beside the selecting one carry the split's."""
-        return scores if self.role == "selection" else {f"{self.name}/{name}": value for name, value in scores.items()}
+        """Its scores by their names in the records: those of splits beside the reported one carry the split's."""
+        return scores if self.role != "evaluation" else {f"{self.name}/{name}": value for name, value in scores.items()}
+
+    def hashes(self) -> np.ndarray:
+        """int64 [N], equal where everything that the model is shown is equal (within one process)."""
+        beside = self.pairs if self.pairs is not None else self.choices
+        more: Any = repeat(None) if beside is None else (one if isinstance(one, str) else tuple(one) for one in beside)
+        shown = zip(self.texts, more, strict=beside is not None)
+        return np.fromiter(map(hash, shown), dtype=np.int64, count=len(self))
 
     def take(self, rows: np.ndarray) -> Split:
         """These examples only, in this order."""

@@ -31,20 +31,32 @@ class WasRead:
     left_out: list[LeftOut]
     notes: list[str]
     """How the files were read, where that had to be recognised."""
+    selection: Split | None = None
+    """Of the training split, what is held out to select on."""
+    test: Split | None = None
 
     def counts(self, classes: int) -> np.ndarray:
         """Examples of each class in what was read to be trained on, a held-out part with it: int64 [C]."""
         return np.bincount(self.labels(), minlength=classes)
 
     def labels(self) -> np.ndarray:
-        """Of the training split; of one that was held out from it as well."""
-        splits = [self.train, *(self.validation if self.held_out else [])]
+        """Of the training split as it was read, with what is held out from it."""
+        splits = [
+            self.train,
+            *(self.validation if self.held_out else []),
+            *([self.selection] if self.selection else []),
+        ]
         return np.concatenate([split.labels for split in splits])
 
 
-def summary(settings: DictConfig, kind: str, names: Sequence[str], read: WasRead, train: Split, seed: int) -> str:
-    """The line (`settings`: cfg.task). `train` is what is trained on, drawn by `seed` if it is a part."""
-    trained = len(read.labels())
+def summary(
+    settings: DictConfig, kind: str, names: Sequence[str], read: WasRead, drawn: tuple[int, int], seed: int
+) -> str:
+    """The line (`settings`: cfg.task).
+
+    `drawn`: how many examples are trained on and how many select, drawn by `seed` if they are not all.
+    """
+    trained, used, every = len(read.labels()), sum(drawn), len(read.train) + len(read.selection or ())
     guessed = " (read off the labels)" if settings.kind is None else ""
     what = f"{kind.replace('_', ' ')}{guessed}{_labels(kind, names, read)}"
     first = read.validation[0]
@@ -54,7 +66,8 @@ def summary(settings: DictConfig, kind: str, names: Sequence[str], read: WasRead
     else:
         words = f"read {settings.path}: {trained:,} rows, {what}; "
         if read.held_out:
-            words += f"a fifth ({_rows(len(first))}, seed {HOLD_OUT_SEED}) is held out for validation"
+            part = "a fifth" if settings.folds is None else f"fold {settings.fold} of {settings.folds}, counted from 0"
+            words += f"{part} ({_rows(len(first))}, seed {HOLD_OUT_SEED}) is held out for validation"
         else:
             words += f"{_rows(len(first))} of {settings.validation_path} for validation"
     if read.notes:
@@ -62,8 +75,12 @@ def summary(settings: DictConfig, kind: str, names: Sequence[str], read: WasRead
     for left_out in read.left_out:
         if left_out.rows:
             words += f"; {_rows(left_out.rows)} left out ({left_out})"
-    if len(train) < len(read.train):
-        words += f"; {len(train):,} of {len(read.train):,} are drawn for training (seed {seed})"
+    if used < every:
+        words += f"; {used:,} of {every:,} are drawn for training (seed {seed})"
+    if drawn[1]:
+        words += f"; {drawn[1]:,} of {used:,} training rows (seed {HOLD_OUT_SEED}) are held out to select on"
+    if read.test is not None:
+        words += f"; {_rows(len(read.test))} of {settings.test_path or settings.test} are scored once, at the end"
     if settings.validation_examples is not None and settings.validation_examples < len(first):
         words += f"; the first {settings.validation_examples:,} of validation are scored"
     return words

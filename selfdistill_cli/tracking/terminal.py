@@ -108,11 +108,14 @@ def print_results(
         (f"validation {name}" if name == "loss" else name, f"{value:.4f}")
         for name, value in results["metrics"]["final"].items()
     ]
+    for name, value in (results["metrics"].get("test") or {}).items():
+        facts.append((f"test {name}", f"{value:.4f}"))
     if results.get("majority"):
         always = results["majority"]
         facts.append(("majority class", f"{results['metric']} {always['score']:.4f} (always '{always['label']}')"))
     facts += [(f"on {name}", f"{scored['metric']} {scored['score']:.4f}") for name, scored in evaluations.items()]
     facts.append(("best epoch", f"{results['best_epoch']:.4g} of {results['epochs']:.4g}"))
+    facts += _choice(results)
     facts.append(("examples forwarded", f"{results['examples_forwarded']:,}"))
     if results.get("teacher", {}).get("examples_forwarded"):
         facts.append(("by the teacher", f"{results['teacher']['examples_forwarded']:,}"))
@@ -126,6 +129,15 @@ def print_results(
     for remark in results.get("remarks") or ():
         say(console, f"Note: {remark}.", "yellow")
     say(console, str(shortest(path)))
+
+
+def _choice(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """On what the epoch was chosen, where anything was."""
+    held_out = results.get("selection_score")
+    if held_out is not None:
+        return [("chosen on", f"a held-out part of training ({results['metric']} {held_out:.4f})")]
+    reported = results.get("selected_on") == "validation"
+    return [("chosen on", "the reported split, so its score is a little too good")] if reported else []
 
 
 def _print_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:

@@ -156,7 +156,8 @@ class WandbTracker:
         """Write the summary of a finished run, or mark it as failed without one."""
         if results is not None:
             final = {f"final/{name}": value for name, value in results["metrics"]["final"].items()}
-            facts = {name: results[name] for name in ("best_epoch", "examples_forwarded", "seconds")}
+            named = ("best_epoch", "examples_forwarded", "seconds", "selection_score")
+            facts = {name: results[name] for name in named if name in results}
             self._safely(lambda run: run.summary.update(final | facts))
         self._safely(lambda run: run.finish(exit_code=0 if results is not None else 1))
         if results is not None and self._run is not None and self._run.offline:

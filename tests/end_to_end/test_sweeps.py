@@ -51,8 +51,9 @@ def test_a_named_sweep_with_optuna(sdrun: Sdrun, tmp_path: Path) -> None:
     jobs = table(tmp_path / "outputs")
     assert [job["status"] for job in jobs] == ["finished"] * 3
     assert len({job["key"] for job in jobs}) == 3
-    best = max(jobs, key=lambda job: float(job["score"]))
-    assert f"Best trial: job {best['job']}, accuracy {float(best['score']):.4f}: method.tau=" in ended.out
+    best = max(jobs, key=lambda job: float(job["selection_score"]))  # an experiment chooses on a held-out part
+    words = f"accuracy {float(best['selection_score']):.4f} held out ({float(best['score']):.4f} on validation)"
+    assert f"Best trial: job {best['job']}, {words}: method.tau=" in ended.out
     assert "job 3 of 3: method.tau=" in ended.out
 
 

@@ -31,7 +31,7 @@ def task(kind: str = "classification") -> TaskData:
 
 def task_data(kind: str, names: list[str], split: Split, metric: str) -> TaskData:
     """A task of one split, which is validated on as well."""
-    validation = replace(split, name="validation", role="selection")
+    validation = replace(split, name="validation", role="validation")
     settings = OmegaConf.create({"name": "t", "max_length": 32})
     return TaskData(
         settings, KINDS[kind], names, split, [validation], [metric], metric, "here", fingerprint="f", synthetic=False

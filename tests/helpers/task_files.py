@@ -19,11 +19,13 @@ def load(*overrides: str, data: Path | str = "nowhere", seed: int = 0) -> TaskDa
     return load_task(composed(*overrides).task, str(data), seed)
 
 
-def load_table(columns: dict[str, list[Any]], folder: Path, ending: str = "jsonl", **settings: Any) -> TaskData:
+def load_table(
+    columns: dict[str, list[Any]], folder: Path, ending: str = "jsonl", seed: int = 0, **settings: Any
+) -> TaskData:
     """A task=custom of a file with these columns and these settings, by default `text` and `label`."""
     task = composed("task=custom").task
     task.update({"text": "text", "label": "label", "path": str(write(folder / f"rows.{ending}", columns))} | settings)
-    return load_task(task, "nowhere", settings.get("seed", 0))
+    return load_task(task, "nowhere", seed)
 
 
 def write(path: Path, columns: dict[str, list[Any]]) -> Path:

@@ -36,6 +36,7 @@ FINISHED = Path(__file__).parent / "data" / "finished"
         ("model.dropout=null", "model.dropout=0"),  # 0 switches dropout off; null leaves the model's own
         ("model.lora.alpha=99", "model.lora.rank=8"),  # without a rank there is no LoRA
         ("task.label_noise=0", "task.label_noise=0.1"),
+        ("task.selection_share=0.3", "task.selection=held_out"),  # without a held-out part there is no share of it
         ("task.decoding.num_beams=1", "task.decoding.num_beams=2"),
         ("schedule.weight_decay=0.01", "schedule.weight_decay=0"),
         ("schedule.patience=null", "schedule.patience=2"),

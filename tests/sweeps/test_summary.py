@@ -121,8 +121,12 @@ def test_where_no_table_fits_a_row_is_broken_between_its_cells() -> None:
 
 def test_the_best_trial_is_named() -> None:
     trials = [record(1, 0.7, "method.tau=0.5"), record(2, None, "method.tau=9"), record(3, 0.6, "method.tau=3")]
-    assert "Best trial: job 1, accuracy 0.7000: method.tau=0.5" in shown(
+    assert "Best trial: job 1, accuracy 0.7000 on the reported split: method.tau=0.5" in shown(
         lambda console: print_summary(console, trials, "maximize"), 120
+    )
+    held_out = [one | {"selection_score": score} for one, score in zip(trials, (0.5, 0.1, 0.55), strict=True)]
+    assert "Best trial: job 3, accuracy 0.5500 held out (0.6000 on validation): method.tau=3" in shown(
+        lambda console: print_summary(console, held_out, "maximize"), 120
     )
     smallest = best_trial(trials, "minimize")
     assert smallest is not None

@@ -12,7 +12,7 @@ import pytest
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import load_task
-from selfdistill_cli.tasks import data, findings
+from selfdistill_cli.tasks import data, findings, making
 from selfdistill_cli.tasks.findings import Repeats
 from selfdistill_cli.tasks.split import Split
 from tests.helpers.runs import composed
@@ -102,7 +102,7 @@ def test_a_kept_task_says_the_same_without_being_read_again(tmp_path: Path, monk
         kept = load_task(memory.settings, "", 0, tmp_path / "cache")
         assert (kept.summary, kept.findings) == (memory.summary, memory.findings)
         assert kept.train.rows.tolist() == memory.train.rows.tolist()
-        monkeypatch.setattr(data._Reader, "rows", None)
+        monkeypatch.setattr(making.Maker, "rows", None)
 
 
 def test_findings_are_said_once_a_process_and_are_errors_in_strict_tasks(

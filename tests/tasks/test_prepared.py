@@ -14,7 +14,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.models import embedded
 from selfdistill_cli.system import files
-from selfdistill_cli.tasks import TaskData, data, sources
+from selfdistill_cli.tasks import Split, TaskData, data, making, sources
 from tests.helpers.runs import composed
 
 ROWS = 23
@@ -25,7 +25,7 @@ def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every task is kept, in parts of five rows."""
     monkeypatch.setattr(data, "KEPT_FROM_BYTES", 0)
     monkeypatch.setattr(files, "REMEMBERED_FROM_BYTES", 0)
-    for module in (data, labelled):
+    for module in (making, labelled):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", 5)
 
 
@@ -50,6 +50,9 @@ KINDS = {
     "regression": ["task.label=score", "task.kind=regression"],
     "generation": ["task.kind=generation", "task.text='Q: {text}'", "task.answer=answer", "task.references='{answer}'"],
     "subset": ["task.train_examples=9", "task.validation_examples=3"],
+    "selected": ["task.selection=held_out", "task.selection_share=0.3"],
+    "selected from a subset": ["task.selection=held_out", "task.selection_share=0.3", "task.train_examples=9"],
+    "fold": ["task.folds=4", "task.fold=2", "task.selection=held_out", "task.selection_share=0.2"],
 }
 
 
@@ -57,7 +60,15 @@ def load(folder: Path, kind: str, cache: Path | None) -> TaskData:
     overrides = ["task=custom", f"task.path={folder}/rows.jsonl", "task.text=text", "task.label=label", *KINDS[kind]]
     if kind == "classification":
         overrides.append(f"task.validation_path={folder}/rows.jsonl")
+    if kind in ("selected", "fold"):
+        overrides.append(f"task.test_path={folder}/rows.jsonl")
     return load_task(composed(*overrides).task, "", 0, cache)
+
+
+def splits(task: TaskData) -> list[Split]:
+    beside = [split for split in (task.selection, task.test) if split is not None]
+    assert len(beside) == ("held_out" in task.settings.selection) + (task.settings.test_path is not None)
+    return [task.train, *task.validation, *beside]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,7 +78,8 @@ def test_kept_examples_are_those_in_memory(kind: str, tmp_path: Path) -> None:
     for _ in range(2):  # written, then found
         kept = load(tmp_path, kind, tmp_path / "cache")
         assert (kept.kind, kept.label_names, kept.fingerprint) == (memory.kind, memory.label_names, memory.fingerprint)
-        for ours, theirs in zip((kept.train, *kept.validation), (memory.train, *memory.validation), strict=True):
+        assert kept.summary == memory.summary
+        for ours, theirs in zip(splits(kept), splits(memory), strict=True):
             assert ours.name == theirs.name
             assert ours.labels.dtype == theirs.labels.dtype
             for name in ("texts", "pairs", "labels", "rows", "groups", "answers", "references", "choices", "weights"):

@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sweeps.choices import Choices
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import has_results
 from selfdistill_cli.sweeps.plan import note_plan
@@ -69,9 +70,9 @@ class Submitted:
 
 
 def _job_return(overrides: Sequence[str], record: Record | None) -> JobReturn:
-    """What a sweeper gets: the score, or NaN for a job that failed."""
+    """What a sweeper gets: what it chooses by, or NaN for a job that failed."""
     returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-    returned.return_value = float((record or {}).get("score", "nan"))
+    returned.return_value = objective(record or {})
     return returned
 
 

@@ -1,0 +1,67 @@
+"""What the chosen model scores at the end: on what chose it, on what is reported, and on a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from torch import nn
+
+from selfdistill_cli.engine.progress import Outcome, Scores
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.evaluation.base import Evaluator
+
+VALIDATION, TEST = "validation", "test"
+"""What may be scored at the end alone."""
+
+
+@dataclass(frozen=True)
+class Final:
+    """Scores of the weights that are kept."""
+
+    outcome: Outcome
+    reported: dict[str, float]
+    """All metrics of the validation splits."""
+    selected: dict[str, float] | None
+    """Those of the held-out part that selected; None where the first validation split did."""
+    test: dict[str, float] | None
+    remarks: list[str]
+    predictions: list[pa.Table]
+    """Of the validation splits, and last of the test set."""
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """As results.json has them: `best` and `last` are of what selects."""
+        progress = self.outcome.progress
+        found: dict[str, Any] = {"final": self.reported, "best": progress.best_metrics, "last": progress.last_metrics}
+        more = {"selection": self.selected, "test": self.test}
+        return found | {name: scores for name, scores in more.items() if scores is not None}
+
+
+def final_scores(
+    model: nn.Module, outcome: Outcome, while_training: Evaluator, at_the_end: Mapping[str, Evaluator]
+) -> Final:
+    """Score the chosen weights, which are in the model, on what no evaluation has seen yet.
+
+    Where nothing is held out, the reported split was scored while training: its scores of then count. Raises
+    `UserError` if a prediction is not a finite number.
+    """
+    try:
+        found = {name: evaluator.scores(model) for name, evaluator in at_the_end.items()}
+    except FloatingPointError as error:
+        raise UserError(
+            f"{error} with the chosen weights. Try a lower schedule.lr or runtime.precision=fp32."
+        ) from error
+    ends = [at_the_end.get(VALIDATION, while_training), *(at_the_end[name] for name in at_the_end if name == TEST)]
+    validation: Scores | None = found.get(VALIDATION)
+    test = found.get(TEST)
+    return Final(
+        outcome=outcome,
+        reported=outcome.final_metrics if validation is None else validation.metrics,
+        selected=None if validation is None else outcome.final_metrics,
+        test=None if test is None else test.metrics,
+        remarks=[*outcome.remarks, *(remark for scores in found.values() for remark in scores.remarks)],
+        predictions=[table for evaluator in ends for table in evaluator.predictions(model)],
+    )
