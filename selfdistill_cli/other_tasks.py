@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 NOT_OF_A_SCORE = frozenset(
     {"hub", "train_hub", "path", "validation_path", "generator"}  # where data lies: its content counts
-    | {"train", "train_task", "train_examples", "label_noise"}  # what is trained on
+    | {"train", "train_task", "train_examples", "added", "label_noise"}  # what is trained on
     | {"test", "test_path", "selection", "selection_share"}  # what else is scored, and what chooses
     | {"max_length"}  # the run's is used
     | {"strict"}  # refuses or says, and changes no score

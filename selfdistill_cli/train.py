@@ -26,6 +26,7 @@ from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.planning.command import plan, taken_out
 from selfdistill_cli.runs.results import objective
+from selfdistill_cli.self_training.rounds import run_rounds, trains_itself
 from selfdistill_cli.sequence import run_sequence, sequence_of
 from selfdistill_cli.sweeps.choices import for_the_jobs_alone
 from selfdistill_cli.sweeps.job import run_job
@@ -39,6 +40,8 @@ schema.register_schemas()
 def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Check the configuration, do the run, and show and return its results."""
     with leaving_when_asked():
+        if trains_itself(cfg):
+            return run_rounds(cfg, group)
         if sequence_of(cfg):
             return run_sequence(cfg, group)
         check(cfg)

@@ -21,7 +21,7 @@ def check_inputs(cfg: DictConfig) -> None:
     What they hold is for whoever reads them to say.
     """
     require_files_are_read(cfg.task)
-    for name in FILES:
+    for name in (*FILES, "added"):
         if cfg.task[name] is not None:
             _require(f"task.{name}", str(cfg.task[name]), "file")
             files_of(Path(cfg.task[name]))

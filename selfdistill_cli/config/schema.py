@@ -101,6 +101,7 @@ class Task:
     path: str | None = location(None)
     validation_path: str | None = location(None)
     test_path: str | None = location(None)
+    added: str | None = location(None)
     delimiter: str | None = None
     encoding: str | None = None
     header: bool = switch(neutral=True)
@@ -114,6 +115,22 @@ class Task:
     missing: str = choice("error", "drop", "keep", neutral="error")
     strict: bool = switch()
     max_length: int = number(at_least=4)
+
+
+# --- self-training --------------------------------------------------------------------------------
+
+
+@dataclass
+class SelfTraining:
+    """Rounds in which a run learns from what the one before wrote."""
+
+    name: str = choice("star", "correction")
+    rounds: int = number(at_least=1)
+    samples: int = number(at_least=1)
+    temperature: float = number(above=0)
+    request: str | None = None
+    round: int | None = None
+    """Which one a run is; set by whoever does the rounds."""
 
 
 # --- schedule, runtime, tracking, paths ----------------------------------------------------------
@@ -179,6 +196,8 @@ class Config:
     schedule: Schedule = MISSING
     runtime: Runtime = MISSING
     tracking: Tracking = MISSING
+    self_training: Any = MISSING
+    """Of `none` nothing but the name."""
     paths: Paths = MISSING
     seed: int = number(at_least=0, at_most=2**32 - 1)
     rerun: bool = MISSING
@@ -196,6 +215,7 @@ def register_schemas() -> None:
         "schedule": {"schedule": Schedule},
         "runtime": {"runtime": Runtime},
         "tracking": {"tracking": Tracking},
+        "self_training": {"rounds": SelfTraining},
         "launcher": {"slurm": Slurm, "slurm_local": SlurmLocal},
         "method": {declared.__name__: declared for declared in methods()},
     }

@@ -27,7 +27,7 @@ class Generation(AnswerKind):
     metrics = ("exact_match", "f1", "rouge1", "rouge2", "rougeL")
     default_metrics = ("exact_match",)
     required = ("answer",)
-    uses = AnswerKind.uses | {"answer", "references", "answer_rule", "chat_template", "decoding"}
+    uses = AnswerKind.uses | {"answer", "references", "answer_rule", "chat_template", "added", "decoding"}
 
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
         from selfdistill_cli.evaluation.answer_rules import RULES

@@ -6,8 +6,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from selfdistill_cli.system.lease import missing
 from selfdistill_cli.tasks import Split, TaskData
+from selfdistill_cli.tasks.added import NO_ROW
 
 EMBEDDED = {"tiny_bert": "bert", "tiny_llama": "llama", "tiny_t5": "t5"}
 """Name, and Hugging Face model type."""
@@ -33,7 +36,10 @@ def _trained(name: str, task: TaskData, vocab_size: int) -> Any:
 
 
 def _texts(split: Split) -> Iterator[str]:
-    """Everything that is written in a split."""
+    """Everything that is written in a split, but for what joined it later: the start stays the same."""
+    own = np.flatnonzero(split.rows != NO_ROW)
+    if len(own) < len(split):
+        split = split.take(own)
     yield from itertools.chain(split.texts, split.pairs or (), split.answers or ())
     yield from itertools.chain.from_iterable(split.choices or ())
 

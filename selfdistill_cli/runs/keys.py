@@ -85,7 +85,7 @@ def scientific_settings(cfg: DictConfig, kind: str | None = None) -> dict[str, A
     if "rank" not in model.get("lora", {}):
         model.pop("lora", None)
     model["name"] = _model_content(Path(cfg.model.name), cache) or cfg.model.name
-    for name in FILES:
+    for name in (*FILES, "added"):
         if name in task:
             task[name] = _file_content(Path(task[name]), cache)
     for name in ("passes", *acting_elsewhere(cfg.method, cfg.task.get("kind") or kind)):

@@ -96,6 +96,8 @@ class Results:
     predicting it on the reported split (`score`)."""
     weights: dict[str, Any] | None = None
     """Of the training examples, with `task.weight` or `task.class_weights`: range, zeros, effective sample size."""
+    self_training: dict[str, Any] | None = None
+    """Of a round of self-training: its number, how many answers were drawn, right and added, and their tokens."""
     remarks: list[str] | None = None
     """What a person should know before trusting the score, in words."""
     selected_on: str | None = None
@@ -192,6 +194,7 @@ def summarize(
         compute={name: passes.as_dict() for name, passes in compute.items()},
         majority=majority_score(task),
         weights=described(train.weights),
+        self_training=_round(cfg),
         remarks=[*loaded.remarks, *final.remarks] or None,
         selected_on=cfg.task.selection if cfg.schedule.keep == "best" or cfg.schedule.patience else "nothing",
         selection_score=None if final.selected is None else final.selected[task.metric],
@@ -207,6 +210,13 @@ def _phase_seconds(progress: Progress) -> dict[str, float] | None:
         return None
     other = progress.seconds - sum(measured.values())
     return {name: round(seconds, 3) for name, seconds in {**measured, "other": other}.items()}
+
+
+def _round(cfg: DictConfig) -> dict[str, Any] | None:
+    """What the round of self-training drew whose examples the run learns from beside the task's own."""
+    from selfdistill_cli.tasks.added import ABOUT
+
+    return None if cfg.task.added is None else read_json(Path(cfg.task.added).expanduser().with_name(ABOUT))
 
 
 def _made_by(teacher: Path | None) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.tasks.added import with_added
 from selfdistill_cli.tasks.findings import findings
 from selfdistill_cli.tasks.making import HELD_OUT, KEPT_FROM_BYTES, Maker, key, rows_to_select_on
 from selfdistill_cli.tasks.sampling import noisy_labels, subset_rows
@@ -113,6 +114,8 @@ def load(
     if settings.label_noise:
         noisy = noisy_labels(train.labels, len(names), settings.label_noise, seed)
         train = replace(train, labels=noisy, clean_labels=train.labels)
+    if settings.added is not None:
+        train = with_added(train, Path(settings.added).expanduser())
     data = _task_data(settings, source, kind, names, train, read.validation)
     if selection is not None:
         data = replace(data, selection=replace(selection, name="selection", role="selection", weights=None))
