@@ -14,10 +14,11 @@ import hydra.utils
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of, never_acts
+from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of, never_acts, without_dropout
 from selfdistill_cli.config.options import option
 from selfdistill_cli.diagnostics.probes import make_probes
 from selfdistill_cli.engine.checkpoint import Checkpoints
+from selfdistill_cli.engine.forwards import draws_at_random
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.runtime import Runtime, make_runtime, naming_what_cannot_be_deterministic
@@ -132,6 +133,8 @@ def _train(
     at_the_end = {name: evaluator_of(scored) for name, scored in task.at_the_end.items()}  # before hours of training
     taught = None if teacher is None else teacher_logits(cfg, task, loaded, train, teacher, runtime)
     method = _make_method(cfg, TrainingContext.of(losses, train, cfg.schedule.batch_size, taught))
+    if method.needs_dropout and not draws_at_random(loaded.model, train):
+        raise without_dropout(cfg, f"{cfg.model.name} drops nothing")
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
     torch.manual_seed(cfg.seed + RANK_STRIDE * runtime.accelerator.process_index)
 

@@ -70,6 +70,22 @@ def tempered_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor
     return scale.square() * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1).clamp_min(0)
 
 
+def symmetric_kl(first: Tensor, second: Tensor) -> Tensor:
+    """½ ( KL(p¹ ‖ p²) + KL(p² ‖ p¹) ) = ½ Σ (p¹ − p²)(log p¹ − log p²) (R-Drop: Wu et al., arXiv 2106.14448).
+
+    first, second: logits [n, C], which both receive gradients -> [n], ≥ 0.
+    """
+    log_p, log_q = F.log_softmax(_wide(first), dim=-1), F.log_softmax(_wide(second), dim=-1)
+    return (log_p.exp() - log_q.exp()).mul(log_p - log_q).sum(-1) / 2
+
+
+def of_two_copies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy, the mean of both copies, and `symmetric_kl` of them. logits [n, 2, C], labels [n] -> [n, 2]."""
+    first, second = logits.unbind(1)
+    supervised = (cross_entropy(first, labels) + cross_entropy(second, labels)) / 2
+    return torch.stack([supervised, symmetric_kl(first, second)], dim=-1)
+
+
 def gaussian_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
     """(z_i^S − z_i^T)² / (2 τ_i²): KL between Gaussians of standard deviation τ_i around both predictions, in nats.
 

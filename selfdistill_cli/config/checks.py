@@ -132,6 +132,18 @@ def _check_method(cfg: DictConfig) -> None:
             "(with method.factor=exp the factor is e^λ and λ may start at 0)."
         )
 
+    lora_drops = cfg.model.lora.rank is not None and cfg.model.lora.dropout > 0
+    if getattr(OmegaConf.get_type(method), "needs_dropout", False) and cfg.model.dropout == 0 and not lora_drops:
+        raise without_dropout(cfg, "with model.dropout=0 there is none")
+
+
+def without_dropout(cfg: DictConfig, why: str) -> UserError:
+    """What to say of a method that compares passes, where there is no dropout; `why` says so in words."""
+    return UserError(
+        f"method={cfg.method.name} compares passes of the same example that differ by dropout alone, and {why}: they "
+        "would be equal. Give it some: model.dropout=0.1."
+    )
+
 
 def _check_that_it_acts(cfg: DictConfig) -> None:
     """Refuse a method that would be plain training under another name, and settings that another one makes void."""

@@ -189,7 +189,7 @@ def _of_a_bare_word(word: str, waiting: list[str], reasons: list[str]) -> list[s
     found = naming.full_names(word, near=False)
     group = naming.group_of_option(word)
     program = next((name for name, asked in PROGRAMS.items() if word.lower() in asked), None)
-    if found and follows is not None and (len(found) == 1 or word in found):
+    if found and follows is not None and (len(found) == 1 or word in found) and not program:
         reasons.append(f"'{word} {follows}': settings are written <name>=<value>.")
         return [f"{naming.one_of(found)}={waiting.pop(0)}"]
     if word.lower() in ("help", "version"):

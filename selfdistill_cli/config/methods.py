@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -14,6 +15,8 @@ from selfdistill_cli.config.fields import choice, location, number
 class Method:
     """What the runner reads of every method; a plugin's own settings need not have `passes`."""
 
+    needs_dropout: ClassVar[bool] = False
+    """Whether it compares passes that differ by dropout alone, as far as that is known before the method is made."""
     name: str = MISSING
     passes: float = number(above=0, neutral=1)
 
@@ -93,6 +96,22 @@ class Reweight(Method):
     max_weight: float = number(above=1)
     warmup_epochs: int = number(at_least=1)
     error_quantile: float = number(at_least=0, at_most=1)
+
+
+@dataclass
+class RDrop(Method):
+    needs_dropout: ClassVar[bool] = True
+    _target_: str = "selfdistill_cli.methods.RDrop"
+    alpha: float = number(at_least=0)
+
+
+@dataclass
+class EMA(Method):
+    _target_: str = "selfdistill_cli.methods.EMA"
+    tau: float = number(above=0)
+    alpha: float = number(at_least=0)
+    beta: float = number(at_least=0, below=1)
+    evaluate: str = choice("student", "average")
 
 
 def methods() -> list[type[Method]]:

@@ -1,11 +1,13 @@
 """Micro-batches sorted by length: the same gradient as one padded batch, with far less padding.
 
-Every loss is a sum over examples, so a batch may be cut anywhere. Cutting it where lengths differ
-most saves the work that padding would cost; cutting too often leaves small matrices.
+Every loss is a sum over units (an example, or the copies of it that are seen together), so a batch may be cut
+anywhere between two of them. Cutting it where lengths differ most saves the work that padding would cost; cutting too
+often leaves small matrices.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,20 +42,20 @@ class Batching:
         return -(-np.asarray(lengths, dtype=np.int64) // multiple) * multiple
 
 
-def micro_batches(lengths: np.ndarray, batching: Batching) -> list[np.ndarray]:
+def micro_batches(lengths: np.ndarray, batching: Batching, copies: int = 1) -> list[np.ndarray]:
     """Cut a batch into micro-batches of similar length with the least cost.
 
-    lengths: tokens of each example [n]. A single example may exceed the token budget. Returns positions
-    into `lengths`, a partition of 0 … n−1, longest micro-batch first: if memory is short, the first one
-    fails, not the last.
+    lengths: tokens of one copy of each unit [n]; copies: how many a unit has, which stay together. A single unit may
+    exceed the token budget. Returns positions into `lengths`, a partition of 0 … n−1, longest micro-batch first: if
+    memory is short, the first one fails, not the last.
 
     The cost of a cut is the padded tokens of its micro-batches plus `call_cost` for each;
     dynamic programming over the sorted lengths finds the cheapest one.
     """
     order = np.argsort(lengths, kind="stable")
     ordered = batching.widths(lengths)[order]
-    n, budget = len(order), batching.token_budget
-    together = batching.count_multiple
+    n, budget = len(order), batching.token_budget // copies
+    together = batching.count_multiple // math.gcd(batching.count_multiple, copies)
     if n and together * ordered[-1] > budget:
         together = 1
     # Where cuts may be, counted from the long end: what is left over are the shortest examples.
@@ -65,7 +67,7 @@ def micro_batches(lengths: np.ndarray, batching: Batching) -> list[np.ndarray]:
         padded = ordered[edges[end] - 1] * (edges[end] - edges[:end])
         allowed = padded <= budget
         allowed[-1] = True
-        candidates = np.where(allowed, cost[:end] + padded + batching.call_cost, np.inf)
+        candidates = np.where(allowed, cost[:end] + copies * padded + batching.call_cost, np.inf)
         start[end] = int(candidates.argmin())
         cost[end] = candidates[start[end]]
     parts, end = [], len(edges) - 1

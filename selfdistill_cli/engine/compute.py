@@ -102,7 +102,7 @@ class Compute:
             rate.flops += self._counter.get_total_flops() - self._apart
             rate.padded_tokens += result.padded_tokens
         flops = rate.flops / rate.padded_tokens * result.tokens if rate.padded_tokens else 0.0
-        self._add("training", Passes(result.examples, result.examples, result.tokens, flops))
+        self._add("training", Passes(result.examples, result.examples, result.tokens, flops) + result.beside)
         return result
 
     @contextlib.contextmanager

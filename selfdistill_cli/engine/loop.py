@@ -24,6 +24,7 @@ from selfdistill_cli.engine.checkpoint import (
     tensor_bytes,
     trained_weights,
 )
+from selfdistill_cli.engine.forwards import with_weights
 from selfdistill_cli.engine.grad_shares import recorded
 from selfdistill_cli.engine.method import Examples, StepPlan, TrainingMethod
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
@@ -100,6 +101,7 @@ class TrainingLoop:
         Raises `Interrupted` after a request to stop, with a checkpoint written, and `UserError` if the
         loss is no longer a number or the disk is full.
         """
+        self.method.before_training(self.runtime.unwrap(self.model))
         self._restore()
         self.recorder.start(self.total_steps)
         self._began = time.monotonic() - self.progress.seconds
@@ -121,6 +123,8 @@ class TrainingLoop:
                 elif asked is not None:
                     where = f"stopped after step {self.progress.step} of {self.total_steps}"
                     raise Interrupted(f"{where}, with a checkpoint: the same command goes on from there", asked)
+        if self.method.evaluated_weights() is not None:
+            load_trained_weights(self.runtime.unwrap(self.model), self._evaluated_weights())
         final = self.selection.choose(self.progress, self.runtime.unwrap(self.model))
         self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
@@ -162,6 +166,8 @@ class TrainingLoop:
             passing("update")
             self.lr_scheduler.step()
             self.optimizer.zero_grad(set_to_none=True)
+            if not self.optimizer.step_was_skipped:  # as fp16's gradient scaler does
+                self.method.after_step(self.runtime.unwrap(self.model))
         self.progress.stepped(len(plan.examples), result.tokens, result.parts.get("loss/ce", result.loss))
         seconds = time.perf_counter() - began
         self.progress.step_seconds += seconds
@@ -217,16 +223,19 @@ class TrainingLoop:
     def _evaluate(self) -> None:
         with self.phases("evaluation"):
             try:
-                found = self.evaluator.scores(self.model)
+                found = with_weights(self.model, self.method.evaluated_weights(), self.evaluator.scores)
             except FloatingPointError as error:  # the last update did it: no step came after it to notice
                 raise self._diverged(f"{error} after step {self.progress.step}") from error
-        self.selection.see(self.progress, found, self._weights)
+        self.selection.see(self.progress, found, self._evaluated_weights)
         row = {f"eval/{name}": value for name, value in found.metrics.items()}
         row |= {f"signal/{name}": value for name, value in found.signals.items()}
         self.recorder.row({"kind": "eval", "step": self.progress.step, "epoch": round(self.epoch, 6), **row})
 
     def _weights(self) -> dict[str, Tensor]:
         return trained_weights(self.runtime.unwrap(self.model))
+
+    def _evaluated_weights(self) -> dict[str, Tensor]:
+        return self._weights() | dict(self.method.evaluated_weights() or {})
 
     # --- continuation ---------------------------------------------------------------------------
 
@@ -268,18 +277,7 @@ class TrainingLoop:
         if state is None:
             self.recorder.rewind(0)
             return
-        processes = len(state["random"])
-        if processes != self.runtime.processes:
-            raise UserError(
-                f"This run was begun by {processes} process(es) and cannot go on with {self.runtime.processes}: "
-                f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
-            )
-        began_with = state["precision"]
-        if began_with != self.runtime.precision:
-            raise UserError(
-                f"This run was begun with runtime.precision={began_with} and would go on with "
-                f"{self.runtime.precision}. Give it the one that it began with, or rerun=true to start afresh."
-            )
+        self.runtime.require_same(processes=len(state["random"]), precision=state["precision"])
         load_trained_weights(self.runtime.unwrap(self.model), state["model"])
         self.selection.weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])

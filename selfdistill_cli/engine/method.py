@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Which training examples (row numbers) one optimizer step forwards, and their roles."""
+    """Which training examples (row numbers) one optimizer step forwards, their roles, and how often.
+
+    A step is cut into micro-batches and shared among processes between units, never within one: a unit is an example,
+    or its copies, which a method that compares them must see together.
+    """
 
     fresh: Sequence[int]
     """The examples that the epoch's order gave to this step."""
@@ -21,16 +25,37 @@ class StepPlan:
     """Where the run stands before this step, in epochs."""
     previous: Sequence[int] = ()
     """Examples of the step before, forwarded again beside the fresh ones."""
+    copies: int = 1
+    """How often the step forwards each of its examples, with dropout drawn anew for each copy."""
+
+    @property
+    def units(self) -> list[int]:
+        """The examples of the step, each once: the fresh ones, then the previous ones."""
+        return [*self.fresh, *self.previous]
 
     @property
     def examples(self) -> list[int]:
-        """All examples of the step: the fresh ones, then the previous ones."""
-        return [*self.fresh, *self.previous]
+        """All that the step forwards: the examples of `units`, the copies of each side by side."""
+        return [row for row in self.units for _ in range(self.copies)]
+
+    def positions(self, units: np.ndarray) -> np.ndarray:
+        """Where the copies of these units (places in `units`) [k] stand in `examples` [k · copies], side by side."""
+        return (np.asarray(units)[:, None] * self.copies + np.arange(self.copies)).ravel()
+
+
+Weights = Mapping[str, Tensor]
+"""Parameters by the names that `model.named_parameters()` gives them."""
+Keep = Callable[[Any], Any]
+"""What is kept of some predictions."""
+
+
+def _no_model(weights: Weights, keep: Keep) -> NoReturn:
+    raise RuntimeError("this micro-batch was made without a model, so nothing can be predicted with other weights")
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The part of a step that one forward pass takes: m examples."""
+    """The part of a step that one forward pass takes: m examples, among them all copies of each, side by side."""
 
     plan: StepPlan
     positions: Tensor
@@ -42,6 +67,9 @@ class MicroBatch:
     weights: Tensor | None = None
     """How much each example counts [m], 1 on average over the training set; None: all the same. The engine multiplies
     what `Method.loss` gives by them, so a method need not."""
+    predict: Callable[[Weights, Keep], Any] = _no_model
+    """Predicts these m examples once more, by the model with these weights in place of its own of the same names: without
+    dropout or gradient. Give `Losses.bound` as what is kept."""
 
     @property
     def gold(self) -> Tensor:
@@ -79,10 +107,15 @@ class TrainingMethod(Protocol):
     @property
     def needs_whole_step(self) -> bool: ...
     @property
+    def needs_dropout(self) -> bool: ...
+    @property
     def fresh_per_step(self) -> int: ...
+    def before_training(self, model: nn.Module) -> None: ...
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan: ...
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss: ...
     def after_backward(self, plan: StepPlan, logits: Any) -> None: ...
+    def after_step(self, model: nn.Module) -> None: ...
+    def evaluated_weights(self) -> Weights | None: ...
     def decisions(self, predictions: Any) -> Any: ...
     def after_epoch(self, epoch: int, predict: Any) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -24,8 +24,8 @@ BUCKET_ELEMENTS = 2**24
 """Gradients are added up in pieces of about this many numbers, so that no second copy of them all is held."""
 
 
-def own_positions(plan: StepPlan, accelerator: Accelerator) -> np.ndarray:
-    """Where the examples that this process forwards stand in `plan.examples`.
+def own_units(plan: StepPlan, accelerator: Accelerator) -> np.ndarray:
+    """Where the examples that this process forwards, with all their copies, stand in `plan.units`.
 
     An example's share goes by its place among the fresh ones, and a previous example has the place that it
     had when it was fresh: each process forwards as previous what it forwarded as fresh.

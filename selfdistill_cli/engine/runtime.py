@@ -69,6 +69,19 @@ class Runtime:
         """Of products: fp32, bf16 or fp16."""
         return precision_of(self.accelerator)
 
+    def require_same(self, processes: int, precision: str) -> None:
+        """Raise `UserError` unless an interrupted run, begun by so many processes and in this precision, can go on."""
+        if processes != self.processes:
+            raise UserError(
+                f"This run was begun by {processes} process(es) and cannot go on with {self.processes}: "
+                f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
+            )
+        if precision != self.precision:
+            raise UserError(
+                f"This run was begun with runtime.precision={precision} and would go on with "
+                f"{self.precision}. Give it the one that it began with, or rerun=true to start afresh."
+            )
+
     def prepare(self, model: nn.Module) -> nn.Module:
         """The model on this process's device, its products in the precision of the run.
 

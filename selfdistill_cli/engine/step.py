@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.batching import micro_batches
+from selfdistill_cli.engine.compute import Passes
+from selfdistill_cli.engine.forwards import OtherWeights
 from selfdistill_cli.engine.grad_shares import grad_shares, squared_norms
 from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan, TrainingMethod
 from selfdistill_cli.engine.predictions import Predictions, in_order, join, on_cpu
-from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_positions
+from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_units
 from selfdistill_cli.engine.runtime import Runtime
 
 
@@ -31,6 +34,9 @@ class StepResult:
     logits: Predictions
     """Detached, in the order of the plan's examples; logits are float32 on the CPU."""
     examples: int
+    """Forwarded, each copy of one."""
+    beside: Passes
+    """What the method had forwarded beside them (`MicroBatch.predict`)."""
     tokens: int
     """Without padding."""
     padded_tokens: int
@@ -48,6 +54,8 @@ class _Share:
     losses: list[PerExampleLoss]
     norms: list[dict[str, float]]
     """Squared, of the gradients of the losses' parts."""
+    beside: Passes
+    """With other weights."""
 
     @classmethod
     def of(
@@ -56,6 +64,7 @@ class _Share:
         kept: list[Predictions],
         losses: list[PerExampleLoss],
         norms: list[dict[str, Tensor]],
+        beside: Passes,
         travels: bool,
     ) -> _Share:
         """Detached; on the CPU if it travels to other processes, whose devices have other names."""
@@ -75,6 +84,7 @@ class _Share:
                 for loss in losses
             ],
             [{name: float(squared) for name, squared in piece.items()} for piece in norms],
+            beside,
         )
 
 
@@ -88,16 +98,17 @@ def backward_step(
 ) -> StepResult:
     """Accumulate the gradient of the step's loss, over micro-batches and over all processes.
 
-    The loss is a sum over examples, so the gradient does not depend on how the step is cut into
-    micro-batches or shared among processes. A method that needs the whole step gets all logits at once,
+    The loss is a sum over units (examples with all their copies), so the gradient does not depend on how the step is
+    cut into micro-batches or shared among processes. A method that needs the whole step gets all logits at once,
     at the price of holding every micro-batch's activations. `records_answers`: also compare the gradients of the loss's
     parts where predictions are answer tokens, which takes time; elsewhere that is always done.
     """
     accelerator, batching, phases = runtime.accelerator, runtime.batching, runtime.phases
     rows = np.asarray(plan.examples)
     with phases("data"):
-        own = own_positions(plan, accelerator)
-        parts = [own[part] for part in micro_batches(examples.lengths[rows[own]], batching)]
+        own, lengths = own_units(plan, accelerator), examples.lengths[np.asarray(plan.units)]
+        parts = [plan.positions(own[part]) for part in micro_batches(lengths[own], batching, plan.copies)]
+    others = OtherWeights(model, examples, runtime)
     device, labels, weights = accelerator.device, examples.labels, examples.weights
     losses: list[PerExampleLoss] = []
     kept: list[Predictions] = []
@@ -110,6 +121,7 @@ def backward_step(
             examples=torch.from_numpy(rows[positions]).to(device),
             labels=None if labels is None else torch.from_numpy(labels[rows[positions]]).to(device),
             weights=None if weights is None else torch.from_numpy(weights[rows[positions]]).to(device),
+            predict=partial(others.predict, rows[positions]),
         )
         with phases("loss"):
             loss = _first(method.loss(logits, batch).weighted(batch.weights), own_examples)
@@ -131,11 +143,12 @@ def backward_step(
     if method.needs_whole_step:
         positions, logits = _with_others(parts, kept, device)
         if parts:
-            backward(positions, logits, len(own))
+            backward(positions, logits, len(own) * plan.copies)
     with phases("backward"):
         add_up_gradients(model, accelerator)
 
-    shares = gathered(_Share.of(parts, kept, losses, norms, travels=accelerator.num_processes > 1))
+    travels = accelerator.num_processes > 1
+    shares = gathered(_Share.of(parts, kept, losses, norms, others.passes, travels))
     everyones = [loss for share in shares for loss in share.losses]
     return StepResult(
         loss=float(sum(loss.total.sum() for loss in everyones)),
@@ -144,6 +157,7 @@ def backward_step(
         per_example=_per_example(everyones),
         logits=_whole(shares),
         examples=len(rows),
+        beside=sum((share.beside for share in shares), Passes()),
         tokens=int(examples.lengths[rows].sum()),
         padded_tokens=sum(len(part) * int(batching.widths(examples.lengths[rows[part]]).max()) for part in parts),
         grad_shares=grad_shares([piece for share in shares for piece in share.norms]),

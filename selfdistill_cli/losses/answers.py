@@ -17,10 +17,11 @@ from torch import Tensor
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.method import MicroBatch
 from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
-from selfdistill_cli.losses.base import Comparison, Losses, OfLogits
+from selfdistill_cli.losses.base import Comparison, Losses, OfCopies, OfLogits
 from selfdistill_cli.losses.chunked import ChunkLoss, in_type_of, logits_of, over_tokens
 from selfdistill_cli.losses.vocabulary import (
     Choices,
+    CopiesLoss,
     LikelihoodsAndMaps,
     LogProbabilities,
     Margins,
@@ -83,16 +84,30 @@ class AnswerLosses(Losses[TokenRows]):
     def from_teacher(
         self, predictions: TokenRows, batch: MicroBatch, teacher: TokenRows, tau: float
     ) -> tuple[Tensor, Tensor]:
-        """As the interface says: the mean over answer tokens of the divergence from the teacher's top entries."""
+        """As the interface says: the mean over answer tokens of the divergence from the teacher's logits, of which only
+        the top entries may be known."""
         top = teacher.columns
+        if "log_p" not in top:
+            everybody = torch.ones(len(predictions), dtype=torch.bool, device=predictions.device)
+            every_tau = torch.full((len(predictions),), tau, device=predictions.device)
+            return self._token_by_token(predictions, everybody, teacher, every_tau)
         loss = WithTopEntries(predictions.columns["labels"], top["log_p"], top["entries"].long(), tau)
         values, _ = self._over(loss, predictions)
         return predictions.mean(values[:, 0]), predictions.mean(values[:, 1])
 
     def of_logits(self, function: OfLogits, predictions: TokenRows, batch: MicroBatch) -> Tensor:
         values, _ = self._over(OwnLoss(function, predictions.columns["labels"]), predictions)
-        columns = torch.stack([predictions.mean(column) for column in values.unbind(-1)], dim=-1)
-        return columns[:, 0] if columns.shape[-1] == 1 else columns
+        return _means(predictions, values)
+
+    def of_copies(self, function: OfCopies, predictions: TokenRows, batch: MicroBatch) -> Tensor:
+        copies = batch.plan.copies
+        beside = _copies_beside(predictions, copies)
+        values, _ = self._over(CopiesLoss(function, beside.columns["labels"], copies), beside)
+        return _means(TokenRows(predictions.lengths[::copies], {}), values[::copies])
+
+    def between_copies(self, predictions: TokenRows, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        supervised, divergence = self.of_copies(objectives.of_two_copies, predictions, batch).unbind(-1)
+        return supervised, divergence
 
     def require_distribution(self, method: str) -> None:
         pass
@@ -128,6 +143,10 @@ class AnswerLosses(Losses[TokenRows]):
         return ~self.correct(predictions, predictions, labels)
 
     # --- what is kept ---------------------------------------------------------------------------
+
+    def bound(self, predictions: TokenRows) -> TokenRows:
+        """These predictions with the output layer of now, by reference."""
+        return replace(predictions.detach(), output=self._live())
 
     def snapshot(self, predictions: TokenRows) -> TokenRows:
         """These predictions with the output layer of now, for a later step: weights that are trained are copied."""
@@ -215,6 +234,21 @@ class AnswerLosses(Losses[TokenRows]):
             return predictions.columns["entries"][:, 0].int().cpu()
         with torch.no_grad():
             return self._over(Choices(), predictions)[0][:, 0].int().cpu()
+
+
+def _means(rows: TokenRows, values: Tensor) -> Tensor:
+    """Means over each example's tokens. values [T, J] -> [m], or [m, J] of several."""
+    columns = torch.stack([rows.mean(column) for column in values.unbind(-1)], dim=-1)
+    return columns[:, 0] if columns.shape[-1] == 1 else columns
+
+
+def _copies_beside(rows: TokenRows, copies: int) -> TokenRows:
+    """Tokens in another order, the copies of each one after the other; before, those of an example's copy were."""
+    owners, starts = rows.owners, rows.lengths.cumsum(0) - rows.lengths
+    first = starts[owners - owners % copies]  # of the example's tokens, which those of its copies follow
+    place = torch.arange(len(owners), device=rows.device) - starts[owners]
+    order = (first + place * copies + owners % copies).argsort()
+    return replace(rows, columns={name: values[order] for name, values in rows.columns.items()})
 
 
 def _any_token(rows: TokenRows, flags: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ class Comparison(NamedTuple):
 
 OfLogits = Callable[[Tensor, Tensor], Tensor]
 """A function of logits [t, C] and gold labels [t]: values [t] or [t, J]. t are examples, or some answer tokens."""
+OfCopies = Callable[[Tensor, Tensor], Tensor]
+"""A function of the logits of copies [t, c, C] and their gold labels [t]: values [t] or [t, J]."""
 
 
 class Losses(Protocol[P]):
@@ -56,7 +58,10 @@ class Losses(Protocol[P]):
         ...
 
     def from_teacher(self, predictions: P, batch: MicroBatch, teacher: P, tau: float) -> tuple[Tensor, Tensor]:
-        """`supervised`, and τ² · KL(teacher ‖ student) of kd and dcs (squared error in regression) [m] each."""
+        """`supervised`, and τ² · KL(teacher ‖ student) of kd, dcs and ema (squared error in regression) [m] each.
+
+        teacher: predictions of these m examples, stored or made by other weights (`MicroBatch.predict`).
+        """
         ...
 
     def of_logits(self, function: OfLogits, predictions: P, batch: MicroBatch) -> Tensor:
@@ -65,6 +70,21 @@ class Losses(Protocol[P]):
         Answer tokens come in chunks of whole rows, since their logits are never held at once; so `function` must treat
         each row by itself. Values [m], or [m, J] if it gives several. Gradients flow to the model through the logits.
         Raises `UserError` where there is no distribution (regression).
+        """
+        ...
+
+    def of_copies(self, function: OfCopies, predictions: P, batch: MicroBatch) -> Tensor:
+        """As `of_logits`, a function of all c copies of an example at once (`StepPlan.copies`): values [m / c] or [m / c, J].
+
+        At answer tokens it compares the copies token by token.
+        """
+        ...
+
+    def between_copies(self, predictions: P, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Of each example's two copies: `supervised`, their mean, and ½(KL(p¹ ‖ p²) + KL(p² ‖ p¹)) [m / 2] each.
+
+        At answer tokens both are means over tokens; in regression the second is (z¹ − z²)². Gradients flow through both
+        copies.
         """
         ...
 
@@ -98,6 +118,10 @@ class Losses(Protocol[P]):
         ...
 
     # --- memory ---------------------------------------------------------------------------------
+
+    def bound(self, predictions: P) -> P:
+        """Predictions that keep to the weights that the model has now, which are not copied."""
+        ...
 
     def snapshot(self, predictions: P) -> P:
         """Predictions in a form that outlives the update of the weights."""

@@ -21,6 +21,9 @@ CHUNK_TOKENS = 128
 class ChunkLoss:
     """Values of single tokens, and a sum over tokens, as a function of their logits. Subclasses give `values`."""
 
+    together: int = 1
+    """So many tokens, one after the other, stand in one chunk."""
+
     def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
         """Of a chunk's logits [c, V] and its place among the tokens: token values [c, J], and a part of the sum.
 
@@ -69,7 +72,7 @@ class _OverTokens(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         values: list[Tensor] = []
         summed: Tensor | None = None
-        for span in _spans(inputs[0]):
+        for span in _spans(inputs[0], loss.together):
             token_values, part = loss.values(logits_of([one[span] for one in inputs], weights, bias), span)
             values.append(token_values)
             if part is not None:
@@ -87,7 +90,7 @@ class _OverTokens(torch.autograd.Function):
             for tensor, needed in zip(tensors, ctx.needs_input_grad[2:], strict=True)
         ]
         to_inputs, to_weights, to_bias = gradients[: ctx.pairs], gradients[ctx.pairs : -1], gradients[-1]
-        for span in _spans(inputs[0]):
+        for span in _spans(inputs[0], ctx.loss.together):
             logits = logits_of([one[span] for one in inputs], weights, bias)
             slope = ctx.loss.slope(logits, span, by_token[span], by_sum)
             del logits
@@ -103,8 +106,9 @@ class _OverTokens(torch.autograd.Function):
         return None, None, *typed
 
 
-def _spans(tokens: Tensor) -> list[slice]:
-    return [slice(begin, begin + CHUNK_TOKENS) for begin in range(0, len(tokens), CHUNK_TOKENS)]
+def _spans(tokens: Tensor, together: int) -> list[slice]:
+    size = max(1, CHUNK_TOKENS // together) * together
+    return [slice(begin, begin + size) for begin in range(0, len(tokens), size)]
 
 
 def in_type_of(inputs: Sequence[Any], weights: Sequence[Any]) -> list[Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.method import MicroBatch
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.losses.base import Comparison, Losses, OfLogits
+from selfdistill_cli.losses.base import Comparison, Losses, OfCopies, OfLogits
 
 
 class LabelledLosses(Losses[Tensor]):
@@ -52,6 +52,9 @@ class LabelledLosses(Losses[Tensor]):
     def decisions(self, predictions: Tensor) -> Tensor:
         return predictions.float().cpu()
 
+    def bound(self, predictions: Tensor) -> Tensor:
+        return predictions
+
     def snapshot(self, predictions: Tensor) -> Tensor:
         return predictions.clone()
 
@@ -76,6 +79,14 @@ class ClassificationLosses(LabelledLosses):
 
     def of_logits(self, function: OfLogits, predictions: Tensor, batch: MicroBatch) -> Tensor:
         return function(predictions.float(), batch.gold)
+
+    def of_copies(self, function: OfCopies, predictions: Tensor, batch: MicroBatch) -> Tensor:
+        copies = batch.plan.copies
+        return function(predictions.float().reshape(-1, copies, predictions.shape[-1]), batch.gold[::copies])
+
+    def between_copies(self, predictions: Tensor, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        supervised, divergence = self.of_copies(objectives.of_two_copies, predictions, batch).unbind(-1)
+        return supervised, divergence
 
     def require_distribution(self, method: str) -> None:
         pass
@@ -118,6 +129,13 @@ class RegressionLosses(LabelledLosses):
     def of_logits(self, function: OfLogits, predictions: Tensor, batch: MicroBatch) -> Tensor:
         self.require_distribution("This method")
         raise AssertionError
+
+    def of_copies(self, function: OfCopies, predictions: Tensor, batch: MicroBatch) -> Tensor:
+        return self.of_logits(function, predictions, batch)
+
+    def between_copies(self, predictions: Tensor, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        supervised = self.supervised(predictions, batch).reshape(-1, 2).mean(-1)
+        return supervised, objectives.squared_error(predictions[::2], predictions[1::2])
 
     def require_distribution(self, method: str) -> None:
         raise UserError(

@@ -142,3 +142,21 @@ class OwnLoss(ChunkLoss):
     def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
         values = self.function(logits, self.labels[span])
         return values[:, None] if values.dim() == 1 else values, None
+
+
+class CopiesLoss(ChunkLoss):
+    """Token values [T, J]: a function of the logits of a token's copies [t, c, V] and gold tokens [t], once for each copy.
+
+    The copies of a token stand one after the other.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], labels: Tensor, copies: int) -> None:
+        """labels [T]."""
+        self.function = function
+        self.labels = labels
+        self.together = copies
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        copies = self.together
+        values = self.function(logits.reshape(-1, copies, logits.shape[-1]), self.labels[span][::copies])
+        return (values[:, None] if values.dim() == 1 else values).repeat_interleave(copies, 0), None

@@ -4,15 +4,18 @@ from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.methods.base import Method, TrainingContext
 from selfdistill_cli.methods.dcs import DCS
 from selfdistill_cli.methods.dynsdpb import DynSDPB
+from selfdistill_cli.methods.ema import EMA
 from selfdistill_cli.methods.focal import Focal
 from selfdistill_cli.methods.kd import KD
 from selfdistill_cli.methods.label_smoothing import LabelSmoothing
+from selfdistill_cli.methods.rdrop import RDrop
 from selfdistill_cli.methods.reweight import Reweight
 from selfdistill_cli.methods.static_sd import StaticSD
 from selfdistill_cli.methods.vanilla import Vanilla
 
 __all__ = [
     "DCS",
+    "EMA",
     "KD",
     "DynSDPB",
     "Focal",
@@ -20,6 +23,7 @@ __all__ = [
     "Method",
     "MicroBatch",
     "PerExampleLoss",
+    "RDrop",
     "Reweight",
     "StaticSD",
     "StepPlan",

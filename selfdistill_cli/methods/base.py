@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan, Weights
 from selfdistill_cli.engine.predictions import Predictions
 from selfdistill_cli.losses.base import Losses
 
@@ -68,12 +68,20 @@ class Method:
         return False
 
     @property
+    def needs_dropout(self) -> bool:
+        """True if it compares passes that differ by dropout alone: a model without is refused before training."""
+        return False
+
+    @property
     def fresh_per_step(self) -> int:
         """How many fresh examples a step takes."""
         return self.context.batch_size
 
+    def before_training(self, model: nn.Module) -> None:
+        """See the model as training finds it, before the first step or the state of a continued run."""
+
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan:
-        """Choose the examples that this step forwards, given the fresh ones and the time in epochs."""
+        """Choose the examples that this step forwards, how often, given the fresh ones and the time in epochs."""
         return StepPlan(fresh, epoch)
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
@@ -82,6 +90,13 @@ class Method:
 
     def after_backward(self, plan: StepPlan, logits: Predictions) -> None:
         """See the logits of this step's forward pass, before the weights change: in the order of `plan.examples`."""
+
+    def after_step(self, model: nn.Module) -> None:
+        """See the model when a step has changed its weights. Every process calls it, with the same weights."""
+
+    def evaluated_weights(self) -> Weights | None:
+        """Weights to be evaluated, chosen and saved in place of the model's own of the same names; None: its own."""
+        return None
 
     def decisions(self, predictions: Predictions) -> Any:
         """What is kept of a batch's predictions for `after_epoch`."""

@@ -166,7 +166,7 @@ NAMES = {
     "lambda=3": ["method.lambda_ (dcs and reweight have it)"],
     "tau=2": ["method.tau (", "static_sd have it", "sdrun method.tau=2"],
     "epochs=1 batch_size=4": ["sdrun schedule.epochs=1 schedule.batch_size=4"],
-    "method=vanilla method.tau=2": ["method=vanilla has no tau", "dynsdpb, kd and static_sd have it"],
+    "method=vanilla method.overlap=none": ["method=vanilla has no overlap", "dynsdpb and static_sd have it"],
     "method=kd method.lambda_=2": ["method=kd has no lambda_: dcs and reweight have it"],
     "sweep=tau_alpha": ["sdrun +experiment=tau_alpha"],
     "experiment=seeds": ["sdrun +experiment=seeds"],

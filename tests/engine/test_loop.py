@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import torch
 
+from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.progress import Progress
 from selfdistill_cli.engine.step import StepResult
@@ -17,7 +18,9 @@ def test_a_gradient_that_overflowed_in_fp16_leaves_a_row_that_json_can_hold() ->
     """The gradient scaler leaves the weights as they are then; the norm is infinite, which JSON has no number for."""
     loop = object.__new__(TrainingLoop)
     loop.progress, loop.order = Progress(step=3), SimpleNamespace(steps_per_epoch=6)  # type: ignore[assignment]
-    result = StepResult(0.5, {"loss/ce": 0.5}, {}, {}, torch.zeros(2, 2), examples=2, tokens=10, padded_tokens=12)
+    result = StepResult(
+        0.5, {"loss/ce": 0.5}, {}, {}, torch.zeros(2, 2), 2, beside=Passes(), tokens=10, padded_tokens=12
+    )
     skipped = json.loads(json.dumps(loop._train_row(result, 1e-3, math.inf, 1.0), allow_nan=False))
     assert skipped["update_skipped"] is True
     assert "grad_norm" not in skipped

@@ -26,11 +26,13 @@ from selfdistill_cli.losses.answers import AnswerLosses
 from selfdistill_cli.losses.labelled import ClassificationLosses, RegressionLosses
 from selfdistill_cli.methods import (
     DCS,
+    EMA,
     KD,
     DynSDPB,
     Focal,
     LabelSmoothing,
     Method,
+    RDrop,
     Reweight,
     StaticSD,
     TrainingContext,
@@ -119,6 +121,8 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
         "static_sd": StaticSD(context, **static),
         "dynsdpb": DynSDPB(context, **static, **rules, **own),
         "dynsdpb_whole_step": DynSDPB(context, **static, **rules, signal="current", granularity="batch"),
+        "rdrop": RDrop(context, alpha=5.0),
+        "ema": EMA(context, tau=2.0, alpha=5.0, beta=0.5, evaluate="student"),
         "kd": KD(context, tau=2.0, alpha=0.5),
         "dcs": DCS(
             context,
@@ -149,6 +153,15 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
     return methods
 
 
+def tell_copies_apart(model: Any) -> None:
+    """Let every second row of a micro-batch compute with other embeddings, as dropout would do, but always the same."""
+
+    def scale(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return torch.stack([output[::2], 1.2 * output[1::2]], dim=1).flatten(0, 1)
+
+    model.get_input_embeddings().register_forward_hook(scale)
+
+
 CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_examples(kind), None)]
 
 
@@ -165,6 +178,9 @@ def second_step(kind: str, make: Callable[[Any, Any], Method], batching: Batchin
     weights = np.random.default_rng(1).uniform(0, 2, SIZE).astype(np.float32)
     examples, model, runtime = replace(make_examples(kind), weights=weights), make_model(kind), cpu_runtime(batching)
     method = make(examples, model)
+    if method.plan([], 0.0).copies == 2:
+        tell_copies_apart(model)
+    method.before_training(model)
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()
         plan = method.plan(fresh, 1.0)
@@ -174,6 +190,7 @@ def second_step(kind: str, make: Callable[[Any, Any], Method], batching: Batchin
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += 0.01 * torch.sin(100 * parameter)  # any update; the teacher must not follow it
+        method.after_step(model)
     return flat, result.loss
 
 

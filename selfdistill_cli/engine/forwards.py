@@ -1,0 +1,93 @@
+"""Forward passes beside the student's: by the model with other weights, and whether one draws anything at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from selfdistill_cli.engine.batching import micro_batches
+from selfdistill_cli.engine.compute import Passes
+from selfdistill_cli.engine.method import Examples, Keep, Weights
+from selfdistill_cli.engine.predictions import in_order
+from selfdistill_cli.engine.runtime import Runtime
+
+T = TypeVar("T")
+
+
+def with_weights(model: nn.Module, weights: Weights | None, action: Callable[[nn.Module], T]) -> T:
+    """`action(model)`, while the model computes with `weights` in place of its own of the same names; None: its own.
+
+    The model's parameters themselves are not touched, so a backward pass that is still to come finds them as they were.
+    """
+    if weights is None:
+        return action(model)
+    named = {f"model.{name}": tensor for name, tensor in weights.items()}
+    found: T = functional_call(_Holding(model, action), named, ())
+    return found
+
+
+class _Holding(nn.Module):
+    """A module whose forward pass is an action on the model that it holds."""
+
+    def __init__(self, model: nn.Module, action: Callable[[nn.Module], Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.action = action
+
+    def forward(self) -> Any:
+        return self.action(self.model)
+
+
+class OtherWeights:
+    """Predicts a step's examples by the model with other weights, and counts them: each costs a forward pass."""
+
+    def __init__(self, model: nn.Module, examples: Examples, runtime: Runtime) -> None:
+        self.model = model
+        self.examples = examples
+        self.runtime = runtime
+        self.passes = Passes()
+        """Of this process; their operations are counted among the step's."""
+
+    def predict(self, rows: np.ndarray, weights: Weights, keep: Keep) -> Any:
+        """`keep` of the predictions of these rows [m], in their order: dropout off, without gradient.
+
+        `keep` is called while the model has the other weights. Under the token budget, also where a method sees the
+        whole step at once.
+        """
+        batching, device = self.runtime.batching, self.runtime.device
+        self.passes += Passes(forward=len(rows), tokens=int(self.examples.lengths[rows].sum()))
+
+        def forward(model: nn.Module) -> Any:
+            parts = micro_batches(self.examples.lengths[rows], batching)
+            batches = [self.examples.collate(rows[part], batching.width_multiple) for part in parts]
+            kept = [keep(self.examples.forward(model, batch, device)) for batch in batches]
+            return in_order(list(zip(parts, kept, strict=True)))
+
+        was_training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            found = with_weights(self.model, weights, forward)
+        self.model.train(was_training)
+        return found
+
+
+@torch.no_grad()
+def draws_at_random(model: nn.Module, examples: Examples) -> bool:
+    """Whether a forward pass in training draws anything at random, as dropout does. The model is on the CPU.
+
+    The generator tells it better than two predictions would: a fresh LoRA update is zero, whatever is dropped in it.
+    """
+    was_training = model.training
+    model.train()
+    shortest = np.array([examples.lengths.argmin()])
+    with torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state()
+        examples.forward(model, examples.collate(shortest, 1), torch.device("cpu"))
+        drew = not torch.equal(before, torch.get_rng_state())
+    model.train(was_training)
+    return drew
