@@ -24,6 +24,7 @@ EPOCHS, STEPS = 3, 9
 CASES = [
     ("classification", "static_sd_late"),
     ("decoder", "static_sd_none"),
+    ("classification", "ema"),
     *(
         pytest.param(*case, marks=pytest.mark.slow)
         for case in (("classification", "dcs_by_epoch"), ("decoder", "dynsdpb"), ("encoder_decoder", "static_sd_token"))
@@ -60,7 +61,8 @@ def test_operations_are_those_of_a_count_over_the_whole_run(
     assert counted == pytest.approx(everything.get_total_flops(), rel=0.02)
     previous = name.startswith(("static_sd", "dynsdpb")) and not name.endswith("_none")
     forwarded = 10 * (2 * STEPS - 1 if previous else STEPS)
-    assert (parts["training"].forward, parts["training"].backward) == (forwarded, forwarded)
+    taught = forwarded if name == "ema" else 0  # by the average, which no gradient goes through
+    assert (parts["training"].forward, parts["training"].backward) == (forwarded + taught, forwarded)
     rounds = EPOCHS if name == "dcs_by_epoch" else 0
     assert parts.get("predictions", Passes()).forward == rounds * SIZE
 
@@ -75,7 +77,7 @@ def test_the_first_step_of_each_kind_and_ever_fewer_after_it_are_counted(monkeyp
     def work() -> Any:
         counted.append(_get_current_dispatch_mode() is not None)
         layer(torch.ones(2, 3))
-        return SimpleNamespace(examples=1, tokens=2, padded_tokens=2)
+        return SimpleNamespace(examples=1, tokens=2, padded_tokens=2, beside=Passes())
 
     for step in range(1000):
         compute.step(StepPlan([0], 0.0), begun=step > 500, work=work)
@@ -94,7 +96,7 @@ def test_a_diagnostic_within_a_step_is_not_counted() -> None:
         layer(torch.ones(2, 3))
         with compute.apart():
             layer(torch.ones(200, 3))
-        return SimpleNamespace(examples=1, tokens=2, padded_tokens=2)
+        return SimpleNamespace(examples=1, tokens=2, padded_tokens=2, beside=Passes())
 
     for _ in range(3):
         compute.step(StepPlan([0], 0.0), begun=True, work=work)
