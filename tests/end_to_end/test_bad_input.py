@@ -15,10 +15,18 @@ MISTAKES = {
     "misspelt option": (["method=dynsdp"], ["no method=dynsdp", "Did you mean 'dynsdpb'?", "static_sd"]),
     "misspelt group": (["metod=dcs"], ["no setting 'metod'", "Did you mean 'method'?"]),
     "misspelt key": (["method.tua=1"], ["no setting 'method.tua'", "Did you mean 'method.tau'?"]),
-    "key of another method": (["method=vanilla", "method.tau=2"], ["method=vanilla has no tau: dcs, dynsdpb, kd"]),
+    "key of another method": (
+        ["method=vanilla", "method.overlap=half"],
+        ["method=vanilla has no overlap: dynsdpb and static_sd"],
+    ),
     "word without a value": (["--lr", "1e-4"], ["'lr' is schedule.lr", "  sdrun schedule.lr=1e-4"]),
     "lists without -m": (["method=vanilla,dynsdpb"], ["want -m", "  sdrun -m method=vanilla,dynsdpb"]),
     "method that never acts": (["method=static_sd", "method.start_epoch=3"], ["training ends after 3 epochs"]),
+    "no dropout between two passes": (
+        ["method=rdrop", "model.dropout=0"],
+        ["method=rdrop", "differ by dropout alone, and with model.dropout=0 there is none", "model.dropout=0.1"],
+    ),
+    "all of the average": (["method=ema", "method.beta=1"], ["method.beta=1.0: must be less than 1"]),
     "warm-up to the end": (["method=dcs", "schedule.epochs=1"], ["method.warmup_epochs=1", "plain training"]),
     "new key of an open mapping": (["model.config.layers=2"], ["wants a plus: +model.config.layers=<value>"]),
     "misspelt key of the launcher": (
