@@ -15,7 +15,7 @@ from selfdistill_cli.engine.grad_shares import STEPS_OF_ANSWERS, grad_shares, re
 from selfdistill_cli.engine.step import StepResult, backward_step
 from tests.helpers.loops import make_loop
 from tests.helpers.runtimes import cpu_runtime
-from tests.helpers.steps import CASES, SIZE, make_examples, make_methods, make_model
+from tests.helpers.steps import CASES, SIZE, make_examples, make_methods, make_model, prepare
 
 WEIGHTS = np.random.default_rng(1).uniform(0, 2, SIZE).astype(np.float32)
 
@@ -24,6 +24,7 @@ def second_step(kind: str, name: str, budget: int, records: bool = True) -> tupl
     """The result of a method's second step on weighted examples, after an update of the weights; model and method."""
     examples, model, runtime = replace(make_examples(kind), weights=WEIGHTS), make_model(kind), cpu_runtime(budget)
     method = make_methods(kind, examples, model)[name]
+    prepare(method, model)
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()
         plan = method.plan(fresh, 1.0)
@@ -33,6 +34,7 @@ def second_step(kind: str, name: str, budget: int, records: bool = True) -> tupl
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter += 0.01 * torch.sin(100 * parameter)
+            method.after_step(model)
     return result, model, method
 
 

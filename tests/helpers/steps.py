@@ -153,13 +153,16 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
     return methods
 
 
-def tell_copies_apart(model: Any) -> None:
-    """Let every second row of a micro-batch compute with other embeddings, as dropout would do, but always the same."""
+def prepare(method: Method, model: Any) -> None:
+    """As before training. Where there are two copies of examples, every second row of a micro-batch computes with other
+    embeddings, as with dropout, but always the same."""
+    method.before_training(model)
 
     def scale(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         return torch.stack([output[::2], 1.2 * output[1::2]], dim=1).flatten(0, 1)
 
-    model.get_input_embeddings().register_forward_hook(scale)
+    if method.plan([], 0.0).copies == 2:
+        model.get_input_embeddings().register_forward_hook(scale)
 
 
 CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_examples(kind), None)]
@@ -178,9 +181,7 @@ def second_step(kind: str, make: Callable[[Any, Any], Method], batching: Batchin
     weights = np.random.default_rng(1).uniform(0, 2, SIZE).astype(np.float32)
     examples, model, runtime = replace(make_examples(kind), weights=weights), make_model(kind), cpu_runtime(batching)
     method = make(examples, model)
-    if method.plan([], 0.0).copies == 2:
-        tell_copies_apart(model)
-    method.before_training(model)
+    prepare(method, model)
     for fresh in (list(range(10)), list(range(10, 20))):
         model.zero_grad()
         plan = method.plan(fresh, 1.0)
