@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
+from selfdistill_cli.reports.latex import latex_table
 from selfdistill_cli.reports.plates import draw_all
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.sections import (
@@ -27,7 +28,7 @@ from selfdistill_cli.reports.sections import (
 )
 from selfdistill_cli.reports.studies import gather
 from selfdistill_cli.reports.variants import Study
-from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
+from selfdistill_cli.reports.writing import csv_table, markdown, page
 from selfdistill_cli.system.files import new_file
 
 OF_A_STUDY = (

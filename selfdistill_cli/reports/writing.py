@@ -1,4 +1,4 @@
-"""A report's chapters as one HTML page, as Markdown, and its tables as CSV and LaTeX."""
+"""A report's chapters as one HTML page, as Markdown, and its tables as CSV."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from selfdistill_cli.reports.content import Cell, Chapter, Figure, Table, slug
-
-LATEX = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "±": r"$\pm$", "τ": r"$\tau$", "α": r"$\alpha$", "λ": r"$\lambda$",
-         "−": "$-$", "–": "--", "…": r"\dots{}", "<": "$<$", ">": "$>$", "×": r"$\times$", "▼": r"$\downarrow$", "{": r"\{", "}": r"\}"}  # fmt: skip
 
 
 def page(title: str, chapters: Sequence[Chapter], pictures: Mapping[str, str]) -> str:
@@ -68,22 +65,3 @@ def csv_table(table: Table) -> str:
         [[_worse(cell) + (" *" if cell.verdict == "better" else "") for cell in row] for row in table.cells]
     )
     return text.getvalue()
-
-
-def latex_table(table: Table) -> str:
-    """A table of the booktabs package."""
-
-    def escape(text: str) -> str:
-        return "".join(LATEX.get(letter, letter) for letter in text)
-
-    def line(cells: Sequence[Cell]) -> str:
-        texts = [(escape(_worse(cell)), cell.verdict == "better") for cell in cells]
-        return " & ".join(rf"\textbf{{{text}}}" if better else text for text, better in texts) + r" \\"
-
-    rows = "\n".join(line(row) for row in table.cells)
-    columns = "l" * len(table.header)
-    head = line([Cell(name) for name in table.header])
-    return (
-        f"\\begin{{table}}\n\\caption{{{escape(table.caption)}}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{head}\n\\midrule\n"
-        f"{rows}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
-    )

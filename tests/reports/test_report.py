@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from selfdistill_cli.reports.content import Chapter, Figure, Table
+from selfdistill_cli.reports.latex import latex_table
 from selfdistill_cli.reports.panels import Cells
 from selfdistill_cli.reports.report import chapters, write_report
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import comparison, learning, sensitivity
 from selfdistill_cli.reports.statistics import Difference
-from selfdistill_cli.reports.writing import csv_table, latex_table, markdown, page
+from selfdistill_cli.reports.writing import csv_table, markdown, page
 from tests.helpers.made_runs import make_run, study_of
 from tests.helpers.processes import SDREPORT, Finished, run_command, user_environment
 
