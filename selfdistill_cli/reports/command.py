@@ -44,6 +44,11 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         metavar=("A", "B"),
         help="what one of two runs gets right and the other wrong, with texts; --out writes all of it as examples.csv",
     )
+    instead.add_argument(
+        "--paper",
+        action="store_true",
+        help="write LaTeX tables, figures as PDF, a methods paragraph and the reproducibility checklist (to paper/)",
+    )
     instead.add_argument("--watch", action="store_true", help="follow running runs and sweeps in the terminal")
     return parser.parse_args(words)
 
@@ -120,19 +125,25 @@ def _compare(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _write(runs: Sequence[Run], arguments: argparse.Namespace, console: Console) -> None:
-    out = arguments.out or Path("report")
+    out = arguments.out or Path("paper" if arguments.paper else "report")
     require_writable(out)
     with _installed():
+        from selfdistill_cli.reports.paper import write_paper
         from selfdistill_cli.reports.report import write_report
     title = arguments.title or f"Report on {', '.join(folder.name or str(folder) for folder in arguments.folders)}"
     runs = with_whole_tables(runs)
-    made = write_report(runs, title, out)
     unusable = [run for run in runs if not run.finished]
     say(console, f"{len(runs) - len(unusable)} finished runs, {len(unusable)} others (listed in the report)")
     for run in runs:
         for why in run.left_out.values():
             say(console, f"  {shortest(run.path)}: without {why}")
-    for chapter in made:
+    if arguments.paper:
+        if len(unusable) == len(runs):
+            raise UserError("no run has finished: there is nothing to write a paper of.")
+        made = write_paper(runs, title, out)
+        say(console, f"written to {shortest((out / 'paper.tex').absolute())}, with {', '.join(made[1:])}")
+        return
+    for chapter in write_report(runs, title, out):
         say(console, f"  {chapter.title}")
     say(console, f"written to {shortest((out / 'index.html').absolute())}, with report.md, figures/ and tables/")
 

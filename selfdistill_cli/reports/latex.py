@@ -20,8 +20,12 @@ SIGNS = {
 }  # fmt: skip
 NUMBER = re.compile(r"([-−+]?\d[\d,]*(?:\.\d+)?)")
 PARTS = re.compile(r"([-−+]?)([\d,]+)(\.\d+)?")
-WIDE = 90
+WIDE = 70
 """Characters of a row above which a table is shrunk to the width of the text."""
+MOST_NUMBERS = 3
+"""Of a cell that counts as a number: mean, deviation, seeds. What has more is a text with numbers in it."""
+LONG = 60
+"""Characters of a text above which its column is set in paragraphs of half the text's width."""
 
 
 def escape(text: str) -> str:
@@ -46,7 +50,7 @@ def latex_table(table: Table) -> str:
     columns = [_Column([row[place] for row in table.cells]) for place in range(len(table.header))]
     lines = [" & ".join(cells) + r" \\" for cells in zip(*(column.written() for column in columns), strict=True)]
     head = " & ".join(escape(name) for name in table.header) + r" \\"
-    kinds = "".join("c" if column.widths else "l" for column in columns)
+    kinds = "".join(column.kind for column in columns)
     tabular = "\n".join([rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
     tabular += "\n\\end{tabular}"
     if _characters(table) > WIDE:
@@ -59,7 +63,8 @@ def latex_table(table: Table) -> str:
 
 def _characters(table: Table) -> int:
     rows = [[Cell(name) for name in table.header], *table.cells]
-    return sum(max(len(row[place].text) for row in rows) + 3 for place in range(len(table.header)))
+    longest = (max(len(row[place].text) for row in rows) for place in range(len(table.header)))
+    return sum(min(length, LONG * 2 // 3) + 3 if length > LONG else length + 3 for length in longest)
 
 
 class _Column:
@@ -71,11 +76,19 @@ class _Column:
         self.cells = cells
         forms = [NUMBER.split(cell.text) for cell in cells if not _says_nothing(cell)]
         self.form: list[str] = max(forms, key=len, default=[""])[::2]
-        numeric = len(self.form) > 1 and all(_is_beginning(form[::2], self.form) for form in forms)
+        few = 1 < len(self.form) <= MOST_NUMBERS + 1 and not any(sign.isalpha() for sign in self.form[0])
+        numeric = few and all(_is_beginning(form[::2], self.form) for form in forms)
         parts = [
             [_parts(form[2 * k + 1]) for form in forms if 2 * k + 1 < len(form)] for k in range(len(self.form) - 1)
         ]
         self.widths = [tuple(max(map(len, of)) for of in zip(*each, strict=True)) for each in parts] if numeric else []
+
+    @property
+    def kind(self) -> str:
+        """What `tabular` is told of it."""
+        if self.widths:
+            return "c"
+        return r"p{.5\textwidth}" if max((len(cell.text) for cell in self.cells), default=0) > LONG else "l"
 
     def written(self) -> list[str]:
         """Every cell as LaTeX."""
@@ -90,9 +103,10 @@ class _Column:
         for k, (sign, whole, part) in enumerate(self.widths):
             if 2 * k + 1 >= len(pieces):  # a mean without a deviation: room for what the others have here
                 return said + worse + rf"\phantom{{{self._tail(k)}}}"
-            found = _parts(pieces[2 * k + 1])
+            number = pieces[2 * k + 1].replace("-", "−")
+            found = _parts(number)
             said += escape(pieces[2 * k]) + _phantom("-", sign - len(found[0])) + _phantom("0", whole - len(found[1]))
-            said += _bold(escape(pieces[2 * k + 1]), cell) if k == 0 else escape(pieces[2 * k + 1])
+            said += _bold(escape(number), cell) if k == 0 else escape(number)
             said += _behind(found[2], part)
         return said + escape(pieces[-1]) + worse
 

@@ -23,7 +23,7 @@ SCORES = Table(
     [
         ["vanilla", "73.3 ± 1.8 (3)", "–", "1,200", "12"],
         ["dynsdpb (τ=2)", Cell("7.25 ± 11.8 (3)", "better"), "−0.9 to 2.1", "600", "no run"],
-        ["one seed", Cell("−71.1", "worse"), "0.95 to 10.1", "0", "yes"],
+        ["one seed", Cell("-71.1", "worse"), "0.95 to 10.1", "0", "yes"],
     ],
 )
 
@@ -61,6 +61,15 @@ def test_what_is_better_is_bold_and_what_says_nothing_or_mixes_texts_is_left_as_
     assert r"\begin{tabular}{lcccl}" in latex
     for part in (r"\centering", r"\caption{Scores of $\alpha$\_i, 100 \%.}", r"\label{tab:scores}", r"\toprule"):
         assert part in latex
+
+
+def test_texts_with_numbers_in_them_are_texts_and_long_ones_are_broken_into_lines() -> None:
+    settings = [
+        f"tau={tau}, alpha=1, epochs=2, warmup=1, seeds=3, and so on to the end of a long line" for tau in (1, 22)
+    ]
+    latex = latex_table(Table("settings", "", ["method", "settings"], [["a", settings[0]], ["b", settings[1]]]))
+    assert r"\begin{tabular}{lp{.5\textwidth}}" in latex
+    assert "phantom" not in latex
 
 
 def test_every_sign_is_one_that_tex_prints() -> None:

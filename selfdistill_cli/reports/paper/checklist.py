@@ -1,0 +1,166 @@
+"""The reproducibility checklist: the questions that ACL and NeurIPS ask, in our words, and what the runs say to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from selfdistill_cli.reports.paper.facts import (
+    UNKNOWN,
+    commands,
+    data_source,
+    each,
+    environment,
+    hours,
+    listed,
+    operations,
+    result,
+    runs_of,
+    searched,
+    seeds,
+    selection,
+    setting,
+    told,
+    validation_examples,
+)
+from selfdistill_cli.reports.paper.words import STATISTICS
+from selfdistill_cli.reports.runs import Run
+from selfdistill_cli.reports.variants import Study
+
+Answers = list[tuple[str, str]]
+"""Questions and their answers."""
+YOURS = (
+    "Are the licences of data, models and code stated, and is this use allowed by them?",
+    "Do the data name or offend people, and what was done about it? Did people consent?",
+    "Who are the speakers or writers of the data: languages, domains, groups?",
+    "What are the limits of the claims, and what harm could the work do?",
+    "How much energy was used, and what did it emit?",
+    "Was an AI assistant used in research, coding or writing?",
+)
+"""What no run can know."""
+
+
+def checklist(studies: Sequence[Study], others: Sequence[Run]) -> Answers:
+    """Questions with answers. `others`: the runs beside those of the studies, which did not finish."""
+    runs = [run for study in studies for run in runs_of(study)]
+    return [
+        ("Which models were trained, and how large are they?", told(runs, _model)),
+        ("Which data were used, from where, and how were they split?", _by_study(studies, _data)),
+        ("Is the version of data and starting weights fixed?", _fingerprints(runs)),
+        ("Was anything done to the data?", _by_study(studies, _preparation)),
+        (
+            "Are all settings of training given?",
+            f"In the table of settings, and in each run's config.yaml ({len(runs):,} runs).",
+        ),
+        ("How were settings chosen: which values, how many trials, by which score?", _by_study(studies, _search)),
+        (
+            "Which data selected the reported model, and were they kept apart from those reported?",
+            _by_study(studies, selection),
+        ),
+        ("How many times was each experiment run?", _by_study(studies, seeds)),
+        ("What do the scores and error bars mean, and how was significance tested?", STATISTICS),
+        ("How much computation did it take, and on what?", _compute(runs)),
+        ("Were there runs that are not reported?", _unreported(others)),
+        ("Is the code available, and in which version?", _code(runs)),
+        ("Which commands made the results?", _commands(runs)),
+        ("Would the same command give the same numbers?", _determinism(runs)),
+        *((question, f"{UNKNOWN}. You have to answer this.") for question in YOURS),
+    ]
+
+
+def _by_study(studies: Sequence[Study], answer: Callable[[Study], str]) -> str:
+    """One answer if all studies give the same; else each answer with the studies that it is of."""
+    answers: dict[str, list[str]] = {}
+    for study in studies:
+        answers.setdefault(answer(study).rstrip("."), []).append(study.name)
+    if len(answers) == 1:
+        return f"{next(iter(answers))}."
+    return " ".join(
+        f"({number}) {words}: {'; '.join(of)}." for number, (words, of) in enumerate(answers.items(), start=1)
+    )
+
+
+def _model(run: Run) -> str:
+    of = run.results.get("parameters")
+    return (
+        f"{run.results.get('model', run.settings.get('model.name'))} ({f'{of:,} parameters' if of else 'size unknown'})"
+    )
+
+
+def _data(study: Study) -> str:
+    runs = runs_of(study)
+    return (
+        f"{told(runs, data_source)}; training split {told(runs, setting('task.train'))}, "
+        f"{told(runs, result('train_examples'))} examples; scored on {told(runs, validation_examples)} examples"
+    )
+
+
+def _fingerprints(runs: Sequence[Run]) -> str:
+    known = [run for run in runs if run.results.get("fingerprints")]
+    if not known:
+        return UNKNOWN
+    return (
+        f"Every run records SHA-256 fingerprints of data, starting weights and tokenizer (results.json, run.json; "
+        f"{len(known):,} of {len(runs):,} runs), and does not go on with others."
+    )
+
+
+def _preparation(study: Study) -> str:
+    runs = runs_of(study)
+    cut = [one for one in each(runs, result("truncated_examples")) if one != "0"]
+    said = [f"{listed(cut)} training texts cut to {told(runs, setting('task.max_length'))} tokens"] if cut else []
+    for key, words in (
+        ("task.train_examples", "a seeded subset of {} training examples"),
+        ("task.label_noise", "labels replaced with probability {}"),
+    ):
+        values = [one for one in each(runs, setting(key)) if one != "0"]
+        said += [words.format(listed(values))] if values else []
+    return "; ".join(said) or "Nothing beside tokenizing"
+
+
+def _search(study: Study) -> str:
+    runs = runs_of(study)
+    found = searched(study)
+    if not found:
+        return f"No setting was varied among these runs; whether it was before is {UNKNOWN.split(':')[0]}"
+    return f"{len(study.groups):,} settings in {len(runs):,} runs, scored as reported: {'; '.join(found)}"
+
+
+def _compute(runs: Sequence[Run]) -> str:
+    flops = operations(runs)
+    gpus = each(runs, environment("gpu"))
+    place = listed(gpus) or listed(each(runs, environment("processor"))) or f"a machine that is {UNKNOWN.split(':')[0]}"
+    counted = (
+        f"{flops} floating-point operations, teachers included" if flops else f"operations {UNKNOWN.split(':')[0]}"
+    )
+    return f"{hours(runs)} of training on {place}; {counted}."
+
+
+def _unreported(others: Sequence[Run]) -> str:
+    if not others:
+        return "Not in these folders. Of runs elsewhere, or deleted, nothing is known."
+    counts = listed([f"{sum(run.status == s for run in others)} {s}" for s in sorted({run.status for run in others})])
+    return f"{len(others)} runs in these folders did not finish or cannot be read ({counts}) and are not counted. Of runs elsewhere, or deleted, nothing is known."
+
+
+def _code(runs: Sequence[Run]) -> str:
+    changed = any(environment("git_changes")(run) for run in runs)
+    commits = each(runs, environment("git_commit"))
+    if not commits:
+        return f"sdrun {told(runs, environment('selfdistill_cli'))}; commit {UNKNOWN.split(':')[0]}."
+    return f"sdrun {told(runs, environment('selfdistill_cli'))}, commit {listed(commits)}" + (
+        ", with changes that were not committed (environment.json lists the files)." if changed else "."
+    )
+
+
+def _commands(runs: Sequence[Run]) -> str:
+    found = commands(runs)
+    more = f"; and {len(found) - 8} more, in each run's environment.json" if len(found) > 8 else ""
+    return ("; ".join(found[:8]) + more) or UNKNOWN
+
+
+def _determinism(runs: Sequence[Run]) -> str:
+    return (
+        "On the same versions, processor and number of threads, yes: every draw of a run comes from its seed, and an "
+        f"interrupted run goes on bit for bit. Precision: {told(runs, result('precision'))}; processes: "
+        f"{told(runs, result('processes'))}."
+    )
