@@ -20,10 +20,12 @@ SIGNS = {
 }  # fmt: skip
 NUMBER = re.compile(r"([-−+]?\d[\d,]*(?:\.\d+)?)")
 PARTS = re.compile(r"([-−+]?)([\d,]+)(\.\d+)?")
-WIDE = 70
-"""Characters of a row above which a table is shrunk to the width of the text."""
+FITTING = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}"
+"""As wide as it is, or, if that is wider, as the text."""
 MOST_NUMBERS = 3
 """Of a cell that counts as a number: mean, deviation, seeds. What has more is a text with numbers in it."""
+LONG_WORD = 20
+"""Letters."""
 LONG = 60
 """Characters of a text above which its column is set in paragraphs of half the text's width."""
 
@@ -31,6 +33,16 @@ LONG = 60
 def escape(text: str) -> str:
     """The text as TeX prints it with T1 fonts and UTF-8 input; what these cannot print stands by its code point."""
     return "".join(SIGNS.get(sign) or _letter(sign) for sign in text)
+
+
+def running(text: str) -> str:
+    """As `escape`; a long word (a command, a path) may be broken behind the signs in it."""
+    words = (escape(word) if len(word) < LONG_WORD else _breakable(word) for word in text.split(" "))
+    return " ".join(words)
+
+
+def _breakable(word: str) -> str:
+    return r"\allowbreak{}".join(escape(piece) for piece in re.findall(r"[^,=/._-]*[,=/._-]?", word) if piece)
 
 
 def _letter(sign: str) -> str:
@@ -42,29 +54,22 @@ def _letter(sign: str) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """A table of the booktabs package (and graphicx, if it is wide), with caption and the label `tab:<name>`.
+    """A table of the booktabs package and graphicx, no wider than the text, with caption and the label `tab:<name>`.
 
     In a column of numbers, alone or in one form (`73.3 ± 1.8 (3)`, `−0.9 to 2.1`), the points stand below each other:
     shorter numbers are filled up with room for the digits that they lack. Better cells are bold, worse have an arrow.
     """
     columns = [_Column([row[place] for row in table.cells]) for place in range(len(table.header))]
-    lines = [" & ".join(cells) + r" \\" for cells in zip(*(column.written() for column in columns), strict=True)]
-    head = " & ".join(escape(name) for name in table.header) + r" \\"
     kinds = "".join(column.kind for column in columns)
+    end = r" \tabularnewline" if "{" in kinds else r" \\"  # \raggedright gives \\ another meaning
+    lines = [" & ".join(cells) + end for cells in zip(*(column.written() for column in columns), strict=True)]
+    head = " & ".join(escape(name) for name in table.header) + end
     tabular = "\n".join([rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
     tabular += "\n\\end{tabular}"
-    if _characters(table) > WIDE:
-        tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}}}"
     return (
         f"\\begin{{table}}[htbp]\n\\centering\n\\caption{{{escape(table.caption)}}}\n\\label{{tab:{table.name}}}\n"
-        f"{tabular}\n\\end{{table}}\n"
+        f"{FITTING}{{!}}{{%\n{tabular}}}\n\\end{{table}}\n"
     )
-
-
-def _characters(table: Table) -> int:
-    rows = [[Cell(name) for name in table.header], *table.cells]
-    longest = (max(len(row[place].text) for row in rows) for place in range(len(table.header)))
-    return sum(min(length, LONG * 2 // 3) + 3 if length > LONG else length + 3 for length in longest)
 
 
 class _Column:
@@ -97,7 +102,7 @@ class _Column:
     def _cell(self, cell: Cell) -> str:
         worse = escape(" ▼") if cell.verdict == "worse" else ""
         if not self.widths or _says_nothing(cell):
-            return _bold(escape(cell.text), cell) + worse
+            return ("" if len(self.kind) == 1 else r"\raggedright ") + _bold(escape(cell.text), cell) + worse
         pieces = NUMBER.split(cell.text)
         said = ""
         for k, (sign, whole, part) in enumerate(self.widths):

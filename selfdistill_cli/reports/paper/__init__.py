@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
 from selfdistill_cli.reports import drawing
 from selfdistill_cli.reports.content import Figure, Table
-from selfdistill_cli.reports.latex import escape, latex_table
+from selfdistill_cli.reports.latex import escape, latex_table, running
 from selfdistill_cli.reports.paper.checklist import Answers, checklist
 from selfdistill_cli.reports.paper.facts import own_settings
 from selfdistill_cli.reports.paper.words import methods_paragraphs
@@ -25,6 +24,7 @@ PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[margin=2.5cm]{geometry}
 \usepackage{booktabs,graphicx}
+\sloppy
 """
 FONTS = {"pdf.fonttype": 42}
 """TrueType: venues refuse the fonts of type 3 that matplotlib writes otherwise."""
@@ -68,8 +68,7 @@ def _write(path: Path, text: str) -> None:
 def _draw(figure: Figure, path: Path) -> None:
     """As PDF, the same for the same figure: without the time at which it was made."""
     with drawing.in_style(), matplotlib.rc_context(FONTS), new_file(path) as beside:
-        drawn: Any = figure.draw()
-        drawn.savefig(beside, format="pdf", metadata={"CreationDate": None})
+        drawing.whole(figure.panels).savefig(beside, format="pdf", metadata={"CreationDate": None})
 
 
 def _settings_table(study: Study) -> Table:
@@ -78,11 +77,11 @@ def _settings_table(study: Study) -> Table:
 
 
 def _paragraphs(paragraphs: Sequence[tuple[str, str]]) -> str:
-    return "\n".join(f"\\paragraph{{{escape(title)}.}} {escape(words)}\n" for title, words in paragraphs)
+    return "\n".join(f"\\paragraph{{{escape(title)}.}} {running(words)}\n" for title, words in paragraphs)
 
 
 def _checklist_tex(answers: Answers) -> str:
-    items = "\n".join(f"\\item \\textbf{{{escape(question)}}} {escape(answer)}" for question, answer in answers)
+    items = "\n".join(f"\\item \\textbf{{{escape(question)}}} {running(answer)}" for question, answer in answers)
     return f"\\begin{{enumerate}}\n{items}\n\\end{{enumerate}}\n"
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from selfdistill_cli.reports.paper.facts import (
     UNKNOWN,
     commands,
+    commit,
+    counted,
     data_source,
     each,
     environment,
@@ -51,19 +53,19 @@ def checklist(studies: Sequence[Study], others: Sequence[Run]) -> Answers:
             "Are all settings of training given?",
             f"In the table of settings, and in each run's config.yaml ({len(runs):,} runs).",
         ),
-        ("How were settings chosen: which values, how many trials, by which score?", _by_study(studies, _search)),
+        ("How were settings chosen: which values, how many trials?", _by_study(studies, _search)),
         (
             "Which data selected the reported model, and were they kept apart from those reported?",
             _by_study(studies, selection),
         ),
-        ("How many times was each experiment run?", _by_study(studies, seeds)),
+        ("How many times was each experiment run?", "With " + _by_study(studies, seeds)),
         ("What do the scores and error bars mean, and how was significance tested?", STATISTICS),
         ("How much computation did it take, and on what?", _compute(runs)),
         ("Were there runs that are not reported?", _unreported(others)),
         ("Is the code available, and in which version?", _code(runs)),
         ("Which commands made the results?", _commands(runs)),
         ("Would the same command give the same numbers?", _determinism(runs)),
-        *((question, f"{UNKNOWN}. You have to answer this.") for question in YOURS),
+        *((question, f"{UNKNOWN.capitalize()}. You have to answer this.") for question in YOURS),
     ]
 
 
@@ -122,7 +124,7 @@ def _search(study: Study) -> str:
     found = searched(study)
     if not found:
         return f"No setting was varied among these runs; whether it was before is {UNKNOWN.split(':')[0]}"
-    return f"{len(study.groups):,} settings in {len(runs):,} runs, scored as reported: {'; '.join(found)}"
+    return f"{len(study.groups):,} settings in {len(runs):,} runs, all of them reported: {'; '.join(found)}. By which score one was chosen is for you to say"
 
 
 def _compute(runs: Sequence[Run]) -> str:
@@ -139,12 +141,12 @@ def _unreported(others: Sequence[Run]) -> str:
     if not others:
         return "Not in these folders. Of runs elsewhere, or deleted, nothing is known."
     counts = listed([f"{sum(run.status == s for run in others)} {s}" for s in sorted({run.status for run in others})])
-    return f"{len(others)} runs in these folders did not finish or cannot be read ({counts}) and are not counted. Of runs elsewhere, or deleted, nothing is known."
+    return f"{counted(len(others), 'run')} in these folders did not finish or cannot be read ({counts}) and are not counted. Of runs elsewhere, or deleted, nothing is known."
 
 
 def _code(runs: Sequence[Run]) -> str:
     changed = any(environment("git_changes")(run) for run in runs)
-    commits = each(runs, environment("git_commit"))
+    commits = each(runs, commit)
     if not commits:
         return f"sdrun {told(runs, environment('selfdistill_cli'))}; commit {UNKNOWN.split(':')[0]}."
     return f"sdrun {told(runs, environment('selfdistill_cli'))}, commit {listed(commits)}" + (

@@ -171,6 +171,12 @@ def operations(runs: Sequence[Run]) -> str | None:
     return f"{sum(known):.2e}" if known and len(known) == len(counts) else None
 
 
+def commit(run: Run) -> str | None:
+    """The first digits of the commit that it ran from."""
+    found = environment("git_commit")(run)
+    return str(found)[:12] if found else None
+
+
 def commands(runs: Sequence[Run]) -> list[str]:
     """The command lines that made these runs, without the places of the machine."""
     found = (environment("command")(run) for run in runs)

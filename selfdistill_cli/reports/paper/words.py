@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from selfdistill_cli.reports.paper.facts import (
     UNKNOWN,
+    commit,
     counted,
     data_source,
     each,
@@ -108,7 +109,7 @@ def _software(runs: Sequence[Run]) -> str:
     if not each(runs, environment("python")):
         place = UNKNOWN
     return (
-        f"sdrun {told(runs, environment('selfdistill_cli'))}, commit {told(runs, environment('git_commit'))}, Python "
+        f"sdrun {told(runs, environment('selfdistill_cli'))}, commit {told(runs, commit)}, Python "
         f"{told(runs, environment('python'))}, {versions}; computed on {place}, operating system "
         f"{told(runs, environment('platform'))}, processes a run: {told(runs, result('processes'))}."
     )

@@ -1,0 +1,209 @@
+"""`sdreport --paper`: everything is from the runs, nothing is invented, and the document compiles."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.reports.command import report
+from selfdistill_cli.reports.paper.checklist import YOURS, checklist
+from selfdistill_cli.reports.paper.facts import (
+    counted,
+    data_source,
+    hours,
+    listed,
+    operations,
+    searched,
+    seeds,
+    selection,
+)
+from selfdistill_cli.reports.paper.words import methods_paragraphs
+from selfdistill_cli.reports.runs import find_runs, read_run
+from selfdistill_cli.reports.studies import gather
+from tests.helpers.made_runs import make_run, study_of
+
+pytestmark = pytest.mark.thorough
+
+ENVIRONMENT = {
+    "selfdistill_cli": "0.7", "python": "3.12.1", "packages": {"torch": "2.9", "numpy": "2.1"}, "processor": "a chip",
+    "processor_threads": 4, "gpu": None, "platform": "Linux", "git_commit": "0123456789abcdef", "git_changes": ["train.py"],
+    "command": ["/home/somebody/bin/sdrun", "-m", "method=vanilla,dynsdpb"],
+}  # fmt: skip
+
+
+def made(outputs: Path, *overrides: str, **results: object) -> Path:
+    run = make_run(
+        outputs, *overrides, **{"precision": "fp32", "parameters": 1_000_000, "trained_parameters": 5_000} | results
+    )
+    (run / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    return run
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outputs = tmp_path_factory.mktemp("outputs")
+    for seed in range(2):
+        made(outputs, "method=vanilla", f"seed={seed}")
+        for tau in (1, 3):
+            made(outputs, "method=dynsdpb", f"method.tau={tau}", f"seed={seed}")
+    (made(outputs, "method=vanilla", "seed=9") / "results.json").unlink()
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def paper(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("paper")
+    report([str(outputs), "--paper", "--out", str(folder)])
+    return folder
+
+
+def test_the_document_shows_every_table_figure_and_text_that_was_written(paper: Path) -> None:
+    text = (paper / "paper.tex").read_text()
+    for table in (paper / "tables").iterdir():
+        assert f"\\input{{tables/{table.stem}}}" in text
+    for figure in (paper / "figures").iterdir():
+        assert f"{{figures/{figure.name}}}" in text
+        assert figure.read_bytes().startswith(b"%PDF")
+    shown = set(re.findall(r"\\input\{([^}]*)\}", text))
+    assert shown >= {"methods", "checklist"}
+    assert all((paper / f"{name}.tex").is_file() for name in shown)
+    labels = [label for file in paper.rglob("*.tex") for label in re.findall(r"\\label\{([^}]*)\}", file.read_text())]
+    assert len(labels) == len(set(labels)) > 3
+
+
+def test_figures_hold_no_fonts_that_venues_refuse(paper: Path) -> None:
+    figures = list((paper / "figures").iterdir())
+    assert figures
+    assert not [figure for figure in figures if b"/Type3" in figure.read_bytes()]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_the_document_compiles(paper: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(paper, tmp_path / "paper")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    ended = subprocess.run(command, cwd=copy, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stdout.decode(errors="replace")[-1500:]
+    assert (copy / "paper.pdf").stat().st_size > 10_000
+
+
+def test_the_methods_paragraph_says_what_the_runs_were(outputs: Path) -> None:
+    (_, words), (_, statistics), (_, software) = methods_paragraphs([study_of(outputs)])
+    settings = yaml.safe_load(next(outputs.glob("*/*/*/*/config.yaml")).read_text())
+    for said in (
+        "minilm (1,000,000 parameters, of which 5,000 are trained)",
+        "100 training examples, scored by accuracy on 100 validation examples",
+        "Methods: vanilla and dynsdpb, each with the seeds 0 and 1.",
+        f"{settings['schedule']['epochs']:g} epochs",
+        f"learning rate {settings['schedule']['lr']:g}",
+        f"batches of {settings['schedule']['batch_size']}",
+        "in fp32",
+        "A run forwards 300 examples in training",
+        "for 6 runs (1 s each)",
+    ):
+        assert said in words
+    assert "Holm" in statistics
+    for said in ("sdrun 0.7, commit 0123456789ab, Python 3.12.1", "torch 2.9", "a chip (4 threads), without a GPU"):
+        assert said in software
+    assert "transformers unknown" in software  # environment.json does not name it
+
+
+def test_what_runs_do_not_know_is_said_to_be_unknown(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "task=rte")
+    results = json.loads((run / "results.json").read_text())
+    kept = ("key", "score", "metric", "task", "method", "examples_forwarded")
+    (run / "results.json").write_text(json.dumps({name: results[name] for name in kept}))
+    (one,) = gather(find_runs([tmp_path])).studies
+    words = " ".join(text for _, text in methods_paragraphs([one]))
+    for said in (
+        "number of parameters unknown",
+        "unknown: the runs do not record it training examples",
+        "Python unknown",
+    ):
+        assert said in words
+    answers = dict(checklist([one], []))
+    assert all(answers[question].startswith("Unknown") for question in YOURS)
+    assert answers["Is the version of data and starting weights fixed?"].startswith("unknown")
+    assert "operations unknown" in answers["How much computation did it take, and on what?"]
+    assert not re.search(r"\bNone\b|\bnan\b", words + " ".join(answers.values()))
+
+
+def test_the_checklist_counts_runs_trials_and_what_is_not_reported(outputs: Path) -> None:
+    others = [run for run in find_runs([outputs]) if not run.finished]
+    answers = dict(checklist([study_of(outputs)], others))
+    assert (
+        "3 settings in 6 runs, all of them reported: dynsdpb: tau 1 and 3"
+        in answers["How were settings chosen: which values, how many trials?"]
+    )
+    assert answers["Were there runs that are not reported?"].startswith("1 run in these folders")
+    assert answers["Which commands made the results?"] == "sdrun -m method=vanilla,dynsdpb"  # no place of the machine
+    assert "not committed" in answers["Is the code available, and in which version?"]
+
+
+@pytest.mark.parametrize(("overrides", "results", "words"), [
+    (["schedule.keep=best"], {}, "on the validation examples that are reported"),
+    (["schedule.keep=best"], {"selected_on": "held_out"}, "on a part of the training split that was held out"),
+    (["schedule.keep=last"], {}, "No epoch was selected"),
+    (["schedule.keep=last"], {"selected_on": "nothing"}, "No epoch was selected"),
+])  # fmt: skip
+def test_which_split_selected_is_told(
+    overrides: list[str], results: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    make_run(tmp_path, *overrides, **results)
+    assert words in selection(study_of(tmp_path))
+
+
+def test_seeds_are_counted_where_methods_have_different_ones(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path, "method=vanilla", f"seed={seed}")
+    make_run(tmp_path, "method=kd", "seed=1")
+    assert seeds(study_of(tmp_path)) == "1 to 3 of the seeds 0, 1 and 2"
+    assert searched(study_of(tmp_path)) == []
+
+
+def test_data_are_named_without_places_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "mine.csv").write_text("text,label\na,0\nb,1\n")
+    file = tmp_path / "secret" / "mine.csv"
+    hub = read_run(make_run(tmp_path / "hub", "task=rte", synthetic=False))
+    assert data_source(hub) == "nyu-mll/glue rte"
+    own = make_run(tmp_path / "own", "task=rte", synthetic=False)
+    settings = yaml.safe_load((own / "config.yaml").read_text())
+    settings["task"]["path"] = str(file)
+    (own / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert data_source(read_run(own)) == "files of our own (mine.csv)"
+
+
+def test_costs_are_sums_and_operations_are_given_only_where_every_run_counted_them(tmp_path: Path) -> None:
+    for seed, seconds in enumerate((1800.0, 5400.0)):
+        make_run(tmp_path, f"seed={seed}", seconds=seconds, compute={"total": {"flops": 10**12}})
+    runs = find_runs([tmp_path])
+    assert hours(runs) == "2.0 hours for 2 runs (1,800 to 5,400 s each)"
+    assert operations(runs) == "2.00e+12"
+    make_run(tmp_path, "seed=2", compute={"total": {}})
+    assert operations(find_runs([tmp_path])) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
+)
+def test_lists_read_like_sentences(words: list[str], sentence: str) -> None:
+    assert listed(words) == sentence
+
+
+def test_units_have_their_plural() -> None:
+    assert [counted(n, "run") for n in (0, 1, 1000)] == ["0 runs", "1 run", "1,000 runs"]
+    assert [counted(n, "epoch") for n in ("1", "3", "1 and 3")] == ["1 epoch", "3 epochs", "1 and 3 epochs"]
+
+
+def test_without_a_finished_run_there_is_no_paper(tmp_path: Path) -> None:
+    (make_run(tmp_path / "runs") / "results.json").unlink()
+    with pytest.raises(UserError, match="no run has finished: there is nothing to write a paper of"):
+        report([str(tmp_path / "runs"), "--paper", "--out", str(tmp_path / "paper")])
+    assert not (tmp_path / "paper").exists()
