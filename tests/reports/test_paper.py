@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,10 +39,9 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def made(outputs: Path, *overrides: str, **results: object) -> Path:
-    run = make_run(
-        outputs, *overrides, **{"precision": "fp32", "parameters": 1_000_000, "trained_parameters": 5_000} | results
-    )
+def made(outputs: Path, *overrides: str, **results: Any) -> Path:
+    known: dict[str, Any] = {"precision": "fp32", "parameters": 1_000_000, "trained_parameters": 5_000}
+    run = make_run(outputs, *overrides, **(known | results))
     (run / "environment.json").write_text(json.dumps(ENVIRONMENT))
     return run
 
@@ -153,7 +153,7 @@ def test_the_checklist_counts_runs_trials_and_what_is_not_reported(outputs: Path
     (["schedule.keep=last"], {"selected_on": "nothing"}, "No epoch was selected"),
 ])  # fmt: skip
 def test_which_split_selected_is_told(
-    overrides: list[str], results: dict[str, str], words: str, tmp_path: Path
+    overrides: list[str], results: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     make_run(tmp_path, *overrides, **results)
     assert words in selection(study_of(tmp_path))
