@@ -214,7 +214,7 @@ def _phase_seconds(progress: Progress) -> dict[str, float] | None:
 
 def _round(cfg: DictConfig) -> dict[str, Any] | None:
     """What the round of self-training drew whose examples the run learns from beside the task's own."""
-    from selfdistill_cli.tasks.added import ABOUT
+    from selfdistill_cli.self_training.rounds import ABOUT
 
     return None if cfg.task.added is None else read_json(Path(cfg.task.added).expanduser().with_name(ABOUT))
 

@@ -21,11 +21,11 @@ from selfdistill_cli.kinds import KINDS, check
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.system.lease import held
 from selfdistill_cli.system.ranks import is_main
-from selfdistill_cli.tasks.added import ABOUT, write_added
 
 log = logging.getLogger(__name__)
 
-ADDED = "added.parquet"
+ADDED, ABOUT = "added.parquet", "round.json"
+"""The examples, and what was drawn and kept; the latter is written last, so its presence means that both are whole."""
 
 
 def trains_itself(cfg: DictConfig) -> bool:
@@ -110,6 +110,7 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
     from selfdistill_cli.engine.processes import on_main
     from selfdistill_cli.experiment import task_data
     from selfdistill_cli.self_training import drawing
+    from selfdistill_cli.tasks.added import write_added
 
     asked, task = cfg.self_training, task_data(cfg)
     writer = drawing.Writer.of(run / "model", task, runtime, cfg.seed)
@@ -142,7 +143,7 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
 
     def save() -> None:
         write_added(folder / ADDED, prompts, answers)
-        write_json(folder / ABOUT, about)  # last: its presence means that both are whole
+        write_json(folder / ABOUT, about)
 
     on_main(runtime.accelerator, save)
     return about

@@ -15,8 +15,6 @@ from selfdistill_cli.system.files import new_file
 from selfdistill_cli.tasks.split import Split
 
 COLUMNS = ("prompt", "answer")
-ABOUT = "round.json"
-"""Beside such a file, if a round of self-training wrote it: what was drawn and kept."""
 NO_ROW = -1
 """The row number of an example that is in no source."""
 

@@ -16,7 +16,18 @@ from selfdistill_cli import __version__
 from tests.helpers.processes import REPOSITORY, Sdrun, run_command, user_environment
 from tests.helpers.runs import SMALL
 
-GROUPS = ("model", "task", "method", "schedule", "runtime", "tracking", "size", "experiment", "hydra/launcher")
+GROUPS = (
+    "model",
+    "task",
+    "method",
+    "schedule",
+    "runtime",
+    "tracking",
+    "self_training",
+    "size",
+    "experiment",
+    "hydra/launcher",
+)
 
 
 def options(group: str) -> list[str]:
@@ -77,6 +88,8 @@ def test_cfg_job_is_the_whole_configuration(sdrun: Sdrun) -> None:
         "seed",
         "rerun",
         "eval_tasks",
+        "sequence",
+        "self_training",
     }
     assert cfg["method"]["lambda_"] == 5.0
     assert cfg["method"]["teacher"] == {"epochs": 2.0, "path": None, "top_k": 64}

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from selfdistill_cli.config.schema import CONF_DIR
 from tests.helpers.processes import user_environment
@@ -19,6 +20,8 @@ EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yam
 WITHOUT_A_NETWORK = ("model=tiny_bert", "task=synth_entailment")
 ITS_OWN = {
     "vmm_ablation": (),  # names an embedded model and a generated task itself
+    "vmm_pretrained": ("model=tiny_llama", "task=synth_arithmetic"),  # LoRA and all
+    "self_training": ("self_training.samples=1",),
     "low_resource": (*WITHOUT_A_NETWORK, "task.generator.train_examples=5000"),  # its largest subset
     "optuna_tau_alpha": (*WITHOUT_A_NETWORK, "hydra.sweeper.n_trials=2"),
 }
@@ -71,14 +74,15 @@ def expected_jobs(experiment: str) -> int:
     """
     if experiment == "optuna_tau_alpha":
         return 2
-    params = composed(f"+experiment={experiment}", hydra=True).hydra.sweeper.params
+    cfg = composed(f"+experiment={experiment}", hydra=True)
+    params = cfg.hydra.sweeper.params
     swept = {key: str(values).split(",") for key, values in params.items() if key not in ("task", "method")}
     if experiment != "seeds":
         swept.pop("seed", None)
     jobs = 0
-    for method in str(params.get("method", "dynsdpb")).split(","):
-        has = {f"method.{name}" for name in composed(f"method={method}").method}
-        jobs += prod(len(values) for key, values in swept.items() if not key.startswith("method.") or key in has)
+    for method in str(params.get("method", cfg.method.name)).split(","):
+        own = composed(f"method={method}")
+        jobs += prod(len(values) for key, values in swept.items() if OmegaConf.select(own, key, default="no") != "no")
     return jobs
 
 
