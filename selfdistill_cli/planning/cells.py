@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -11,6 +12,7 @@ from selfdistill_cli.config.inputs import check_inputs
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.sequence import sequence_of, stages
 from selfdistill_cli.system.lease import in_use
 
 FINISHED, INTERRUPTED, RUNNING, TO_DO = "finished", "interrupted", "running", "to do"
@@ -31,6 +33,8 @@ class Cell:
     """Numbers from 1 of the jobs that ask for it: none, if it is a teacher and nothing else."""
     first: list[Cell] = field(default_factory=list)
     """Teachers that are to be there before it."""
+    known: bool = True
+    """Whether its key is known: a later stage of a sequence begins from weights that the earlier one is yet to make."""
 
     @property
     def left(self) -> bool:
@@ -46,15 +50,40 @@ def cells_of(jobs: Sequence[tuple[DictConfig, Sequence[str]]]) -> list[Cell]:
     found: dict[str, Cell] = {}
     for number, (cfg, overrides) in enumerate(jobs, start=1):
         try:
-            check(cfg)
-            check_inputs(cfg)
-            cell = _cell(cfg, overrides, found)
+            for stage, known in _stages(cfg):
+                check(stage)
+                check_inputs(stage)
+                cell = _cell(stage, overrides, found) if known else _to_come(stage, overrides, found)
+                cell.jobs.append(number)
+                cell.overrides = cell.overrides or overrides
         except UserError as error:
             which = f"\nThis is job {number} of {len(jobs)}: {' '.join(overrides)}" if len(jobs) > 1 else ""
             raise UserError(f"{error}{which}") from error
-        cell.jobs.append(number)
-        cell.overrides = cell.overrides or overrides
     return list(found.values())
+
+
+def _stages(cfg: DictConfig) -> list[tuple[DictConfig, bool]]:
+    """The runs of one job, and whether each can be told from others already."""
+    if not sequence_of(cfg):
+        return [(cfg, True)]
+    found: list[tuple[DictConfig, bool]] = []
+
+    def collect(stage: DictConfig, others: Sequence[DictConfig]) -> dict[str, Any]:
+        scores = {"score": 0.0, "other_tasks": {other.name: 0.0 for other in others}}
+        known = all(RunDirectory(one).results() is not None for one, _ in found[1:])  # the first one trains nothing
+        if not known:
+            stage.model = cfg.model  # of the same size as what it will begin from
+        found.append((stage, known))
+        return scores | {"directory": str(RunDirectory(stage).path)}
+
+    stages(cfg, collect)
+    return found
+
+
+def _to_come(cfg: DictConfig, overrides: Sequence[str], found: dict[str, Cell]) -> Cell:
+    """A run that only the ones before it make possible: it is nobody else's, and nothing of it is there."""
+    cell = found[f"{len(found)} to come"] = Cell(cfg, overrides, RunDirectory(cfg), TO_DO, known=False)
+    return cell
 
 
 def _cell(cfg: DictConfig, overrides: Sequence[str], found: dict[str, Cell]) -> Cell:

@@ -164,10 +164,11 @@ class Collector(Launcher):
     def _score(self, cfg: DictConfig) -> float:
         """The score of a finished run; of another the mean of those that are: it says nothing for or against it."""
         from selfdistill_cli.runs.directory import RunDirectory
+        from selfdistill_cli.runs.results import objective
 
-        known = [found.score for one, _ in self.jobs if (found := RunDirectory(one).results()) is not None]
-        own = RunDirectory(cfg).results()
-        return own.score if own is not None else fmean(known or [0.0])
+        runs = [RunDirectory(one).results() for one in (*(planned for planned, _ in self.jobs), cfg)]
+        scores = [objective(found.as_dict()) for found in runs if found is not None]
+        return scores[-1] if runs[-1] is not None else fmean(scores or [0.0])
 
 
 def _at_once(launcher: DictConfig) -> int:

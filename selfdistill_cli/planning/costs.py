@@ -18,6 +18,7 @@ from selfdistill_cli.system.files import read_json
 
 FIRST_STEPS = 3
 """Of a run; they are slower, since libraries set themselves up, and of short runs they are left out."""
+FEW_STEPS = 100
 FORWARD_SHARE = 1 / 3
 """Of a training step; the backward pass takes about twice as long as the forward pass."""
 SIZES = ("train_examples", "validation_examples", "label_noise")
@@ -44,14 +45,14 @@ class Cost:
     predicted_per_epoch: float
     """Of the training set, for the method: as a share of it."""
     evaluation_seconds: float
-    """Of one evaluation, for each validation example."""
+    """For each example each time."""
     overhead_seconds: float
-    """Of a run, beside its training; without the final predictions."""
+    """Of a run, beside its training; without scores and predictions of the chosen model."""
     memory_mb: float
     run_bytes: float
-    """On disk when it has finished: what depends on neither steps nor validation examples."""
+    """On disk when it has finished: what depends on neither steps nor predictions."""
     step_bytes: float
-    validation_bytes: float
+    prediction_bytes: float
     checkpoint_bytes: float
     """While it trains."""
 
@@ -61,7 +62,17 @@ class Sizes:
     """How many examples a run trains on and is scored on."""
 
     train: int
-    validation: int
+    watched: int
+    """Scored in each evaluation while it trains."""
+    predicted: int
+    """By the chosen model: those of validation and test set."""
+    scored_at_end: int
+    """Those of them that no evaluation scores before."""
+
+    @property
+    def at_end(self) -> int:
+        """Evaluations of an example by the chosen model."""
+        return self.predicted + self.scored_at_end
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,13 @@ def known_run(folder: Path, cache: str) -> Known:
     if not isinstance(cfg, DictConfig) or results is None:
         raise ValueError(f"{folder} is no finished run")
     cfg.paths.cache = cache
-    sizes = Sizes(results.train_examples, parquet.read_metadata(folder / "predictions.parquet").num_rows)
+    predicted = parquet.read_metadata(folder / "predictions.parquet").num_rows
+    sizes = Sizes(results.train_examples, predicted, predicted, 0)
+    if results.selection_score is not None:  # a share was held out, and is no part of the training examples
+        share = cfg.task.selection_share
+        sizes = Sizes(
+            results.train_examples, max(1, round(results.train_examples * share / (1 - share))), predicted, predicted
+        )
     return Known(kind_of_cost(cfg), data_of(cfg), _cost(folder, cfg, results.as_dict(), sizes), sizes)
 
 
@@ -143,12 +160,11 @@ def _machine() -> dict[str, Any]:
 
 def _cost(folder: Path, cfg: DictConfig, results: dict[str, Any], sizes: Sizes) -> Cost:
     steps, evaluations = _rows(folder / "metrics.jsonl")
-    timed = steps[FIRST_STEPS:] or steps
-    example_seconds = sum(seconds for _, seconds in timed) / sum(examples for examples, _ in timed)
+    example_seconds = _seconds_an_example(steps)
     predicted = (results.get("compute") or {}).get("predictions", {}).get("forward", 0)
     beside_steps = results["seconds"] - results["step_seconds"] - results["checkpoint_seconds"]
     beside_steps -= predicted * FORWARD_SHARE * example_seconds
-    evaluation = max(0.0, beside_steps) / max(1, evaluations)
+    evaluation = max(0.0, beside_steps) / max(1, evaluations) / sizes.watched
     fresh = _fresh_per_step(cfg, results)
     by_name = {name: _bytes(folder / name) for name in ("metrics.jsonl", "wandb", "predictions.parquet")}
     growing = by_name["metrics.jsonl"] + by_name["wandb"]
@@ -158,14 +174,23 @@ def _cost(folder: Path, cfg: DictConfig, results: dict[str, Any], sizes: Sizes) 
         passes_at_first=steps[0][0] / min(fresh, sizes.train),
         passes=max(examples for examples, _ in steps) / min(fresh, sizes.train),
         predicted_per_epoch=predicted / (results["train_examples"] * max(1.0, results["epochs"])),
-        evaluation_seconds=evaluation / sizes.validation,
-        overhead_seconds=max(0.0, results["overhead_seconds"] - evaluation),
+        evaluation_seconds=evaluation,
+        overhead_seconds=max(0.0, results["overhead_seconds"] - sizes.at_end * evaluation),
         memory_mb=results["peak_memory_mb"],
         run_bytes=_bytes(folder) - growing - by_name["predictions.parquet"],
         step_bytes=growing / results["steps"],
-        validation_bytes=by_name["predictions.parquet"] / sizes.validation,
+        prediction_bytes=by_name["predictions.parquet"] / sizes.predicted,
         checkpoint_bytes=2 * 4 * 4 * results["trained_parameters"],  # two; weights, best weights, Adam's two moments
     )
+
+
+def _seconds_an_example(steps: list[tuple[int, float]]) -> float:
+    """Over the steps but the first; of few ones the slowest and quickest are left out, when others had the machine."""
+    timed = steps[FIRST_STEPS:] or steps
+    if len(timed) < FEW_STEPS:
+        aside = len(timed) // 8
+        timed = sorted(timed, key=lambda step: step[1] / step[0])[aside : len(timed) - aside]
+    return sum(seconds for _, seconds in timed) / sum(examples for examples, _ in timed)
 
 
 def _rows(file: Path) -> tuple[list[tuple[int, float]], int]:

@@ -134,10 +134,10 @@ def estimate(cell: Cell, cost: Cost, sizes: Sizes, source: str, predictions_of_t
         total_steps=total,
         examples=round(examples),
         seconds=(examples + FORWARD_SHARE * predicted) * cost.example_seconds
-        + (evaluations + 1) * sizes.validation * cost.evaluation_seconds
+        + (evaluations * sizes.watched + sizes.at_end) * cost.evaluation_seconds
         + cost.overhead_seconds,
         memory_mb=cost.memory_mb,
-        run_bytes=cost.run_bytes + steps * cost.step_bytes + sizes.validation * cost.validation_bytes,
+        run_bytes=cost.run_bytes + steps * cost.step_bytes + sizes.predicted * cost.prediction_bytes,
         checkpoint_bytes=cost.checkpoint_bytes,
         source=source,
     )

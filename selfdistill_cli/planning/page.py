@@ -54,7 +54,7 @@ def _table(plan: Plan) -> list[Column]:
         Column("examples", [_shown(estimate, lambda e: f"{e.examples:,}") for _, estimate in rows], right=True, leaves=2),
         Column("time", [_shown(estimate, lambda e: duration(e.seconds)) for _, estimate in rows], right=True),
         Column("memory", [_shown(estimate, lambda e: size(e.memory_mb * 1e6)) for _, estimate in rows], right=True, leaves=1),
-        Column("key", [cell.directory.key for cell, _ in rows], leaves=4),
+        Column("key", [cell.directory.key if cell.known else ABSENT for cell, _ in rows], leaves=4),
     ]  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from selfdistill_cli.runs.directory import RunDirectory
 
 STEPS = 16
 """So many are done, in an epoch of their own."""
+WARMING = 4
+"""So many before the first short run that counts."""
 EVALUATED = 256
 """So many validation examples at most: a full batch of predictions."""
 
@@ -38,19 +40,24 @@ class ShortRuns:
         began = time.monotonic()
         task = self._experiment.task_data(cfg)
         self.ready_seconds += time.monotonic() - began
-        return Sizes(len(task.train), sum(map(len, task.validation)))
+        at_end = [split for scored in task.at_the_end.values() for split in scored.validation]
+        test = [] if task.test is None else [task.test]
+        predicted = sum(map(len, [*task.validation, *test]))
+        watched = sum(map(len, task.while_training.validation))
+        return Sizes(len(task.train), watched, predicted, sum(map(len, at_end)))
 
     def timed(self, cfg: DictConfig, sizes: Sizes) -> Known:
         """What a short run with these settings took. `sizes`: of the whole run."""
         if self._warm:
             return self._run(_shortened(cfg, sizes, STEPS))
         began = time.monotonic()
-        self._run(_shortened(cfg, sizes, 1))
+        self._run(_shortened(cfg, sizes, WARMING))
         first = time.monotonic() - began
         self._warm = True
         again = self._run(_shortened(cfg, sizes, STEPS))
-        evaluations = 2 * again.cost.evaluation_seconds * again.sizes.validation
-        usual = again.cost.overhead_seconds + evaluations + again.cost.example_seconds * cfg.schedule.batch_size
+        evaluations = again.cost.evaluation_seconds * (again.sizes.watched + again.sizes.at_end)
+        steps = again.cost.example_seconds * again.cost.passes * WARMING * cfg.schedule.batch_size
+        usual = again.cost.overhead_seconds + evaluations + steps
         self.ready_seconds += max(0.0, first - usual)
         return again
 
@@ -73,7 +80,7 @@ def _shortened(cfg: DictConfig, sizes: Sizes, steps: int) -> DictConfig:
             short.method[name] = 1 if name == "passes" else 0
     if "teacher" in short.method:
         short.method.teacher.epochs = 0
-    short.rerun, short.eval_tasks = True, []
+    short.rerun, short.eval_tasks, short.sequence = True, [], []
     short.runtime.trace_steps = None
     if short.tracking.get("mode") is not None:
         short.tracking.mode = "offline"

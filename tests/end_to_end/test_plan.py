@@ -84,4 +84,6 @@ def test_a_single_run_is_planned_too(sdrun: Sdrun, tmp_path: Path) -> None:
     plan = sdrun("--plan", "method=dynsdpb", "hydra/launcher=slurm_local", *SMALL)
     assert plan.code == 0, plan.err
     assert "1 run: to do" in plan.out
+    held_out = sdrun("--plan", "method=dcs", "task.selection=held_out", *SMALL)
+    assert held_out.code == 0, held_out.err
     assert not (tmp_path / "outputs").exists()

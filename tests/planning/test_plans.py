@@ -35,7 +35,7 @@ COST = Cost(
     memory_mb=1500,
     run_bytes=90e6,
     step_bytes=1000,
-    validation_bytes=100,
+    prediction_bytes=100,
     checkpoint_bytes=700e6,
 )
 
@@ -106,6 +106,19 @@ def test_what_is_finished_and_what_was_interrupted_is_known(tmp_path: Path) -> N
     assert cells(tmp_path, ("method=vanilla", "rerun=true"))[0].state == "to do"
 
 
+def test_stages_of_a_sequence_are_runs_of_their_own(tmp_path: Path) -> None:
+    two = "sequence=[synth_arithmetic,synth_facts]"
+    found = cells(tmp_path, ("model=tiny_llama", "method=vanilla", two), ("model=tiny_llama", "method=dynsdpb", two))
+    assert [(cell.cfg.task.name, cell.cfg.method.name, cell.known, cell.jobs) for cell in found] == [
+        ("synth_arithmetic", "vanilla", True, [1, 2]),  # the starting model, scored
+        ("synth_arithmetic", "vanilla", True, [1]),
+        ("synth_facts", "vanilla", False, [1]),
+        ("synth_arithmetic", "dynsdpb", True, [2]),
+        ("synth_facts", "dynsdpb", False, [2]),
+    ]
+    assert estimate(found[0], COST, Sizes(160, 50, 50, 0), "").examples == 0
+
+
 def test_a_mistake_says_which_job_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.path(.|\n)*job 2 of 2: task=custom"):
         cells(tmp_path, ("task=rte",), ("task=custom",))
@@ -138,24 +151,31 @@ def test_examples_forwarded_are_those_of_every_batch_and_of_the_one_before(
 
 def test_a_run_takes_its_steps_evaluations_and_the_rest(tmp_path: Path) -> None:
     (cell,) = cells(tmp_path, ("method=dynsdpb", "schedule.epochs=2", "method.passes=1.5"))
-    found = estimate(cell, COST, Sizes(train=160, validation=50), "")
+    found = estimate(cell, COST, Sizes(160, 50, 50, 0), "")
     assert (found.steps, found.total_steps, found.examples) == (30, 30, 2 * 480 - 16)
     # Evaluations after epochs 1, 2 and 3, and the final predictions.
     assert found.seconds == pytest.approx(944 * 0.01 + 4 * 50 * 0.002 + 3)
     assert found.run_bytes == 90e6 + 30 * 1000 + 50 * 100
     cell.step = 15
-    half = estimate(cell, COST, Sizes(train=160, validation=50), "")
+    half = estimate(cell, COST, Sizes(160, 50, 50, 0), "")
     assert (half.steps, half.examples) == (15, 472)
     assert half.seconds == pytest.approx(472 * 0.01 + 3 * 50 * 0.002 + 3)
+
+
+def test_what_is_held_out_is_watched_and_what_is_reported_scored_at_the_end(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, ("method=vanilla", "schedule.epochs=2", "task.selection=held_out"))
+    cost = replace(COST, passes=1)
+    found = estimate(cell, cost, Sizes(train=160, watched=18, predicted=50, scored_at_end=50), "")
+    assert found.seconds == pytest.approx(320 * 0.01 + (2 * 18 + 2 * 50) * 0.002 + 3)
 
 
 def test_predictions_of_the_training_set_are_counted(tmp_path: Path) -> None:
     (teacher, cell) = cells(tmp_path, ("method=dcs", "schedule.epochs=3"))
     assert teacher.jobs == []
     cost = replace(COST, passes=1, predicted_per_epoch=1.0)
-    alone = estimate(cell, cost, Sizes(160, 50), "").seconds
+    alone = estimate(cell, cost, Sizes(160, 50, 50, 0), "").seconds
     assert alone == pytest.approx((480 + 480 / 3) * 0.01 + 4 * 50 * 0.002 + 3)
-    with_teachers = estimate(cell, cost, Sizes(160, 50), "", predictions_of_teachers=1).seconds
+    with_teachers = estimate(cell, cost, Sizes(160, 50, 50, 0), "", predictions_of_teachers=1).seconds
     assert with_teachers == pytest.approx(alone + 160 / 3 * 0.01)
 
 
@@ -181,13 +201,13 @@ def test_what_a_finished_run_took_is_read_off_it(tmp_path: Path) -> None:
     run = finished(tmp_path)
     known = known_run(run, str(tmp_path))
     cost = known.cost
-    assert known.sizes == Sizes(100, 200)
+    assert known.sizes == Sizes(100, 200, 200, 0)
     assert cost.example_seconds == pytest.approx(1 / 50)
     assert (cost.fresh_per_step, cost.passes_at_first, cost.passes) == (16, 1, 2)
     assert cost.evaluation_seconds == pytest.approx(5 / 200)
     assert cost.overhead_seconds == pytest.approx(12 - 5)  # without the final predictions
     everything = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
-    assert cost.run_bytes + 14 * cost.step_bytes + 200 * cost.validation_bytes == pytest.approx(everything)
+    assert cost.run_bytes + 14 * cost.step_bytes + 200 * cost.prediction_bytes == pytest.approx(everything)
     (cell,) = cells(tmp_path, ("method=dynsdpb", "schedule.epochs=2"))
     again = estimate(cell, cost, known.sizes, "")
     assert again.examples == 396
@@ -203,7 +223,9 @@ def a_plan(folder: Path) -> Plan:
     found = cells(folder, *jobs)
     found[1].step, found[1].state = 40, "interrupted"
     found[0].state = "finished"
-    estimates = [estimate(cell, COST, Sizes(800, 500), "16 steps timed now") if cell.left else None for cell in found]
+    estimates = [
+        estimate(cell, COST, Sizes(800, 500, 500, 0), "16 steps timed now") if cell.left else None for cell in found
+    ]
     return Plan(found, estimates, ready_seconds=10, at_once=2)
 
 
