@@ -12,6 +12,7 @@ from selfdistill_cli.config.inputs import check_inputs
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.self_training.rounds import gold_alone, require_possible, trains_itself
 from selfdistill_cli.sequence import sequence_of, stages
 from selfdistill_cli.system.lease import in_use
 
@@ -34,7 +35,8 @@ class Cell:
     first: list[Cell] = field(default_factory=list)
     """Teachers that are to be there before it."""
     known: bool = True
-    """Whether its key is known: a later stage of a sequence begins from weights that the earlier one is yet to make."""
+    """Whether its key is known: a later stage of a sequence begins from weights that the earlier one is yet to make,
+    a round of self-training from answers that the round before is yet to write."""
 
     @property
     def left(self) -> bool:
@@ -51,8 +53,6 @@ def cells_of(jobs: Sequence[tuple[DictConfig, Sequence[str]]]) -> list[Cell]:
     for number, (cfg, overrides) in enumerate(jobs, start=1):
         try:
             for stage, known in _stages(cfg):
-                check(stage)
-                check_inputs(stage)
                 cell = _cell(stage, overrides, found) if known else _to_come(stage, overrides, found)
                 cell.jobs.append(number)
                 cell.overrides = cell.overrides or overrides
@@ -63,8 +63,14 @@ def cells_of(jobs: Sequence[tuple[DictConfig, Sequence[str]]]) -> list[Cell]:
 
 
 def _stages(cfg: DictConfig) -> list[tuple[DictConfig, bool]]:
-    """The runs of one job, and whether each can be told from others already."""
+    """The runs of one job, and whether each can be told from others already. Raises `UserError` if it cannot be run."""
+    if trains_itself(cfg):
+        require_possible(cfg)
+        check(cfg)
+        return [(gold_alone(cfg), True), *[(gold_alone(cfg), False)] * cfg.self_training.rounds]
     if not sequence_of(cfg):
+        check(cfg)
+        check_inputs(cfg)
         return [(cfg, True)]
     found: list[tuple[DictConfig, bool]] = []
 

@@ -82,6 +82,11 @@ def _totals(plan: Plan, outputs: Path) -> list[str]:
         f"On disk: {size(disk)}, and up to {size(most)} of checkpoints while a run trains; {size(free)} are free in "
         f"{shortest(outputs)}.",
     ]
+    if not all(cell.known for cell in plan.cells):
+        lines.append(
+            "Runs without a key begin from what earlier ones are yet to make, and are counted as if they were there "
+            "without it: a round of self-training takes longer, by the answers that it draws and adds."
+        )
     if disk + most > free:
         lines.append("That is more than there is room for: paths.outputs=<folder> names another place.")
     return lines

@@ -59,7 +59,7 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     from selfdistill_cli import experiment  # heavy: only once everything is checked
 
     rows: list[dict[str, Any]] = []
-    results = experiment.run(_gold_alone(cfg), group)
+    results = experiment.run(gold_alone(cfg), group)
     rows.append({"round": 0, "results": results})
     for number in range(1, cfg.self_training.rounds + 1):
         folder, about = _additions(cfg, Path(results["directory"]), number)
@@ -77,7 +77,8 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     return results
 
 
-def _gold_alone(cfg: DictConfig) -> DictConfig:
+def gold_alone(cfg: DictConfig) -> DictConfig:
+    """Round 0: the run that learns from the gold answers alone."""
     first = cfg.copy()
     first.self_training.name = "none"  # it is the run that an ordinary command makes
     return first

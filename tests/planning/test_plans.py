@@ -119,6 +119,12 @@ def test_stages_of_a_sequence_are_runs_of_their_own(tmp_path: Path) -> None:
     assert estimate(found[0], COST, Sizes(160, 50, 50, 0), "").examples == 0
 
 
+def test_rounds_of_self_training_are_runs_of_their_own(tmp_path: Path) -> None:
+    words = ("model=tiny_llama", "task=synth_arithmetic", "method=vanilla")
+    found = cells(tmp_path, words, (*words, "self_training=star", "self_training.rounds=2"))
+    assert [(cell.known, cell.jobs) for cell in found] == [(True, [1, 2]), (False, [2]), (False, [2])]
+
+
 def test_a_mistake_says_which_job_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.path(.|\n)*job 2 of 2: task=custom"):
         cells(tmp_path, ("task=rte",), ("task=custom",))
