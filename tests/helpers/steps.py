@@ -163,7 +163,9 @@ def prepare(method: Method, model: Any) -> None:
         return torch.stack([output[::2], other], dim=1).flatten(0, 1)
 
     if method.plan([], 0.0).copies == 2:
-        model.get_input_embeddings().register_forward_hook(scale)
+        for module in model.modules():  # T5 has two of its tokens, of one weight
+            if isinstance(module, torch.nn.Embedding) and module.num_embeddings == model.config.vocab_size:
+                module.register_forward_hook(scale)
 
 
 CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_examples(kind), None)]
