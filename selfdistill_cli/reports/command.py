@@ -127,13 +127,15 @@ def _compare(arguments: argparse.Namespace, console: Console) -> None:
 def _write(runs: Sequence[Run], arguments: argparse.Namespace, console: Console) -> None:
     out = arguments.out or Path("paper" if arguments.paper else "report")
     require_writable(out)
+    from selfdistill_cli.reports.listing import counted
+
     with _installed():
         from selfdistill_cli.reports.paper import write_paper
         from selfdistill_cli.reports.report import write_report
     title = arguments.title or f"Report on {', '.join(folder.name or str(folder) for folder in arguments.folders)}"
     runs = with_whole_tables(runs)
     unusable = [run for run in runs if not run.finished]
-    say(console, f"{len(runs) - len(unusable)} finished runs, {len(unusable)} others (listed in the report)")
+    say(console, counted(runs) + (" (what did not finish is listed in the report)" if unusable else ""))
     for run in runs:
         for why in run.left_out.values():
             say(console, f"  {shortest(run.path)}: without {why}")

@@ -118,7 +118,7 @@ def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, environment: dict[s
     assert swept.code == 0, swept.err
     ended = run_command(tmp_path, environment, "outputs", "--out", "report", module=SDREPORT)
     assert ended.code == 0, ended.err
-    assert "2 finished runs, 0 others" in ended.out
+    assert "2 runs: 2 finished" in ended.out
     text = (tmp_path / "report" / "report.md").read_text()
     for title in (
         "Which method",

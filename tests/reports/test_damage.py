@@ -134,7 +134,7 @@ def test_the_page_is_made_of_the_rest_and_the_terminal_names_what_was_left_out(
     (outputs / "lightning_logs" / "version_0" / "config.yaml").write_text("trainer: {max_epochs: 3}\nmodel: {}\n")
     report([str(outputs), "--out", str(tmp_path / "page")])
     said = capsys.readouterr().out
-    assert "2 finished runs, 3 others" in said
+    assert "5 runs: 2 finished, 3 damaged" in said
     assert re.search(r"without examples\.parquet cannot be read", said)
     assert "without evaluations/snli.parquet is cut" in said
     assert re.search(r"passed over, since sdrun did not make them: \S*lightning_logs/version_0", said)

@@ -29,6 +29,7 @@ from selfdistill_cli.reports.paper.words import methods_paragraphs
 from selfdistill_cli.reports.runs import find_runs, read_run
 from selfdistill_cli.reports.studies import gather
 from tests.helpers.made_runs import make_run, study_of
+from tests.helpers.processes import REPOSITORY
 
 pytestmark = pytest.mark.thorough
 
@@ -200,6 +201,28 @@ def test_lists_read_like_sentences(words: list[str], sentence: str) -> None:
 def test_units_have_their_plural() -> None:
     assert [counted(n, "run") for n in (0, 1, 1000)] == ["0 runs", "1 run", "1,000 runs"]
     assert [counted(n, "epoch") for n in ("1", "3", "1 and 3")] == ["1 epoch", "3 epochs", "1 and 3 epochs"]
+
+
+def anchors(file: Path) -> set[str]:
+    """Of a Markdown file, as the web makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_page_on_the_papers_names_experiments_and_places_that_exist() -> None:
+    page = REPOSITORY / "docs" / "papers.md"
+    text = page.read_text(encoding="utf-8")
+    files = {
+        path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "conf" / "experiment").glob("*.yaml")
+    }
+    named = set(re.findall(r"\+experiment=(\w+)", text))
+    assert named <= files.keys()
+    assert {name for name, words in files.items() if "Claim" in words or "arXiv" in words} <= named
+    for file, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", text):
+        assert (page.parent / file).is_file()
+        assert not anchor or anchor in anchors(page.parent / file), anchor
+    methods = {path.stem for path in (REPOSITORY / "conf" / "method").glob("*.yaml")}
+    assert {name for names in re.findall(r"method=([\w,]+)", text) for name in names.split(",")} <= methods
 
 
 def test_without_a_finished_run_there_is_no_paper(tmp_path: Path) -> None:
