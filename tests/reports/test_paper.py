@@ -217,7 +217,7 @@ def test_the_page_on_the_papers_names_experiments_and_places_that_exist() -> Non
     }
     named = set(re.findall(r"\+experiment=(\w+)", text))
     assert named <= files.keys()
-    assert {name for name, words in files.items() if "Claim" in words or "arXiv" in words} <= named
+    assert {name for name, words in files.items() if "Claim tested" in words} <= named
     for file, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", text):
         assert (page.parent / file).is_file()
         assert not anchor or anchor in anchors(page.parent / file), anchor
