@@ -37,13 +37,13 @@ from selfdistill_cli.runs.results import Results, save_examples, save_prediction
 from selfdistill_cli.system.overhead import Overhead
 from selfdistill_cli.tasks import Split, TaskData, findings
 from selfdistill_cli.tasks.weights import training_weights
-from selfdistill_cli.teacher import teacher_folder, teacher_logits
+from selfdistill_cli.teacher import is_taught, teacher_folder, teacher_logits
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
 from selfdistill_cli.tracking.terminal import make_console, print_results, say
 
 log = logging.getLogger(__name__)
 
-READ_BY_THE_RUNNER = ("name", "teacher", "passes")
+READ_BY_THE_RUNNER = ("name", "teacher", "passes", "generations")
 """Settings of a method that are not given to its constructor."""
 RANK_STRIDE = 1_000_003
 """Between the seeds of dropout in the processes of one run."""
@@ -101,13 +101,13 @@ def _train(
 ) -> Results:
     overhead = Overhead(runtime.device)
     task = task_data(cfg)
-    task.kind.check(cfg)  # of a file of the user's own, the kind is known only now
+    task.kind.check(cfg, task.label_names)  # of a file of the user's own, the kind is known only now
     findings.report(task, runtime.is_main)
     require_scorable(cfg, task, others)
     teacher = None
-    if "teacher" in cfg.method:
+    if is_taught(cfg, task.kind.name):
         with overhead.not_counted():  # its training is a run of its own
-            teacher = teacher_folder(cfg, runtime, train=lambda settings: run(settings, group))
+            teacher = teacher_folder(cfg, task, runtime, train=lambda settings: run(settings, group))
     overhead.forget_peak()
     loaded = load_model(cfg.model, task, cfg.seed, Path(cfg.paths.cache).absolute())
     if cfg.runtime.gradient_checkpointing:

@@ -86,6 +86,17 @@ def of_two_copies(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([supervised, symmetric_kl(first, second)], dim=-1)
 
 
+def standardized(logits: Tensor) -> Tensor:
+    """(z_i − mean z_i) / sd z_i: mean 0 and standard deviation 1 over the classes (Sun et al., arXiv 2403.01427).
+
+    So a student need only have its teacher's order and proportions, not its scale. logits [n, C] -> [n, C].
+    """
+    centred = _wide(logits) - _wide(logits).mean(-1, keepdim=True)
+    variance = centred.square().mean(-1, keepdim=True)
+    # Equal logits have no spread: they stay 0, and the root's slope there stays finite.
+    return centred * variance.clamp_min(torch.finfo(variance.dtype).tiny).rsqrt()
+
+
 def gaussian_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
     """(z_i^S − z_i^T)² / (2 τ_i²): KL between Gaussians of standard deviation τ_i around both predictions, in nats.
 
@@ -94,6 +105,34 @@ def gaussian_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor
     """
     scale = torch.as_tensor(tau, dtype=_wide(student).dtype, device=student.device)
     return squared_error(student, teacher.detach()) / (2 * scale.square())
+
+
+def corrected(base: Tensor, labels: Tensor, theta: float) -> Tensor:
+    """p̃_i: the base model's distribution p_i⁰, corrected by the gold label y (minifinetuning, arXiv 2506.15702).
+
+    Where argmax p⁰ ≠ y, so much of onehot(y) is mixed in, m = (p⁰_max − p⁰_y + θ) / (1 + p⁰_max − p⁰_y), that y leads by
+    θ. Where it is y, p⁰_y is raised to min(1, p⁰_y + θ), and the others are scaled down.
+    base: logits [n, C] (no gradient), labels [n] (class numbers), θ in [0, 1) -> probabilities [n, C].
+    """
+    p = _wide(base).detach().softmax(-1)
+    gold, largest = p.gather(-1, labels[:, None]), p.amax(-1, keepdim=True)
+    mixed = (largest - gold + theta) / (1 + largest - gold)
+    right = (base.argmax(-1) == labels)[:, None]
+    raised = torch.where(right, (gold + theta).clamp(max=1), gold + mixed * (1 - gold))
+    others = torch.where(right, (1 - raised) / (1 - gold).clamp_min(torch.finfo(p.dtype).tiny), 1 - mixed)
+    return (p * others).scatter(-1, labels[:, None], raised)
+
+
+def corrected_kl(base: Tensor, student: Tensor, labels: Tensor, theta: float) -> tuple[Tensor, Tensor]:
+    """KL( p̃_i ‖ softmax(z_i) ), and how much p̃_i gives the gold label more than the base did, p̃_y − p⁰_y ≥ 0.
+
+    base: logits [n, C] (no gradient), student: logits [n, C], labels [n], θ as of `corrected` -> [n], [n].
+    """
+    target = corrected(base, labels, theta)
+    log_q = F.log_softmax(_wide(student), dim=-1)
+    divergence = (torch.special.xlogy(target, target) - target * log_q).sum(-1).clamp_min(0)
+    before = _wide(base).detach().softmax(-1).gather(-1, labels[:, None])
+    return divergence, (target.gather(-1, labels[:, None]) - before)[:, 0]
 
 
 # --- signals of DynSDPB (arXiv 2411.16991) ------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The teacher of kd and dcs: found or trained, and its logits on the training set, computed once."""
+"""The teacher of a method: found or trained, and its logits on the training set, computed once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from selfdistill_cli.config.methods import acting_elsewhere
 from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.processes import on_main
@@ -35,42 +36,69 @@ STORED = "2"
 
 
 def teacher_config(cfg: DictConfig) -> DictConfig:
-    """The run that makes the default teacher: vanilla, for `method.teacher.epochs`, otherwise as the student.
+    """The run that makes the teacher: vanilla, for `method.teacher.epochs`, otherwise as the student.
 
+    With `method.generations` it is the generation before, of the same settings; before the first one comes vanilla.
     It is a run like any other, so that every run of a sweep with the same teacher shares it.
     """
     teacher = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     assert isinstance(teacher, DictConfig)
+    generations = cfg.method.get("generations")
     with open_dict(teacher):
-        teacher.method = {"_target_": "selfdistill_cli.methods.Vanilla", "name": "vanilla"}
-        teacher.schedule.update(epochs=cfg.method.teacher.epochs, max_steps=None, keep="last", patience=None)
+        if generations is not None and generations > 1:
+            teacher.method.generations = generations - 1
+        else:
+            passes = 1 if generations is None else cfg.method.passes
+            teacher.method = {"_target_": "selfdistill_cli.methods.Vanilla", "name": "vanilla", "passes": passes}
+        if generations is None:
+            teacher.schedule.update(epochs=cfg.method.teacher.epochs, max_steps=None, keep="last", patience=None)
         teacher.rerun = False
         teacher.eval_tasks = []
     return teacher
 
 
+def is_taught(cfg: DictConfig, kind: str | None) -> bool:
+    """Whether the method has a teacher in this kind of task."""
+    return "teacher" in cfg.method and "teacher" not in acting_elsewhere(cfg.method, kind)
+
+
 def trained_first(cfg: DictConfig) -> list[DictConfig]:
     """The runs without which a run with these settings cannot begin: its default teacher, where it has one."""
-    return [teacher_config(cfg)] if "teacher" in cfg.method and cfg.method.teacher.path is None else []
+    return [teacher_config(cfg)] if is_taught(cfg, cfg.task.kind) and cfg.method.teacher.get("path") is None else []
 
 
-def teacher_folder(cfg: DictConfig, runtime: Runtime, train: Callable[[DictConfig], Any]) -> Path:
+def teacher_folder(cfg: DictConfig, task: TaskData, runtime: Runtime, train: Callable[[DictConfig], Any]) -> Path:
     """The folder of the teacher's model: `method.teacher.path`, else trained now by `train` unless it is there.
 
-    Raises `UserError` if the path is neither a finished run nor a model folder.
+    Raises `UserError` if the path is neither a finished run nor a model folder, or the task's data has changed since
+    the teacher was trained.
     """
-    if cfg.method.teacher.path is None:
+    given = cfg.method.teacher.get("path")
+    if given is None:
         settings = teacher_config(cfg)
-        if on_main(runtime.accelerator, lambda: RunDirectory(settings).results() is None):
-            log.info("training the teacher first: vanilla for %g epochs", cfg.method.teacher.epochs)
+        made = on_main(runtime.accelerator, lambda: RunDirectory(settings).results())
+        if made is None:
+            log.info("training the teacher first: %s", _in_words(cfg))
             train(settings)
+        elif made.fingerprints["data"] != task.fingerprint:
+            raise UserError(
+                f"The data of task={task.name} changed since the teacher in {RunDirectory(settings).path} was trained. "
+                "Remove that folder, and the teacher is trained anew."
+            )
         return RunDirectory(settings).path / "model"
-    path = Path(cfg.method.teacher.path).expanduser()
+    path = Path(given).expanduser()
     folder = model_folder(path)
     if folder is not None:
         return folder
     what = "an unfinished run" if (path / "config.yaml").is_file() else "no such run or model"
     raise UserError(f"method.teacher.path={path}: {what}. Name a finished run directory or a folder with a model.")
+
+
+def _in_words(cfg: DictConfig) -> str:
+    generations = cfg.method.get("generations")
+    if generations is None:
+        return f"vanilla for {cfg.method.teacher.epochs:g} epochs"
+    return f"generation {generations - 1} of {generations}" + ", which is vanilla" * (generations == 1)
 
 
 def teacher_logits(
@@ -86,7 +114,7 @@ def teacher_logits(
     task.kind.require_same_outputs(task, teacher, student, folder)
     examples = task.kind.encode(task, teacher, task.train)
     prepared = runtime.prepare(teacher.model)
-    what, keep = task.kind.kept_of_teacher(task.kind.losses(task, prepared), cfg.method.teacher.top_k)
+    what, keep = task.kind.kept_of_teacher(task.kind.losses(task, prepared), cfg.method)
     key = hashlib.sha256(" ".join([STORED, teacher.fingerprint, runtime.precision, what, examples.digest()]).encode())
     stored = Path(cfg.paths.cache).absolute() / "teacher_logits" / f"{key.hexdigest()[:16]}.safetensors"
     with contextlib.ExitStack() as lock:

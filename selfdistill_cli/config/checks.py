@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config.fields import BOUNDS
+from selfdistill_cli.config.methods import acting_elsewhere
 from selfdistill_cli.config.metrics import LOSS
 from selfdistill_cli.errors import UserError, did_you_mean
 
@@ -187,6 +188,8 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
         "method.discordance_quantile": ("it is for regression", cfg.task.kind not in (None, "regression")),
         "method.match": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
     }
+    for name, kinds in acting_elsewhere(method, cfg.task.kind).items():
+        void[f"method.{name}"] = f"it is for {' and '.join(kinds)}", True
     return [
         f"{key} does nothing here: {reason}."
         for key in given

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from selfdistill_cli.config.fields import choice, location, number
+from selfdistill_cli.config.fields import choice, location, number, switch
 
 
 @dataclass
@@ -17,6 +17,8 @@ class Method:
 
     needs_dropout: ClassVar[bool] = False
     """Whether it compares passes that differ by dropout alone, as far as that is known before the method is made."""
+    needs_distribution: ClassVar[bool] = False
+    """Whether its loss is one of probabilities, which a regression does not have."""
     name: str = MISSING
     passes: float = number(above=0, neutral=1)
 
@@ -49,18 +51,48 @@ class DynSDPB(StaticSD):
 
 
 @dataclass
-class Teacher:
-    epochs: float = number(at_least=0)
-    path: str | None = location(None)
+class StoredLogits:
     top_k: int = number(at_least=1)
 
 
 @dataclass
-class KD(Method):
-    _target_: str = "selfdistill_cli.methods.KD"
+class Teacher:
+    epochs: float = number(at_least=0)
+    path: str | None = location(None)
+
+
+@dataclass
+class StoredTeacher(Teacher, StoredLogits):
+    pass
+
+
+@dataclass
+class Distillation(Method):
     tau: float = number(above=0)
     alpha: float = number(at_least=0, at_most=1)
-    teacher: Teacher = MISSING
+    standardize: bool = switch()
+
+
+@dataclass
+class KD(Distillation):
+    _target_: str = "selfdistill_cli.methods.KD"
+    teacher: StoredTeacher = MISSING
+
+
+@dataclass
+class BornAgain(Distillation):
+    _target_: str = "selfdistill_cli.methods.BornAgain"
+    generations: int = number(at_least=1)
+    teacher: StoredLogits = MISSING
+
+
+@dataclass
+class MFT(Method):
+    needs_distribution: ClassVar[bool] = True
+    _target_: str = "selfdistill_cli.methods.MFT"
+    theta: float = number(at_least=0, below=1)
+    # Of written answers the starting model itself is corrected.
+    teacher: Teacher = dataclasses.field(default=MISSING, metadata={"acts_in": ("classification",)})
 
 
 @dataclass
@@ -78,12 +110,14 @@ class DCS(KD):
 
 @dataclass
 class LabelSmoothing(Method):
+    needs_distribution: ClassVar[bool] = True
     _target_: str = "selfdistill_cli.methods.LabelSmoothing"
     epsilon: float = number(at_least=0, below=1)
 
 
 @dataclass
 class Focal(Method):
+    needs_distribution: ClassVar[bool] = True
     _target_: str = "selfdistill_cli.methods.Focal"
     gamma: float = number(at_least=0)
 

@@ -105,5 +105,9 @@ class AnswerKind(Kind):
                 f"({len(ours):,}): token by token there is nothing to compare. Choose a teacher of the same tokenizer."
             )
 
-    def kept_of_teacher(self, losses: Any, top_k: int) -> tuple[str, Callable[[Any], Any]]:
+    def kept_of_teacher(self, losses: Any, method: DictConfig) -> tuple[str, Callable[[Any], Any]]:
+        top_k = method.teacher.top_k
+        if method.get("standardize"):  # mean and standard deviation are those of the whole vocabulary: before it is cut
+            kept = partial(losses.top_entries, k=top_k, standardized_at=method.tau)
+            return f"top {top_k} of z-scores at {method.tau:g}", kept
         return f"top {top_k}", partial(losses.top_entries, k=top_k)

@@ -52,8 +52,8 @@ class Kind:
 
     # --- settings -------------------------------------------------------------------------------
 
-    def check(self, cfg: DictConfig) -> None:
-        """Raise `UserError` unless task and method settings go with this kind."""
+    def check(self, cfg: DictConfig, labels: Sequence[str] | None = None) -> None:
+        """Raise `UserError` unless task and method settings go with this kind. labels: class names, once they are known."""
         self.check_task(cfg.task)
 
     def check_task(self, task: DictConfig) -> None:
@@ -142,8 +142,11 @@ class Kind:
         """Raise `UserError` if teacher and student do not predict the same things. `folder`: the teacher's."""
         raise NotImplementedError
 
-    def kept_of_teacher(self, losses: Any, top_k: int) -> tuple[str, Callable[[Any], Any]]:
-        """What is stored of a teacher's predictions, in words that tell it from another choice, and what makes it."""
+    def kept_of_teacher(self, losses: Any, method: DictConfig) -> tuple[str, Callable[[Any], Any]]:
+        """What is stored of a teacher's predictions, in words that tell it from another choice, and what makes it.
+
+        method: the settings of the student's method.
+        """
         raise NotImplementedError
 
     def require_common_labels(self, data: TaskData, trained: TaskData) -> None:

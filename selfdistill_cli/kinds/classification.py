@@ -27,6 +27,14 @@ class Classification(LabelledKind):
     has_classes = True
     uses = LabelledKind.uses | CLASSES_USE
 
+    def check(self, cfg: DictConfig, labels: Sequence[str] | None = None) -> None:
+        super().check(cfg, labels)
+        if cfg.method.get("standardize") and len(labels or cfg.task.labels or []) == 2:
+            raise UserError(
+                "method.standardize=true: two logits of mean 0 and standard deviation 1 are +1 and −1 whatever was "
+                "predicted, so distillation would have no gradient. It takes three classes or more."
+            )
+
     def check_task(self, task: DictConfig) -> None:
         super().check_task(task)
         require_group(task)

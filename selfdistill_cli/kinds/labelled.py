@@ -37,8 +37,8 @@ class LabelledKind(Kind):
     model_words = "sequence classifier"
     pipeline_tag = "text-classification"
 
-    def check(self, cfg: DictConfig) -> None:
-        super().check(cfg)
+    def check(self, cfg: DictConfig, labels: Sequence[str] | None = None) -> None:
+        super().check(cfg, labels)
         if cfg.method.get("overlap") == "none":
             raise UserError(
                 "method.overlap=none: with no example forwarded twice there is nothing to compare in "
@@ -103,7 +103,7 @@ class LabelledKind(Kind):
         if task.label_names and named and names != task.label_names:
             raise UserError(f"The teacher in {folder} has the labels {names}, task={task.name} has {task.label_names}.")
 
-    def kept_of_teacher(self, losses: Any, top_k: int) -> tuple[str, Callable[[Any], Any]]:
+    def kept_of_teacher(self, losses: Any, method: DictConfig) -> tuple[str, Callable[[Any], Any]]:
         from selfdistill_cli.engine.predictions import on_cpu
 
         return "logits", on_cpu

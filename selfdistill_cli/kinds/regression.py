@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.methods import declared
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.labelled import OF_NUMBERS, LabelledKind
 
@@ -24,8 +25,17 @@ class Regression(LabelledKind):
     metrics = OF_NUMBERS
     default_metrics = ("pearson", "spearman")
 
-    def check(self, cfg: DictConfig) -> None:
-        super().check(cfg)
+    def check(self, cfg: DictConfig, labels: Sequence[str] | None = None) -> None:
+        super().check(cfg, labels)
+        if getattr(declared(cfg.method), "needs_distribution", False):
+            raise UserError(
+                f"method={cfg.method.name} reads a distribution over classes, and a regression predicts a single number. "
+                "Use it with classification, generation or multiple choice."
+            )
+        if cfg.method.get("standardize"):
+            raise UserError(
+                "method.standardize=true: a regression predicts a single number, which has no spread to be set to 1."
+            )
         if cfg.method.get("discrimination") == "margin":
             raise UserError(
                 "method.discrimination=margin reads class probabilities, and a regression task has none. Allowed is gold."

@@ -27,6 +27,7 @@ from selfdistill_cli.losses.vocabulary import (
     Margins,
     OwnLoss,
     TopEntries,
+    WithCorrectedBase,
     WithTeacherLogits,
     WithTopEntries,
 )
@@ -82,7 +83,7 @@ class AnswerLosses(Losses[TokenRows]):
         return nll, (divergence.detach() + own) / len(predictions)
 
     def from_teacher(
-        self, predictions: TokenRows, batch: MicroBatch, teacher: TokenRows, tau: float
+        self, predictions: TokenRows, batch: MicroBatch, teacher: TokenRows, tau: float, standardize: bool = False
     ) -> tuple[Tensor, Tensor]:
         """As the interface says: the mean over answer tokens of the divergence from the teacher's logits, of which only
         the top entries may be known."""
@@ -91,9 +92,16 @@ class AnswerLosses(Losses[TokenRows]):
             everybody = torch.ones(len(predictions), dtype=torch.bool, device=predictions.device)
             every_tau = torch.full((len(predictions),), tau, device=predictions.device)
             return self._token_by_token(predictions, everybody, teacher, every_tau)
-        loss = WithTopEntries(predictions.columns["labels"], top["log_p"], top["entries"].long(), tau)
+        loss = WithTopEntries(predictions.columns["labels"], top["log_p"], top["entries"].long(), tau, standardize)
         values, _ = self._over(loss, predictions)
         return predictions.mean(values[:, 0]), predictions.mean(values[:, 1])
+
+    def from_corrected(
+        self, predictions: TokenRows, batch: MicroBatch, base: TokenRows, theta: float
+    ) -> tuple[Tensor, Tensor]:
+        loss = WithCorrectedBase(predictions.columns["labels"], theta, self._logits_of(base))
+        values, _ = self._over(loss, predictions)
+        return predictions.mean(values[:, 0]), predictions.mean(values[:, 1]).detach()
 
     def of_logits(self, function: OfLogits, predictions: TokenRows, batch: MicroBatch) -> Tensor:
         values, _ = self._over(OwnLoss(function, predictions.columns["labels"]), predictions)
@@ -108,9 +116,6 @@ class AnswerLosses(Losses[TokenRows]):
     def between_copies(self, predictions: TokenRows, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         supervised, divergence = self.of_copies(objectives.of_two_copies, predictions, batch).unbind(-1)
         return supervised, divergence
-
-    def require_distribution(self, method: str) -> None:
-        pass
 
     # --- signals --------------------------------------------------------------------------------
 
@@ -171,9 +176,12 @@ class AnswerLosses(Losses[TokenRows]):
         return TokenRows(predictions.lengths, columns).cpu()
 
     @torch.no_grad()
-    def top_entries(self, predictions: TokenRows, k: int) -> TokenRows:
-        """The k largest log-probabilities of each answer token and their entries, on the CPU: a teacher's logits."""
-        values, _ = self._over(TopEntries(k), predictions)
+    def top_entries(self, predictions: TokenRows, k: int, standardized_at: float | None = None) -> TokenRows:
+        """The k largest log-probabilities of each answer token and their entries, on the CPU: a teacher's logits.
+
+        standardized_at: of logits of mean 0 and standard deviation 1 at this τ, in place of the logits themselves.
+        """
+        values, _ = self._over(TopEntries(k, standardized_at), predictions)
         return TokenRows(predictions.lengths, {"log_p": values[:, 0].float(), "entries": values[:, 1].int()}).cpu()
 
     @torch.no_grad()
@@ -212,19 +220,21 @@ class AnswerLosses(Losses[TokenRows]):
     def _token_by_token(
         self, student: TokenRows, repeated: Tensor, teacher: TokenRows, tau: Tensor
     ) -> tuple[Tensor, Tensor]:
-        layer = self._layer(teacher)
-
-        inputs = teacher.inputs
-        weights = in_type_of(inputs, layer.weights)
-
-        def teacher_logits(tokens: Tensor) -> Tensor:
-            return logits_of([one[tokens] for one in inputs], weights, layer.bias).detach()
-
         taught = repeated[student.owners]
         rows = torch.where(taught, taught.cumsum(0) - 1, -1)
-        loss = WithTeacherLogits(student.columns["labels"], tau[student.owners], rows, teacher_logits)
+        loss = WithTeacherLogits(student.columns["labels"], tau[student.owners], rows, self._logits_of(teacher))
         values, _ = self._over(loss, student)
         return student.mean(values[:, 0]), student.mean(values[:, 1])[repeated]
+
+    def _logits_of(self, predictions: TokenRows) -> Callable[[Tensor | slice], Tensor]:
+        """What makes logits [c, V] of some of their tokens, without gradient."""
+        layer, inputs = self._layer(predictions), predictions.inputs
+        weights = in_type_of(inputs, layer.weights)
+
+        def logits(tokens: Tensor | slice) -> Tensor:
+            return logits_of([one[tokens] for one in inputs], weights, layer.bias).detach()
+
+        return logits
 
     def _chosen(self, predictions: TokenRows) -> Tensor:
         """The likeliest token at each place [T], int32 on the CPU."""

@@ -57,10 +57,20 @@ class Losses(Protocol[P]):
         """
         ...
 
-    def from_teacher(self, predictions: P, batch: MicroBatch, teacher: P, tau: float) -> tuple[Tensor, Tensor]:
+    def from_teacher(
+        self, predictions: P, batch: MicroBatch, teacher: P, tau: float, standardize: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """`supervised`, and τ² · KL(teacher ‖ student) of kd, dcs and ema (squared error in regression) [m] each.
 
         teacher: predictions of these m examples, stored or made by other weights (`MicroBatch.predict`).
+        standardize: of logits of mean 0 and standard deviation 1; stored top entries must have been kept so, at τ.
+        """
+        ...
+
+    def from_corrected(self, predictions: P, batch: MicroBatch, base: P, theta: float) -> tuple[Tensor, Tensor]:
+        """KL(p̃ ‖ student) of mft, and how much more probability p̃ gives the label than `base` did [m] each.
+
+        base: predictions of these m examples, which the labels correct; means over answer tokens.
         """
         ...
 
@@ -86,10 +96,6 @@ class Losses(Protocol[P]):
         At answer tokens both are means over tokens; in regression the second is (z¹ − z²)². Gradients flow through both
         copies.
         """
-        ...
-
-    def require_distribution(self, method: str) -> None:
-        """Raise `UserError` where `of_logits` would: for a constructor, so that it is said before training."""
         ...
 
     # --- signals --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class LabelledLosses(Losses[Tensor]):
         """From predictions of one step ago, at temperatures τ_i [m], τ_i² included [m]."""
         raise NotImplementedError
 
-    def taught(self, teacher: Tensor, predictions: Tensor, tau: float) -> Tensor:
+    def taught(self, teacher: Tensor, predictions: Tensor, tau: float, standardize: bool) -> Tensor:
         """The distillation loss of kd and dcs [m]."""
         raise NotImplementedError
 
@@ -45,9 +45,9 @@ class LabelledLosses(Losses[Tensor]):
         raise ValueError("without common examples only answers can be compared: the checks of settings refuse it")
 
     def from_teacher(
-        self, predictions: Tensor, batch: MicroBatch, teacher: Tensor, tau: float
+        self, predictions: Tensor, batch: MicroBatch, teacher: Tensor, tau: float, standardize: bool = False
     ) -> tuple[Tensor, Tensor]:
-        return self.supervised(predictions, batch), self.taught(teacher, predictions, tau)
+        return self.supervised(predictions, batch), self.taught(teacher, predictions, tau, standardize)
 
     def decisions(self, predictions: Tensor) -> Tensor:
         return predictions.float().cpu()
@@ -74,8 +74,15 @@ class ClassificationLosses(LabelledLosses):
     def distance(self, previous: Tensor, predictions: Tensor, tau: Tensor, compared: Comparison) -> Tensor:
         return objectives.tempered_kl(previous, predictions, tau)
 
-    def taught(self, teacher: Tensor, predictions: Tensor, tau: float) -> Tensor:
+    def taught(self, teacher: Tensor, predictions: Tensor, tau: float, standardize: bool) -> Tensor:
+        if standardize:
+            teacher, predictions = objectives.standardized(teacher), objectives.standardized(predictions)
         return objectives.tempered_kl(teacher, predictions, tau)
+
+    def from_corrected(
+        self, predictions: Tensor, batch: MicroBatch, base: Tensor, theta: float
+    ) -> tuple[Tensor, Tensor]:
+        return objectives.corrected_kl(base, predictions, batch.gold, theta)
 
     def of_logits(self, function: OfLogits, predictions: Tensor, batch: MicroBatch) -> Tensor:
         return function(predictions.float(), batch.gold)
@@ -87,9 +94,6 @@ class ClassificationLosses(LabelledLosses):
     def between_copies(self, predictions: Tensor, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         supervised, divergence = self.of_copies(objectives.of_two_copies, predictions, batch).unbind(-1)
         return supervised, divergence
-
-    def require_distribution(self, method: str) -> None:
-        pass
 
     def signals(self, predictions: Tensor, labels: Tensor | None, discrimination: str) -> tuple[Tensor, Tensor]:
         assert labels is not None
@@ -123,12 +127,15 @@ class RegressionLosses(LabelledLosses):
         # τ_i² · KL of width τ_i is KL of width 1: τ_i cancels.
         return objectives.gaussian_kl(previous, predictions, tau if compared.regression == "width" else 1.0)
 
-    def taught(self, teacher: Tensor, predictions: Tensor, tau: float) -> Tensor:
+    def taught(self, teacher: Tensor, predictions: Tensor, tau: float, standardize: bool) -> Tensor:
+        if standardize:
+            raise ValueError("a single output has no spread: the checks of settings refuse it")
         return objectives.squared_error(predictions, teacher.detach())
 
-    def of_logits(self, function: OfLogits, predictions: Tensor, batch: MicroBatch) -> Tensor:
-        self.require_distribution("This method")
-        raise AssertionError
+    def from_corrected(
+        self, predictions: Tensor, batch: MicroBatch, base: Tensor, theta: float
+    ) -> tuple[Tensor, Tensor]:
+        raise ValueError("a regression has no distribution: the checks of settings refuse it")
 
     def of_copies(self, function: OfCopies, predictions: Tensor, batch: MicroBatch) -> Tensor:
         return self.of_logits(function, predictions, batch)
@@ -137,9 +144,9 @@ class RegressionLosses(LabelledLosses):
         supervised = self.supervised(predictions, batch).reshape(-1, 2).mean(-1)
         return supervised, objectives.squared_error(predictions[::2], predictions[1::2])
 
-    def require_distribution(self, method: str) -> None:
+    def of_logits(self, function: OfLogits, predictions: Tensor, batch: MicroBatch) -> Tensor:
         raise UserError(
-            f"{method} reads a distribution over classes, and a regression predicts a single number. "
+            "This method reads a distribution over classes, and a regression predicts a single number. "
             "Use it with classification, generation or multiple choice."
         )
 

@@ -85,17 +85,35 @@ class WithTeacherLogits(ChunkLoss):
 class WithTopEntries(ChunkLoss):
     """Token values [T, 2]: −log p(label), and τ² · KL to a teacher of which the top entries are known."""
 
-    def __init__(self, labels: Tensor, teacher: Tensor, entries: Tensor, tau: float) -> None:
-        """labels [T]; teacher: log-probabilities [T, k]; entries [T, k]."""
+    def __init__(self, labels: Tensor, teacher: Tensor, entries: Tensor, tau: float, standardize: bool) -> None:
+        """labels [T]; teacher: log-probabilities [T, k]; entries [T, k]. standardize: these are of z-scores at τ."""
         self.labels = labels
         self.teacher = teacher
         self.entries = entries
         self.tau = tau
+        self.standardize = standardize
 
     def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
         nll = F.cross_entropy(logits, self.labels[span], reduction="none")
-        kl = objectives.bucketed_kl(self.teacher[span], self.entries[span], logits, self.tau)
+        teacher, entries = self.teacher[span], self.entries[span]
+        if self.standardize:
+            kl = self.tau**2 * objectives.bucketed_kl(teacher, entries, objectives.standardized(logits) / self.tau, 1.0)
+        else:
+            kl = objectives.bucketed_kl(teacher, entries, logits, self.tau)
         return torch.stack([nll, kl], dim=-1), None
+
+
+class WithCorrectedBase(ChunkLoss):
+    """Token values [T, 2]: KL(corrected base ‖ student), and how much p̃ gives the label more than the base did."""
+
+    def __init__(self, labels: Tensor, theta: float, base: Callable[[slice], Tensor]) -> None:
+        """labels [T]; base: a span of tokens -> logits [c, V]."""
+        self.labels = labels
+        self.theta = theta
+        self.base = base
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        return torch.stack(objectives.corrected_kl(self.base(span), logits, self.labels[span], self.theta), -1), None
 
 
 class Margins(ChunkLoss):
@@ -122,10 +140,14 @@ class LogProbabilities(ChunkLoss):
 class TopEntries(ChunkLoss):
     """Token values [T, 2, k]: the k largest log-probabilities, and their entries."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, standardized_at: float | None) -> None:
+        """standardized_at: of z-scores at this τ, if not of the logits themselves."""
         self.k = k
+        self.standardized_at = standardized_at
 
     def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        if self.standardized_at is not None:
+            logits = objectives.standardized(logits) / self.standardized_at
         log_p, entries = objectives.top_log_probabilities(logits, self.k)
         # Entries are counted in float64, exact far beyond any vocabulary, to lie beside the probabilities.
         return torch.stack([log_p.double(), entries.double()], dim=1), None

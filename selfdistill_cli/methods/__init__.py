@@ -2,12 +2,14 @@
 
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.methods.base import Method, TrainingContext
+from selfdistill_cli.methods.born_again import BornAgain
 from selfdistill_cli.methods.dcs import DCS
 from selfdistill_cli.methods.dynsdpb import DynSDPB
 from selfdistill_cli.methods.ema import EMA
 from selfdistill_cli.methods.focal import Focal
 from selfdistill_cli.methods.kd import KD
 from selfdistill_cli.methods.label_smoothing import LabelSmoothing
+from selfdistill_cli.methods.mft import MFT
 from selfdistill_cli.methods.rdrop import RDrop
 from selfdistill_cli.methods.reweight import Reweight
 from selfdistill_cli.methods.static_sd import StaticSD
@@ -17,6 +19,8 @@ __all__ = [
     "DCS",
     "EMA",
     "KD",
+    "MFT",
+    "BornAgain",
     "DynSDPB",
     "Focal",
     "LabelSmoothing",

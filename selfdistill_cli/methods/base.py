@@ -51,7 +51,7 @@ class Method:
     """A training method. Subclasses must give `loss`; everything else has a default.
 
     Hydra makes it from `conf/method/<name>.yaml`: `_target_` names the class, and every other key
-    but `name`, `teacher` and `passes` (which the runner reads) is a keyword argument of the constructor.
+    but `name`, `teacher`, `generations` and `passes` (which the runner reads) is a keyword argument of the constructor.
     """
 
     def __init__(self, context: TrainingContext) -> None:

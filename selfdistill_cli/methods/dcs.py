@@ -27,6 +27,7 @@ class DCS(KD):
         context: TrainingContext,
         tau: float,
         alpha: float,
+        standardize: bool,
         lambda_: float,
         factor: str,
         reweighting: str,
@@ -36,7 +37,7 @@ class DCS(KD):
         warmup_epochs: int,
         discordance_quantile: float,
     ) -> None:
-        super().__init__(context, tau, alpha)
+        super().__init__(context, tau, alpha, standardize)
         self.gain = math.exp(lambda_) if factor == "exp" else float(lambda_)
         self.reweighting = reweighting
         self.update = update

@@ -17,9 +17,7 @@ class Focal(Method):
     """Cross-entropy that counts less where the label is likely already."""
 
     def __init__(self, context: TrainingContext, gamma: float) -> None:
-        """Raises `UserError` in regression, which gives labels no probability."""
         super().__init__(context)
-        context.losses.require_distribution("method=focal")
         self.focal = partial(objectives.focal_loss, gamma=gamma)
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:

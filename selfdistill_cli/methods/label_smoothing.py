@@ -17,9 +17,7 @@ class LabelSmoothing(Method):
     """Cross-entropy against softened labels; logged beside it is what the labels themselves would cost."""
 
     def __init__(self, context: TrainingContext, epsilon: float) -> None:
-        """Raises `UserError` in regression, which has no classes to share ε among."""
         super().__init__(context)
-        context.losses.require_distribution("method=label_smoothing")
         self.smoothed = partial(objectives.smoothed_cross_entropy, epsilon=epsilon)
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:

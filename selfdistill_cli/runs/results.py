@@ -90,7 +90,9 @@ class Results:
     peak_memory_mb: float | None = None
     """10^6 bytes at most: of the GPU, or on a processor of the whole process."""
     teacher: dict[str, Any] | None = None
-    """Key and forwarded examples of the run that made the teacher, where one of ours did."""
+    """Key of the run that made the teacher, where one of ours did, and forwarded examples of it and of its own teachers."""
+    generations: list[dict[str, Any]] | None = None
+    """With `method.generations`: key, method and score of every generation before this one, from vanilla on."""
     majority: dict[str, Any] | None = None
     """Of a classification: the training split's most frequent class (`label`), and the main metric of always
     predicting it on the reported split (`score`)."""
@@ -192,6 +194,7 @@ def summarize(
         phase_seconds=_phase_seconds(progress),
         teacher=_made_by(teacher),
         compute={name: passes.as_dict() for name, passes in compute.items()},
+        generations=_before(teacher) if "generations" in cfg.method else None,
         majority=majority_score(task),
         weights=described(train.weights),
         self_training=_round(cfg),
@@ -224,7 +227,15 @@ def _made_by(teacher: Path | None) -> dict[str, Any] | None:
     if teacher is None:
         return None
     made_by = read_json(teacher.parent / "results.json") or {}
-    return {name: made_by.get(name) for name in ("key", "examples_forwarded")}
+    its_own = (made_by.get("teacher") or {}).get("examples_forwarded") or 0
+    forwarded = made_by["examples_forwarded"] + its_own if made_by else None
+    return {"key": made_by.get("key"), "examples_forwarded": forwarded}
+
+
+def _before(teacher: Path | None) -> list[dict[str, Any]]:
+    """The generations up to the one that made the teacher."""
+    last = {} if teacher is None else read_json(teacher.parent / "results.json") or {}
+    return [*last.get("generations", []), {name: last.get(name) for name in ("key", "method", "score")}]
 
 
 def compute_by_part(own: Compute, teacher: Path | None) -> dict[str, Passes]:

@@ -110,6 +110,8 @@ def print_results(
     ]
     for name, value in (results["metrics"].get("test") or {}).items():
         facts.append((f"test {name}", f"{value:.4f}"))
+    for number, before in enumerate(results.get("generations") or ()):
+        facts.append((f"generation {number}", f"{results['metric']} {before['score']:.4f} ({before['method']})"))
     if results.get("majority"):
         always = results["majority"]
         facts.append(("majority class", f"{results['metric']} {always['score']:.4f} (always '{always['label']}')"))

@@ -128,6 +128,7 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
             context,
             tau=2.0,
             alpha=0.5,
+            standardize=False,
             lambda_=3.0,
             factor="lambda",
             reweighting="boosting",

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
+from selfdistill_cli import objectives
 from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
 from selfdistill_cli.losses import chunked
 from selfdistill_cli.losses.answers import AnswerLosses
@@ -159,6 +161,43 @@ def test_a_truncated_teacher_is_its_top_entries_and_a_bucket(k: int) -> None:
     assert divergence.detach().numpy() == pytest.approx(expected, rel=1e-4)
     assert teacher.columns["entries"].dtype == torch.int32
     assert teacher.columns["entries"][:, 0].tolist() == z_teacher.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("k", [1, 5, V])
+def test_standardized_teachers_are_the_top_entries_of_z_scores_at_their_temperature(k: int) -> None:
+    theirs, now = layer("plain"), layer("plain")
+    source = rows(theirs)
+    teacher = AnswerLosses(lambda: theirs).top_entries(source, k, standardized_at=0.5)
+    student, losses = rows(now), AnswerLosses(lambda: now)
+    _, divergence = losses.from_teacher(student, BATCH, teacher, 0.5, standardize=True)
+    logits = [dense_logits(of, p).detach().numpy() for of, p in ((theirs, source), (now, student))]
+    scores = [stats.zscore(z, axis=1) / 0.5 for z in logits]
+    of_tokens = 0.5**2 * dense.bucket_kl(*scores, k, 1.0)
+    if k == V:
+        of_tokens = dense.token_kl(*(0.5 * z for z in scores), np.ones(T, dtype=int), np.full(T, 0.5))
+    expected = np.array([part.mean() for part in dense.split(of_tokens, LENGTHS)])
+    assert divergence.detach().numpy() == pytest.approx(expected, rel=1e-4)
+    assert teacher.columns["entries"][:, 0].tolist() == logits[0].argmax(1).tolist()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_corrected_targets_are_made_of_the_base_s_logits_token_by_token(form: str) -> None:
+    then, now = layer(form), layer(form)
+    base = AnswerLosses(lambda: then).snapshot(rows(then))
+    student, losses = rows(now), AnswerLosses(lambda: now)
+    divergence, correction = losses.from_corrected(student, BATCH, base, 0.2)
+    z_then, z = dense_logits(then, base).detach(), dense_logits(now, student)
+    gold = torch.from_numpy(LABELS)
+    target = objectives.corrected(z_then, gold, 0.2)  # against NumPy in tests/methods/test_mft.py
+    of_tokens = (target * (target.log() - z.log_softmax(-1))).sum(-1)
+    expected = torch.stack([part.mean() for part in of_tokens.split(LENGTHS.tolist())])
+    assert divergence.detach().numpy() == pytest.approx(expected.detach().numpy(), rel=1e-6)
+    gained = (target - z_then.softmax(-1))[torch.arange(T), gold].numpy()
+    assert correction.numpy() == pytest.approx([part.mean() for part in dense.split(gained, LENGTHS)], rel=1e-6)
+    leaves = [w for w in now.weights if w is not None] + [v for n, v in student.columns.items() if n != "labels"]
+    ours, theirs = (torch.autograd.grad(one.square().sum(), leaves) for one in (divergence, expected))
+    for found, wanted in zip(ours, theirs, strict=True):
+        assert float((found - wanted).norm() / wanted.norm()) < 1e-5
 
 
 def test_signals_are_read_off_maps_and_likelihoods() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfdistill_cli import objectives
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import check
 from selfdistill_cli.methods import Focal, LabelSmoothing, Method, Reweight, Vanilla
 from tests.helpers import labelled_reference as reference
 from tests.helpers.given_logits import (
@@ -26,6 +27,7 @@ from tests.helpers.given_logits import (
     regression,
     total,
 )
+from tests.helpers.runs import composed
 
 P = special.softmax(Z.numpy().astype(float), axis=1)
 GOLD = LABELS[BATCH]
@@ -133,7 +135,7 @@ def test_weights_go_on_after_an_interruption() -> None:
     assert step_loss(again) == step_loss(method) != step_loss(reweight())
 
 
-@pytest.mark.parametrize("make", [lambda c: LabelSmoothing(c, 0.1), lambda c: Focal(c, 2.0)])
-def test_in_regression_there_are_no_classes_to_share_anything_among(make: Any) -> None:
-    with pytest.raises(UserError, match=r"reads a distribution over classes.* a regression predicts a single number"):
-        make(regression())
+@pytest.mark.parametrize("method", ["label_smoothing", "focal"])
+def test_in_regression_there_are_no_classes_to_share_anything_among(method: str) -> None:
+    with pytest.raises(UserError, match=rf"{method} reads a distribution .* a regression predicts a single number"):
+        check(composed(f"method={method}", "task=stsb"))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
+from selfdistill_cli import objectives
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.methods import DCS, KD, TrainingContext
+from selfdistill_cli.kinds import KINDS, check
+from selfdistill_cli.methods import DCS, KD, PerExampleLoss, TrainingContext
 from selfdistill_cli.teacher import require_same_cuts
 from tests.helpers import labelled_reference as reference
 from tests.helpers.given_logits import (
@@ -28,10 +32,12 @@ from tests.helpers.given_logits import (
     regression,
     total,
 )
+from tests.helpers.runs import composed
 
 SETTINGS: dict[str, Any] = {
     "tau": 2.0,
     "alpha": 0.3,
+    "standardize": False,
     "lambda_": 3.0,
     "factor": "lambda",
     "reweighting": "boosting",
@@ -71,6 +77,63 @@ def test_kd_without_a_teacher_is_an_error() -> None:
     context = TrainingContext(classification().losses, SIZE, classification().labels, batch_size=8)
     with pytest.raises(ValueError, match="teacher"):
         KD(context, tau=2.0, alpha=0.3)
+
+
+def standardized_parts(z: torch.Tensor, teacher: np.ndarray = TEACHER) -> PerExampleLoss:
+    """The loss of kd with standardized logits on the batch whose logits are z."""
+    context = replace(classification(), teacher_logits=torch.from_numpy(teacher))
+    method = KD(context, tau=0.5, alpha=0.3, standardize=True)
+    (loss,) = loss_of(method, method.plan(BATCH, 0.0), z)
+    return loss
+
+
+def test_kd_of_standardized_logits_is_the_written_loss() -> None:
+    scores = [stats.zscore(z.astype(float), axis=1) for z in (TEACHER[BATCH], Z.numpy())]
+    expected = 0.7 * 0.5**2 * reference.kl(*scores, np.array(0.5)).mean()
+    assert float(standardized_parts(Z).parts["kd"].sum()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_standardized_kd_does_not_see_the_scale_of_either_side_s_logits() -> None:
+    plain = standardized_parts(Z).parts["kd"]
+    for found in (standardized_parts(7 * Z + 3), standardized_parts(Z, 0.01 * TEACHER - 1)):
+        assert torch.allclose(found.parts["kd"], plain, rtol=1e-4)
+
+
+def test_equal_logits_have_no_spread_and_leave_a_finite_slope() -> None:
+    z = torch.zeros(6, 3, requires_grad=True)
+    standardized_parts(z).total.sum().backward()
+    assert z.grad is not None
+    assert torch.isfinite(z.grad).all()
+
+
+def test_slopes_of_standardized_logits_are_those_of_finite_differences() -> None:
+    z = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradcheck(objectives.standardized, (z,))
+
+
+STANDARDIZE = "method.standardize=true"
+REFUSED = {
+    "two classes": ((STANDARDIZE, "task=sst2"), r"\+1 and −1 .* no gradient. It takes three classes or more"),
+    "a single number": ((STANDARDIZE, "task=stsb"), "a single number, which has no spread"),
+}
+
+
+@pytest.mark.parametrize("method", ["kd", "dcs", "born_again"])
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_standardizing_would_leave_without_a_gradient_is_refused(what: str, method: str) -> None:
+    words, said = REFUSED[what]
+    with pytest.raises(UserError, match=said):
+        check(composed(f"method={method}", *words))
+    check(composed(f"method={method}", STANDARDIZE, "task=mnli"))
+    check(composed(f"method={method}", STANDARDIZE, "task=synth_arithmetic"))
+
+
+def test_two_classes_are_refused_once_the_file_has_told_them() -> None:
+    cfg = composed("method=kd", STANDARDIZE, "task=custom", "task.path=x.csv", "task.text=body")
+    check(cfg)
+    KINDS["classification"].check(cfg, ["bad", "fair", "good"])
+    with pytest.raises(UserError, match="three classes or more"):
+        KINDS["classification"].check(cfg, ["bad", "good"])
 
 
 def test_kd_regression_is_squared_errors() -> None:
