@@ -85,7 +85,7 @@ class WithTeacherLogits(ChunkLoss):
 class WithTopEntries(ChunkLoss):
     """Token values [T, 2]: −log p(label), and τ² · KL to a teacher of which the top entries are known."""
 
-    def __init__(self, labels: Tensor, teacher: Tensor, entries: Tensor, tau: float, standardize: bool) -> None:
+    def __init__(self, labels: Tensor, teacher: Tensor, entries: Tensor, tau: float, standardize: bool = False) -> None:
         """labels [T]; teacher: log-probabilities [T, k]; entries [T, k]. standardize: these are of z-scores at τ."""
         self.labels = labels
         self.teacher = teacher

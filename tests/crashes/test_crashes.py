@@ -5,7 +5,8 @@ generator draws one of them, the process is killed there as `kill -9` does, the 
 killed again …, and at last left to end. Weights, metrics.jsonl, results.json and predictions must be those
 of the undisturbed run, byte for byte where they hold no times.
 
-SDRUN_CRASH_KILLS=60 kills four times in each of the fifteen cases; by default it is once.
+Methods that remember anything between steps do so on every kind of task, the others on one. SDRUN_CRASH_KILLS=60 kills
+sixty times, shared among the cases; by default it is once in each.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.every_method import METHODS, has_state, refusal, run_of, short_teacher
 from tests.helpers.processes import Finished, run_command, user_environment
 from tests.helpers.runs import SMALL, assert_same
 
-METHODS = ("vanilla", "static_sd", "dynsdpb", "dcs", "kd")
-TASKS = ("synth_entailment", "synth_similarity", "synth_arithmetic")
-CASES = [(method, task) for method in METHODS for task in TASKS]
-KILLS_PER_CASE = max(1, int(os.environ.get("SDRUN_CRASH_KILLS", 15)) // len(CASES))
+FIRST, *OTHERS = "synth_entailment", "synth_similarity", "synth_arithmetic"
 
 
 def command(method: str, task: str) -> list[str]:
-    """Ten steps with evaluations and checkpoints between them; kd and dcs train a teacher of five steps first."""
-    teacher = ["method.teacher.epochs=1"] if method in ("kd", "dcs") else []
+    """Ten steps with evaluations and checkpoints between them; a teacher is trained for five steps first."""
     every = ["runtime.checkpoint_every=3 steps", "schedule.evaluate_every=4"]
     writes = ["model=tiny_llama", "task.decoding.max_new_tokens=4"] if task == "synth_arithmetic" else []
     looks = ["gradients", "examples", *(["maps"] if task == "synth_arithmetic" else [])]
     diagnostics = f"runtime.diagnostics=[{','.join(looks)}]"
-    return [f"method={method}", f"task={task}", *SMALL, *every, *teacher, *writes, diagnostics]
+    return [f"method={method}", f"task={task}", *SMALL, *every, *short_teacher(method), *writes, diagnostics]
+
+
+CASES = [(method, FIRST) for method in METHODS]
+CASES += [(m, task) for task in OTHERS for m in METHODS if has_state(m) and refusal(*command(m, task)) is None]
+KILLS_PER_CASE = max(1, int(os.environ.get("SDRUN_CRASH_KILLS", 0)) // len(CASES))
 
 
 def sdrun(folder: Path, words: list[str], **variables: str) -> Finished:
@@ -67,7 +70,7 @@ def test_a_killed_run_ends_as_the_undisturbed_one(
             continue
         # A continued run passes fewer points than a whole one, so it may end although it was to be killed.
         assert ended.code == 0, ended.err
-        assert_same(run_of(undisturbed, method), run_of(folder, method))
+        assert_same(*(run_of(each / "outputs", *words) for each in (undisturbed, folder)))
         record_property("runs", runs)
         if enough:
             return
@@ -78,9 +81,3 @@ def instant(passed: list[str], drawn: random.Random) -> int:
     """Which point to be killed at: first a kind, then one of it. Steps are many, but a checkpoint's writing is short."""
     kind = drawn.choice(sorted(set(passed)))
     return drawn.choice([number for number, other in enumerate(passed, start=1) if other == kind])
-
-
-def run_of(folder: Path, method: str) -> Path:
-    """The run that the command was given for; kd and dcs also leave their teacher's, by vanilla."""
-    (found,) = (path.parent for path in (folder / "outputs").glob(f"*/*/{method}/*/config.yaml"))
-    return found

@@ -94,7 +94,8 @@ def test_a_setting_acts_where_it_exists_and_equal_jobs_are_run_once(sdrun: Sdrun
 def test_a_setting_that_none_of_the_swept_options_has_is_refused(sdrun: Sdrun) -> None:
     ended = sdrun("-m", "method=vanilla,vanilla_matched", "method.tau=1,2", *SMALL)
     assert ended.code == 1
-    assert "method=vanilla,vanilla_matched has no tau: dcs, dynsdpb, kd and static_sd have it" in ended.err
+    assert "method=vanilla,vanilla_matched has no tau: " in ended.err
+    assert "dcs, dynsdpb" in ended.err
     misspelt = sdrun("-m", "method=vanilla,kd", "method.tua=1", *SMALL)
     assert "there is no setting 'method.tua'. Did you mean 'method.tau'?" in misspelt.err
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from selfdistill_cli.losses import chunked
 from selfdistill_cli.losses.chunked import ChunkLoss, over_tokens
-from selfdistill_cli.losses.vocabulary import LikelihoodsAndMaps, WithTeacherLogits, WithTopEntries
+from selfdistill_cli.losses.vocabulary import LikelihoodsAndMaps, WithCorrectedBase, WithTeacherLogits, WithTopEntries
 
 T, V, H = 7, 5, 3
 
@@ -25,6 +25,7 @@ TAU = torch.tensor([1.0, 1.0, 1.0, 2.0, 2.0, 0.5, 0.5], dtype=torch.double)
 SHARES = torch.tensor([[1 / 3, 1 / 3, 1 / 3, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0.5, 0.5]], dtype=torch.double)
 TEACHER = drawn(4, V, seed=9)
 ROWS = torch.tensor([0, 1, -1, -1, 2, 3, -1])
+BASE = drawn(T, V, seed=7)
 TOP = drawn(T, V, seed=8).log_softmax(-1).topk(2)
 
 LOSSES: dict[str, ChunkLoss] = {
@@ -32,6 +33,8 @@ LOSSES: dict[str, ChunkLoss] = {
     "maps": LikelihoodsAndMaps(LABELS, SHARES, TAU),
     "teacher_logits": WithTeacherLogits(LABELS, TAU, ROWS, lambda tokens: TEACHER[tokens]),
     "top_entries": WithTopEntries(LABELS, TOP.values, TOP.indices, 2.0),
+    "standardized_entries": WithTopEntries(LABELS, TOP.values, TOP.indices, 2.0, standardize=True),
+    "corrected_base": WithCorrectedBase(LABELS, 0.2, lambda span: BASE[span]),
 }
 
 
