@@ -28,6 +28,7 @@ from selfdistill_cli.methods import (
     DCS,
     EMA,
     KD,
+    MFT,
     DynSDPB,
     Focal,
     LabelSmoothing,
@@ -142,6 +143,8 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
     methods["reweight"] = Reweight(context, "boosting", 3.0, max_weight=10.0, warmup_epochs=1, error_quantile=0.8)
     if kind != "regression":
         methods |= {"label_smoothing": LabelSmoothing(context, 0.1), "focal": Focal(context, 2.0)}
+        methods["kd_standardized"] = KD(context, tau=0.5, alpha=0.5, standardize=True)
+        methods["mft"] = MFT(replace(context, teacher_logits=None) if is_language(kind) else context, theta=0.2)
     if is_language(kind):
         token, apart = static | {"match": "token"}, static | {"overlap": "none"}
         methods |= {

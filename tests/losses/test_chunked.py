@@ -109,6 +109,10 @@ def test_the_logits_of_all_tokens_are_never_held(name: str) -> None:
             labels, torch.ones(tokens), torch.arange(tokens), lambda rows: torch.zeros(len(rows), vocabulary)
         ),
         "top_entries": WithTopEntries(labels, torch.full((tokens, 2), -1.0), top, 2.0),
+        "standardized_entries": WithTopEntries(labels, torch.full((tokens, 2), -1.0), top, 2.0, standardize=True),
+        "corrected_base": WithCorrectedBase(
+            labels, 0.2, lambda span: torch.zeros(tokens, 1)[span].expand(-1, vocabulary)
+        ),
     }
     x, w = torch.randn(tokens, 4).requires_grad_(), torch.randn(vocabulary, 4).requires_grad_()
     with Largest() as seen:

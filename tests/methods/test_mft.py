@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,8 +12,11 @@ from scipy import special
 from torch.autograd import gradcheck
 
 from selfdistill_cli import objectives
+from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.methods import MFT
 from tests.helpers.given_logits import BATCH, LABELS, TEACHER, Z, classification, loss_of, total
+from tests.helpers.runtimes import cpu_runtime
+from tests.helpers.steps import make_context, make_examples, make_model
 
 rng = np.random.default_rng(4)
 BASE = 2 * rng.normal(size=(60, 5))
@@ -102,3 +106,36 @@ def test_a_student_that_says_the_target_has_nothing_to_learn() -> None:
         assert divergence.item() == pytest.approx(0, abs=1e-12)
         assert student.grad is not None
         assert float(student.grad.abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
+def test_of_written_answers_the_starting_weights_are_corrected_token_by_token(kind: str) -> None:
+    examples, model, start, now = make_examples(kind), make_model(kind), make_model(kind), make_model(kind)
+    method = MFT(replace(make_context(kind, examples, model), teacher_logits=None), theta=0.2)
+    method.before_training(model)
+    with torch.no_grad():
+        for weight, same in zip(model.parameters(), now.parameters(), strict=True):
+            weight += 0.01 * torch.sin(100 * weight)
+            same.copy_(weight)
+    rows = list(range(8))
+    result = backward_step(model, method, examples, method.plan(rows, 0.0), cpu_runtime(200))
+
+    losses = []
+    for row in rows:
+        prompt, answer = (torch.from_numpy(of.row(row).astype(np.int64)) for of in (examples.prompts, examples.answers))
+        if kind == "decoder":
+            words = {"input_ids": torch.cat([prompt, answer])[None]}
+            places = slice(len(prompt) - 1, -1)
+        else:
+            words = {"input_ids": prompt[None], "labels": answer[None]}
+            places = slice(None)
+        with torch.no_grad():
+            base = start.eval()(**words).logits[0, places].softmax(-1).double().numpy()
+        target = torch.tensor(np.array([reference(p, gold, 0.2) for p, gold in zip(base, answer.numpy(), strict=True)]))
+        log_q = now(**words).logits[0, places].log_softmax(-1)
+        losses.append((torch.special.xlogy(target, target) - target * log_q).sum(-1).mean())
+    expected = torch.stack(losses).mean()
+    expected.backward()
+    assert result.loss == pytest.approx(expected.item(), rel=1e-4)
+    ours, theirs = (torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None]) for m in (model, now))
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
