@@ -141,7 +141,7 @@ def test_methods_share_one_teacher_and_say_what_it_cost(swept: Swept) -> None:
     outputs = swept[0]
     taught = [(method, task) for method, task in CASES if short_teacher(method)]
     assert {"kd", "dcs"} <= {method for method, _ in taught}
-    keys = {}
+    keys: dict[str, set[str]] = {}
     for method, task in taught:
         teacher = results(find(outputs, task, method))["teacher"]
         assert teacher["examples_forwarded"] == 80

@@ -44,6 +44,7 @@ def forwards_twice(method: str) -> bool:
 def has_state(method: str) -> bool:
     """Whether it remembers anything that a continued run needs."""
     made_by = hydra.utils.get_class(composed(f"method={method}").method._target_)
+    assert issubclass(made_by, Method)
     return made_by.state_dict is not Method.state_dict
 
 

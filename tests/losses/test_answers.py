@@ -171,10 +171,10 @@ def test_standardized_teachers_are_the_top_entries_of_z_scores_at_their_temperat
     student, losses = rows(now), AnswerLosses(lambda: now)
     _, divergence = losses.from_teacher(student, BATCH, teacher, 0.5, standardize=True)
     logits = [dense_logits(of, p).detach().numpy() for of, p in ((theirs, source), (now, student))]
-    scores = [stats.zscore(z, axis=1) / 0.5 for z in logits]
-    of_tokens = 0.5**2 * dense.bucket_kl(*scores, k, 1.0)
+    theirs_at_tau, ours_at_tau = (stats.zscore(z, axis=1) / 0.5 for z in logits)
+    of_tokens = 0.5**2 * dense.bucket_kl(theirs_at_tau, ours_at_tau, k, 1.0)
     if k == V:
-        of_tokens = dense.token_kl(*(0.5 * z for z in scores), np.ones(T, dtype=int), np.full(T, 0.5))
+        of_tokens = 0.5**2 * dense.token_kl(theirs_at_tau, ours_at_tau, np.ones(T, dtype=int), np.ones(T))
     expected = np.array([part.mean() for part in dense.split(of_tokens, LENGTHS)])
     assert divergence.detach().numpy() == pytest.approx(expected, rel=1e-4)
     assert teacher.columns["entries"][:, 0].tolist() == logits[0].argmax(1).tolist()

@@ -88,8 +88,8 @@ def standardized_parts(z: torch.Tensor, teacher: np.ndarray = TEACHER) -> PerExa
 
 
 def test_kd_of_standardized_logits_is_the_written_loss() -> None:
-    scores = [stats.zscore(z.astype(float), axis=1) for z in (TEACHER[BATCH], Z.numpy())]
-    expected = 0.7 * 0.5**2 * reference.kl(*scores, np.array(0.5)).mean()
+    teacher, student = (stats.zscore(z.astype(float), axis=1) for z in (TEACHER[BATCH], Z.numpy()))
+    expected = 0.7 * 0.5**2 * reference.kl(teacher, student, np.array(0.5)).mean()
     assert float(standardized_parts(Z).parts["kd"].sum()) == pytest.approx(expected, rel=1e-5)
 
 
