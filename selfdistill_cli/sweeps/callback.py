@@ -14,15 +14,17 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config.checks import selects_on_test
 from selfdistill_cli.config.metrics import require_direction
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.sweeps.plan import name_of, varied_settings
+from selfdistill_cli.sweeps.plan import name_of, read_plan, varied_settings
 from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.sweeps.summary import print_summary
 from selfdistill_cli.system.ranks import world_size
 
 COLUMNS = (
     "job",
+    "stage",
     "status",
     "settings",
     "metric",
@@ -56,6 +58,7 @@ class SweepReport(Callback):
                     "start the tasks of each job: sdrun -m hydra/launcher=slurm hydra.launcher.tasks_per_node=2 …"
                 )
             require_direction(config)
+            _require_no_search_on_test(config)
             take_their_places(config.hydra.launcher._target_)
             _quiet_search(config.hydra.sweeper._target_)
         except UserError as error:
@@ -66,17 +69,18 @@ class SweepReport(Callback):
         from selfdistill_cli.tracking.terminal import make_console, say, shortest
 
         sweep_dir = Path(config.hydra.sweep.dir).absolute()
-        records = JobRecords(sweep_dir).all()
+        records, plan = JobRecords(sweep_dir).all(), read_plan(sweep_dir)
         varied = varied_settings([record["overrides"] for record in records])
         with (sweep_dir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
             writer.writeheader()
             for record in records:
                 settings = " ".join(word for word in record["overrides"] if name_of(word) in varied)
-                writer.writerow(record | {"settings": settings})
+                stage = "" if plan is None else plan.stage(record["job"] - 1)
+                writer.writerow(record | {"settings": settings, "stage": stage})
         console = make_console()
         console.print()
-        print_summary(console, records, _direction(config))
+        print_summary(console, records, _direction(config), plan)
         say(console, f"{shortest(sweep_dir)}/sweep.csv")
         for line in JobRecords(sweep_dir).notes():
             say(console, line)
@@ -92,6 +96,16 @@ def _quiet_search(sweeper: str) -> None:
             import optuna
 
             optuna.logging.set_verbosity(logging.WARNING)
+
+
+def _require_no_search_on_test(config: DictConfig) -> None:
+    """Raise `UserError` if the best trial of a search would be the one that is best on a test set."""
+    searches = any(OmegaConf.select(config, f"hydra.sweeper.{name}") for name in ("n_trials", "trials"))
+    if searches and selects_on_test(config.task):
+        raise UserError(
+            f"task.selection=validation: task={config.task.name} is scored on its test split, which must not choose the "
+            "best trial. Take task.selection=held_out."
+        )
 
 
 def _direction(config: DictConfig) -> str | None:

@@ -45,8 +45,9 @@ def headline(number: int, overrides: Sequence[str], plan: Plan | None, records: 
     total = plan.total if plan is not None else None
     shown = [word for word in overrides if plan is None or name_of(word) in plan.varied]
     left = None if total is None else seconds_left(records, total - len(records))
+    what = "trial" if plan is not None and plan.stage(number) == "trial" else "job"
     return (
-        f"job {number + 1}"
+        f"{what} {number + 1}"
         + (f" of {total}" if total is not None else "")
         + f": {' '.join(shown)}"
         + (f" ({about(left)} left)" if left is not None else "")

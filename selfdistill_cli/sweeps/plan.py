@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from selfdistill_cli.system.files import read_json, write_json
 
 FILE = "plan.json"
+SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,27 @@ class Plan:
 
     total: int | None
     varied: Sequence[str]
+    trials: int = 0
+    """So many of the first jobs are trials that choose settings for the others (sweeps/tuned.py)."""
+
+    def stage(self, number: int) -> str:
+        """What Hydra's job `number` is for, where there are trials: `trial` or `final`; else empty."""
+        return ("trial" if number < self.trials else "final") if self.trials else ""
 
 
 def note_plan(config: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> None:
     """Note what is known as these jobs are launched, numbered from `first`. `config`: that of the launcher."""
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    if trials:
+    tuned = 0
+    if OmegaConf.select(config, "hydra.sweeper.trials"):
+        total, tuned = first + len(jobs), first or len(jobs)
+    elif trials:
         total = None if "GridSampler" in str(OmegaConf.select(config, "hydra.sweeper.sampler._target_")) else trials
     else:
         in_batches = OmegaConf.select(config, "hydra.sweeper.max_batch_size") is not None
         total = None if in_batches or first else len(jobs)
     varied = _searched(config) if trials else varied_settings(jobs)
-    write_json(Path(config.hydra.sweep.dir).absolute() / FILE, asdict(Plan(total, varied)))
+    write_json(Path(config.hydra.sweep.dir).absolute() / FILE, asdict(Plan(total, varied, tuned)))
 
 
 def read_plan(sweep_dir: Path) -> Plan | None:

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from selfdistill_cli.runs.results import objective
-from selfdistill_cli.sweeps.plan import name_of, value_of, varied_settings
+from selfdistill_cli.sweeps.plan import SEED, Plan, name_of, value_of, varied_settings
 from selfdistill_cli.sweeps.records import Record
 
 if TYPE_CHECKING:
@@ -16,23 +16,29 @@ if TYPE_CHECKING:
 
     from selfdistill_cli.tracking.tables import Column
 
-SEED = "seed"
 ABSENT = "–"
 
 
-def print_summary(console: Console, records: Sequence[Record], direction: str | None = None) -> None:
-    """Show the tables of a sweep's jobs. `direction`: maximize or minimize, if a sweeper searched for the best."""
+def print_summary(
+    console: Console, records: Sequence[Record], direction: str | None = None, plan: Plan | None = None
+) -> None:
+    """Show the tables of a sweep's jobs. `direction`: maximize or minimize, if a sweeper searched for the best.
+
+    `plan`: the sweep's; of trials that chose settings it says which jobs those are, and no mean counts them.
+    """
     from selfdistill_cli.tracking.tables import print_table
     from selfdistill_cli.tracking.terminal import say
 
     metric = _shared_metric(records)
-    means = means_over_seeds(records)
+    trials = 0 if plan is None else plan.trials
+    means = means_over_seeds([record for record in records if record["job"] > trials], _varied(records))
     if means:
-        print_table(console, f"{metric or 'score'}: mean ± standard deviation over seeds", means)
+        of = f", each with the best of its trials ({trials} in all, which count in no mean)" if trials else ""
+        print_table(console, f"{metric or 'score'}: mean ± standard deviation over seeds{of}", means)
         console.print()
     counts = Counter(record["status"] for record in records)
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    print_table(console, f"{len(records)} job{'s' * (len(records) != 1)}: {told}", jobs(records))
+    print_table(console, f"{len(records)} job{'s' * (len(records) != 1)}: {told}", jobs(records, plan))
     for record in records:
         if record["status"] == "failed":
             say(console, f"job {record['job']} failed: {record['reason']}")
@@ -46,10 +52,11 @@ def print_summary(console: Console, records: Sequence[Record], direction: str | 
         say(console, f"Best trial: job {best['job']}, {best['metric']} {objective(best):.4f}{on}: {settings}")
 
 
-def means_over_seeds(records: Sequence[Record]) -> list[Column]:
+def means_over_seeds(records: Sequence[Record], varied: Sequence[str] | None = None) -> list[Column]:
     """A row for each setting of everything but the seed; none if no two jobs differ by the seed alone.
 
-    The standard deviation is the sample's (n - 1); a run that several jobs asked for counts once.
+    The standard deviation is the sample's (n - 1); a run that several jobs asked for counts once. `varied`: the settings
+    that are shown; None: those in which these jobs differ.
     """
     from selfdistill_cli.tracking.tables import Column
 
@@ -69,7 +76,7 @@ def means_over_seeds(records: Sequence[Record]) -> list[Column]:
         failed = sum(record["status"] == "failed" for record in group)
         seeds.append(f"{len(values)} of {len(values) + failed}" if failed else str(len(values)))
     firsts = [group[0] for group in groups.values()]
-    varied = [name for name in _varied(records) if name != SEED]
+    varied = [name for name in (_varied(records) if varied is None else varied) if name != SEED]
     return [
         *columns_of_settings([record["overrides"] for record in firsts], varied),
         Column(metric or "score", scores, right=True),
@@ -77,8 +84,8 @@ def means_over_seeds(records: Sequence[Record]) -> list[Column]:
     ]
 
 
-def jobs(records: Sequence[Record]) -> list[Column]:
-    """A row for each job: the score first, so that nothing can push it out of the window."""
+def jobs(records: Sequence[Record], plan: Plan | None = None) -> list[Column]:
+    """A row for each job: the score first, so that nothing can push it out of the window. `plan`: the sweep's."""
     from selfdistill_cli.tracking.tables import Column
     from selfdistill_cli.tracking.terminal import duration
 
@@ -91,8 +98,10 @@ def jobs(records: Sequence[Record]) -> list[Column]:
         selected.append(ABSENT if held_out is None else f"{held_out:.4f}")
         epochs.append(ABSENT if failed else f"{record['best_epoch']:.4g}")
         examples.append(ABSENT if failed else f"{record['examples_forwarded']:,}")
+    stages = ["" if plan is None else plan.stage(record["job"] - 1) for record in records]
     return [
         Column("job", [str(record["job"]) for record in records], right=True),
+        *([Column("stage", stages)] if any(stages) else []),
         Column(metric or "score", scores, right=True),
         *([Column("held out", selected, right=True, leaves=5)] if set(selected) != {ABSENT} else []),
         *columns_of_settings([record["overrides"] for record in records], _varied(records)),

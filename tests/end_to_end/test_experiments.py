@@ -24,6 +24,7 @@ ITS_OWN = {
     "self_training": ("self_training.samples=1",),
     "low_resource": (*WITHOUT_A_NETWORK, "task.generator.train_examples=5000"),  # its largest subset
     "optuna_tau_alpha": (*WITHOUT_A_NETWORK, "hydra.sweeper.n_trials=2"),
+    "tuned": (*WITHOUT_A_NETWORK, "hydra.sweeper.trials=1"),
 }
 ONE_STEP = ("+size=one_step", "tracking=none")
 DRIVER = """
@@ -44,7 +45,7 @@ print(json.dumps(ends))
 
 def command(experiment: str, outputs: Path) -> list[str]:
     """The arguments of `sdrun`; an experiment sweeps by itself, without `-m`."""
-    seed = [] if experiment in ("seeds", "optuna_tau_alpha") else ["seed=0"]
+    seed = {"seeds": [], "optuna_tau_alpha": [], "tuned": ["seed=1"]}.get(experiment, ["seed=0"])
     own = ITS_OWN.get(experiment, WITHOUT_A_NETWORK)
     return [f"+experiment={experiment}", *own, *ONE_STEP, *seed, f"paths.outputs={outputs / experiment}"]
 
@@ -83,7 +84,7 @@ def expected_jobs(experiment: str) -> int:
     for method in str(params.get("method", cfg.method.name)).split(","):
         own = composed(f"method={method}")
         jobs += prod(len(values) for key, values in swept.items() if OmegaConf.select(own, key, default="no") != "no")
-    return jobs
+    return 2 * jobs if experiment == "tuned" else jobs  # a trial each, and a run of the best
 
 
 @pytest.mark.slow

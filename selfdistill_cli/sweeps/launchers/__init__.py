@@ -11,6 +11,9 @@ from hydra.core.plugins import Plugins
 
 from selfdistill_cli.errors import UserError, how_to_install
 
+TUNED = "hydra_plugins.selfdistill_cli.Tuned"
+"""The `_target_` of conf/hydra/sweeper/tuned.yaml: Hydra takes plugins of that package alone."""
+
 
 def take_their_places(chosen: str) -> None:
     """Have Hydra make our launchers, and our sweeper over lists, where a configuration names its own.
@@ -21,7 +24,9 @@ def take_their_places(chosen: str) -> None:
     """
     from selfdistill_cli.sweeps.grid import Grid
     from selfdistill_cli.sweeps.launchers.in_process import InProcess
+    from selfdistill_cli.sweeps.tuned import Tuned
 
+    Plugins.instance().class_name_to_class[TUNED] = Tuned
     ours: list[type] = [InProcess, Grid]
     if "submitit" in chosen:
         try:
