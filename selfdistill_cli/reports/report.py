@@ -13,6 +13,7 @@ from selfdistill_cli.reports.plates import draw_all
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.sections import (
     across,
+    best_of_n,
     calibrated,
     comparison,
     discordance,
@@ -34,6 +35,7 @@ from selfdistill_cli.system.files import new_file
 OF_A_STUDY = (
     comparison,
     sensitivity,
+    best_of_n,
     learning,
     distillation,
     dynamics,
