@@ -37,6 +37,7 @@ class Plan:
 def note_plan(config: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> None:
     """Note what is known as these jobs are launched, numbered from `first`. `config`: that of the launcher."""
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+    total: int | None
     tuned = 0
     if OmegaConf.select(config, "hydra.sweeper.trials"):
         total, tuned = first + len(jobs), first or len(jobs)
