@@ -259,3 +259,8 @@ def test_exp_allows_lambda_from_zero() -> None:
 def test_the_key_is_the_same_in_every_process() -> None:
     first = OmegaConf.to_container(composed("method=dcs"), resolve=True)
     assert run_key(OmegaConf.create(first)) == run_key(composed("method=dcs"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_chooses_on_a_held_out_part_and_reports_validation(experiment: str) -> None:
+    assert composed(f"+experiment={experiment}").task.selection == "held_out"
