@@ -9,6 +9,7 @@ import numpy as np
 
 POINTS = 100
 """A run's steps are thinned out to so many, each the mean of its neighbours."""
+ABSENT = float("nan")
 TIMES = ("examples_per_s", "tokens_per_s")
 
 
@@ -16,13 +17,18 @@ def thinned(rows: list[dict[str, Any]], points: int = POINTS) -> list[dict[str, 
     """At most `points` rows, each with the means of as many consecutive ones; where a value is absent it is passed over."""
     if not rows:
         return []
+    names = sorted(
+        {name for row in rows for name, value in row.items() if isinstance(value, (int, float))} - set(TIMES)
+    )
     groups = np.array_split(np.arange(len(rows)), min(points, len(rows)))
-    found = []
-    for group in groups:
-        members = [rows[i] for i in group]
-        names = {name for row in members for name, value in row.items() if isinstance(value, (int, float))}
-        means = {name: float(np.mean([row[name] for row in members if name in row])) for name in names - set(TIMES)}
-        found.append({name: float(f"{value:.6g}") for name, value in sorted(means.items())})
+    starts = [group[0] for group in groups]
+    found: list[dict[str, Any]] = [{} for _ in groups]
+    for name in names:
+        values = np.array([row.get(name, ABSENT) for row in rows], dtype=np.float64)
+        there = np.array([name in row for row in rows])
+        sums, counts = np.add.reduceat(np.where(there, values, 0), starts), np.add.reduceat(there.astype(int), starts)
+        for place in np.flatnonzero(counts):
+            found[place][name] = float(f"{sums[place] / counts[place]:.6g}")
     return found
 
 

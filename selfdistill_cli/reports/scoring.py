@@ -6,13 +6,14 @@ multinomial counts give a bootstrap replicate. Ranks (Spearman) are those of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Scored:
     index: np.ndarray
     """Row numbers of the examples in the source [n], ascending."""
     features: np.ndarray
-    """φ [n, k]."""
+    """φ [n, k]; of one byte where they are 0 or 1."""
     form: str
     """Which g: `mean`, `correlation`, or a metric of classes by its name; `auroc`, whose features are no summands."""
 
@@ -30,27 +31,38 @@ class Scored:
         """The metric under each row of counts. [B, n] -> [B]."""
         if self.form == "auroc":  # pairs of examples are counted: no function of sums
             return _auroc(counts, self.features)
-        return _FORMS[self.form](counts @ self.features, counts.sum(1))
+        return self.of_sums(counts @ self.features, counts.sum(1))
+
+    def of_sums(self, sums: np.ndarray, n: np.ndarray) -> np.ndarray:
+        """The metric from Σ_i w_i φ_i [B, k] and Σ_i w_i [B]; not for `auroc`."""
+        found: np.ndarray = _FORMS[self.form](sums, n)
+        return found
 
 
 def scored(path: Path, metric: str) -> Scored | None:
     """The predictions in a parquet file for a metric; None if it is no function of sums (F1 of texts, ROUGE, groups)."""
-    table = read_predictions(path)
+    table = read_predictions(path, leave_out=() if metric == "auroc" else ("logits",))
     order = np.argsort(table["index"], kind="stable")
     columns = {name: values[order] for name, values in table.items()}
     made = _features(columns, metric)
-    return None if made is None else Scored(columns["index"], *made)
+    return None if made is None else Scored(_same_array(columns["index"].astype(np.int64).tobytes()), *made)
+
+
+@lru_cache(maxsize=64)
+def _same_array(content: bytes) -> np.ndarray:
+    """One array for all runs on the same examples: a thousand of 40,000 would take 300 MB."""
+    return np.frombuffer(content, dtype=np.int64)
 
 
 def _features(columns: dict[str, np.ndarray], metric: str) -> tuple[np.ndarray, str] | None:
     if "correct" in columns:
-        return (columns["correct"].astype(float)[:, None], "mean") if metric == "exact_match" else None
+        return (columns["correct"].astype(np.uint8)[:, None], "mean") if metric == "exact_match" else None
     prediction, label = columns["prediction"], columns["label"]
     if metric == "accuracy":
-        return (prediction == label).astype(float)[:, None], "mean"
+        return (prediction == label).astype(np.uint8)[:, None], "mean"
     if metric in OF_CONFUSION:
         classes = int(max(prediction.max(), label.max())) + 1
-        cells = np.zeros((len(label), classes * classes))
+        cells = np.zeros((len(label), classes * classes), dtype=np.uint8)
         cells[np.arange(len(label)), label.astype(int) * classes + prediction.astype(int)] = 1
         return cells, metric
     if metric == "auroc" and "logits" in columns:
@@ -161,23 +173,22 @@ FOR_PEOPLE = ("text", "text_pair", "prompt", "answer", "references", "prediction
 """Columns of texts in predictions.parquet: no score needs them, and they would be most of the memory."""
 
 
-@lru_cache(maxsize=4096)
-def read_predictions(path: Path) -> dict[str, np.ndarray]:
-    """The columns of the first split in a file of predictions.
+def read_predictions(path: Path, leave_out: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The columns of the first split in a file of predictions, but those of texts and those that are left out.
 
     `logits` becomes [n, C] where every example has as many.
     """
     present = parquet.read_schema(path).names
-    table = parquet.read_table(path, columns=[name for name in present if name not in FOR_PEOPLE])
-    names = table.column("split").to_pylist()
-    rows = [number for number, name in enumerate(names) if name == names[0]]
-    table = table.take(rows).drop_columns(["split"])
+    table = parquet.read_table(path, columns=[name for name in present if name not in (*FOR_PEOPLE, *leave_out)])
+    if table.num_rows:
+        table = table.filter(compute.equal(table.column("split"), table.column("split")[0]))
     columns: dict[str, np.ndarray] = {}
-    for name in table.column_names:
+    for name in table.drop_columns(["split"]).column_names:
+        column = table.column(name).combine_chunks()
         if name == "logits":
-            logits = table.column(name).to_pylist()
-            if len({len(one) for one in logits}) == 1:
-                columns[name] = np.array(logits, dtype=np.float64)
+            lengths = compute.list_value_length(column).to_numpy()
+            if len(set(lengths.tolist())) == 1:
+                columns[name] = column.flatten().to_numpy().astype(np.float64).reshape(len(lengths), -1)
         else:
-            columns[name] = table.column(name).to_numpy()
+            columns[name] = column.to_numpy(zero_copy_only=False)
     return columns

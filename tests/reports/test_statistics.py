@@ -60,9 +60,25 @@ def test_the_bootstrap_of_a_difference_agrees_with_scipys() -> None:
 
 def test_draws_in_blocks_are_the_draws_of_one_block() -> None:
     values = np.random.default_rng(3).random(700)
-    counts = np.random.default_rng(0).multinomial(700, np.full(700, 1 / 700), size=statistics.DRAWS)
+    drawn = np.random.default_rng(0).integers(0, 700, (statistics.DRAWS, 700))
     assert statistics.BLOCK // 700 < statistics.DRAWS  # more than one block
-    assert right(values).drawn == pytest.approx(counts @ values / 700)
+    assert right(values).drawn == pytest.approx(values[drawn].mean(1))  # with replacement, as a bootstrap is defined
+
+
+def test_runs_of_several_metrics_resampled_together_are_those_resampled_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    label, prediction = rng.integers(0, 2, (2, 90))
+    cells = np.eye(4)[2 * label + prediction].astype(np.uint8)
+    together = {
+        "f1": Scored(np.arange(90), cells, "f1"),
+        "auroc": Scored(np.arange(90), np.stack([rng.permutation(90), label], axis=1).astype(float), "auroc"),
+        "accuracy": scores(label == prediction),
+    }
+    alone = {name: resampled({0: one})[0].drawn for name, one in together.items()}
+    for features in (statistics.FEATURES, 100):  # all in one product, and in several
+        monkeypatch.setattr(statistics, "FEATURES", features)
+        found = resampled(together)
+        assert all(found[name].drawn == pytest.approx(drawn) for name, drawn in alone.items())
 
 
 def test_the_bootstrap_of_a_large_split_needs_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
