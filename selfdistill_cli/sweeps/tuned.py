@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.errors import UserError
@@ -35,8 +36,8 @@ class Tuned(Grid):
         params: dict[str, str],
         trials: int,
         trial_seed: int,
-        space: Mapping[str, str],
-        space_of: Mapping[str, Mapping[str, str]],
+        space: Mapping[str, Any],
+        space_of: Mapping[str, Mapping[str, Any]],
     ) -> None:
         """As conf/hydra/sweeper/tuned.yaml says."""
         super().__init__(None, params)
@@ -95,7 +96,7 @@ class Tuned(Grid):
         """What a trial sets, but for settings that the combination has already."""
         options = {value_of(word) for word in combination}
         of_options = [ranges for option, ranges in self.space_of.items() if option in options]
-        space = {str(key): str(value) for ranges in (self.space, *of_options) for key, value in ranges.items()}
+        space = {key: value for ranges in (self.space, *of_options) for key, value in _flat(ranges)}
         given = set(map(name_of, combination))
         return [f"{key}={draw(key, values, trial)}" for key, values in space.items() if key not in given]
 
@@ -143,6 +144,15 @@ def best_of(
         if combination not in best or score > best[combination][0]:
             best[combination] = score, drawn
     return {combination: drawn for combination, (_, drawn) in best.items()}
+
+
+def _flat(ranges: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by their dotted names: a file writes `method.tau: …`, a command line `space.method.tau=…`."""
+    for key, value in ranges.items():
+        if isinstance(value, Mapping | DictConfig):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
 
 
 def _without_seed(job: Job) -> tuple[str, ...]:

@@ -55,7 +55,13 @@ def _sentence(study: Study, groups: list[Group]) -> str:
     others = [group.variant for group in groups if group.settings["method.name"] != BASELINE] or list(ends)
     named = list(dict.fromkeys([better(others, key=lambda variant: fmean(ends[variant][0])), groups[0].variant]))
     told = (f"{name} {said(ends[name][0], study.metric)} (best at epoch {ends[name][1]:.3g})" for name in named)
-    return f"Validation {study.metric} after the last epoch: {', '.join(told)}."
+    return f"{_watched(study).capitalize()} {study.metric} after the last epoch: {', '.join(told)}."
+
+
+def _watched(study: Study) -> str:
+    """What evaluations of training are of: where a part of training selects, they are of that part."""
+    held_out = all("selection_score" in run.results for group in study.groups for run in group.runs.values())
+    return "held-out" if held_out else "validation"
 
 
 def _ends(study: Study, group: Group) -> tuple[list[float], float]:
@@ -72,7 +78,7 @@ def _figure(study: Study, groups: list[Group], number: int, of: int) -> Figure:
     panels = [
         Curves(f"training: {loss} part of the loss", "epoch", "", lines(study, groups, "train", "loss/ce")),
         Curves(
-            f"validation: {study.metric}", "epoch", "",
+            f"{_watched(study)}: {study.metric}", "epoch", "",
             lines(study, groups, "eval", f"eval/{study.metric}", scale=scale(study.metric)),
         ),
     ]  # fmt: skip
