@@ -11,6 +11,9 @@ from typing import Literal
 
 from selfdistill_cli.reports.panels import Panel
 
+NUMBER = re.compile(r"[+−–<-]? ?(\d|$)")
+"""How a number begins; a dash alone stands for one that is missing."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -35,6 +38,11 @@ class Table:
     def cells(self) -> list[list[Cell]]:
         """All rows, every cell a `Cell`."""
         return [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
+
+    @property
+    def of_numbers(self) -> list[bool]:
+        """For each column whether it holds numbers, which stand at the right."""
+        return [all(NUMBER.match(cell.text) for cell in column) for column in zip(*self.cells, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -267,9 +267,9 @@ def _draw_cells(figure: Figure, axes: Any, panel: Cells) -> None:
 
 
 def _draw_intervals(axes: Any, panel: Intervals) -> None:
-    rows, kinds = panel.rows, list(dict.fromkeys(mark.label for mark in panel.marks))
+    rows, kinds = panel.places, list(dict.fromkeys(mark.label for mark in panel.marks))
     for mark in panel.marks:
-        place = rows.index(mark.row) + (kinds.index(mark.label) - (len(kinds) - 1) / 2) * 0.3
+        place = rows.index((mark.block, mark.row)) + (kinds.index(mark.label) - (len(kinds) - 1) / 2) * 0.3
         style = line_style(mark.look) | {"linestyle": "none"}
         if not np.isnan(mark.low):
             axes.plot([mark.low, mark.high], [place, place], color=style["color"], linewidth=1.2)
@@ -277,6 +277,13 @@ def _draw_intervals(axes: Any, panel: Intervals) -> None:
         axes.plot(mark.dots, [place] * len(mark.dots), "o", color=style["color"], markersize=3, alpha=0.5, mew=0)
     if panel.level is not None:
         axes.axvline(panel.level, color=GREY, linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(rows)), [_row_name(row) for row in rows])
+    axes.set_yticks(range(len(rows)), [_row_name(row) for _, row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
+    for place, (block, row) in enumerate(rows):
+        if not row:  # from the left edge on, over names and axes
+            left = {"xycoords": ("figure fraction", "data"), "va": "center", "annotation_clip": False}
+            axes.annotate(block, (0.01, place), fontweight="bold", **left).set_in_layout(False)
+    if any(not row for _, row in rows):
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))

@@ -124,6 +124,8 @@ class Mark:
     """What it is the mean of: a dot each."""
     label: str = ""
     """In the legend, where rows hold marks of several kinds."""
+    block: str = ""
+    """The heading under which its row stands; rows of two blocks may have one name."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,20 @@ class Intervals:
     """Where a vertical line is drawn: no difference."""
 
     @property
+    def places(self) -> list[tuple[str, str]]:
+        """Block and row of each line from the top; a heading has its block alone."""
+        rows = dict.fromkeys((mark.block, mark.row) for mark in self.marks)
+        return list(dict.fromkeys(line for row in rows for line in ((row[0], ""), row) if line != ("", "")))
+
+    @property
     def rows(self) -> list[str]:
-        """Their names from the top."""
-        return list(dict.fromkeys(mark.row for mark in self.marks))
+        """What stands beside each line."""
+        return [row for _, row in self.places]
 
     def records(self) -> Iterator[Record]:
         """One a mark, and one a dot."""
         for mark in self.marks:
-            record = {"row": mark.row, "mark": mark.label}
+            record = {"block": mark.block, "row": mark.row, "mark": mark.label}
             yield record | {self.x or "value": mark.value, "low": mark.low, "high": mark.high}
             yield from (record | {self.x or "value": dot, "mark": "one seed"} for dot in mark.dots)
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
+from selfdistill_cli.reports.differences import Comparison, compare
 from selfdistill_cli.reports.latex import latex_table
+from selfdistill_cli.reports.numbers import count
 from selfdistill_cli.reports.plates import draw_all
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.sections import (
@@ -21,19 +23,18 @@ from selfdistill_cli.reports.sections import (
     dynamics,
     gradients,
     learning,
+    left_out,
     maps,
     other_tasks,
-    overview,
     sensitivity,
     signals,
+    verdict,
 )
-from selfdistill_cli.reports.studies import gather
-from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.reports.studies import Gathered, gather
 from selfdistill_cli.reports.writing import csv_table, markdown, page
 from selfdistill_cli.system.files import new_file
 
-OF_A_STUDY = (
-    comparison,
+WHY = (
     sensitivity,
     best_of_n,
     learning,
@@ -46,25 +47,45 @@ OF_A_STUDY = (
     calibrated,
     other_tasks,
 )
-"""What is asked of each study, in order. Each has `section(study)`, which gives None where the runs say nothing to it."""
+"""What is asked of each study beside its scores, in order. Each has `section(study)`, which gives None where the runs say
+nothing to it."""
 
 
 def chapters(runs: Sequence[Run]) -> list[Chapter]:
-    """All that these runs say something to: over all studies, study by study, and what is left."""
+    """The verdict, each study with its scores and the why, and the runs that are in none."""
     gathered = gather(runs)
-    made = [
-        Chapter("All studies", "", _present([across.section(gathered.studies)])),
-        *map(_study, gathered.studies),
-        Chapter("Runs", "", [overview.section(gathered, runs)]),
+    comparisons = [compare(study) for study in gathered.studies]
+    first = [verdict.section(comparisons)] if comparisons else []
+    return [
+        Chapter("What came out", _counted(gathered, runs), first + _present([across.section(gathered.studies)])),
+        *map(_study, comparisons),
+        *([Chapter("Other runs", "", left)] if (left := left_out.sections(gathered, runs)) else []),
     ]
-    return [one for one in made if one.sections]
 
 
-def _study(study: Study) -> Chapter:
-    """The names of its figures and tables begin with the study's, so that each study has files of its own."""
-    return Chapter(
-        study.name, "", [_named(one, study.slug) for one in _present([s.section(study) for s in OF_A_STUDY])]
+def _counted(gathered: Gathered, runs: Sequence[Run]) -> str:
+    """`46 runs, 38 of them in seven studies. The others: one alone, four made for others, three interrupted.`"""
+    inside = sum(study.size for study in gathered.studies)
+    among = (
+        f", {inside} of them in {count(len(gathered.studies), 'study', 'studies')}"
+        if inside
+        else ", none of them finished"
     )
+    said = f"{count(len(runs), 'run')}{among}."
+    others = {
+        "alone": len(gathered.alone),
+        "made for others": len(gathered.served),
+        "found twice": len(gathered.duplicates),
+    }
+    others |= Counter(run.status for run in runs if not run.finished)
+    told = [count(number, what, what) for what, number in others.items() if number]
+    return f"{said} The others: {', '.join(told)}." if told else said
+
+
+def _study(found: Comparison) -> Chapter:
+    """The names of its figures and tables begin with the study's, so that each study has files of its own."""
+    made = [comparison.section(found), *_present([why.section(found.study) for why in WHY])]
+    return Chapter(found.study.name, "", [_named(one, found.study.slug) for one in made])
 
 
 def _present(sections: Sequence[Section | None]) -> list[Section]:

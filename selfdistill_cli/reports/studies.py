@@ -13,6 +13,7 @@ import yaml
 
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.reports.naming import differing, identity, names, short_key, short_values, sortable
+from selfdistill_cli.reports.roles import Served, as_served, only_served
 from selfdistill_cli.reports.runs import Run, Settings, flat
 from selfdistill_cli.reports.variants import BASELINE, Group, Study
 
@@ -26,28 +27,46 @@ class Gathered:
     """The finished runs of a folder, each where it belongs."""
 
     studies: list[Study]
+    alone: list[Study]
+    """Runs beside which there is no other of their study; where all are so, they are studies."""
+    served: list[Served]
+    """Runs that were made for others: teachers, earlier generations and rounds."""
     duplicates: list[tuple[Run, Run]]
     """Runs of the same settings and seed: the one that counts, and one that does not."""
 
 
-def gather(runs: Sequence[Run]) -> Gathered:
-    """Studies of all finished runs: the largest first. Whatever did not finish is passed over."""
+def gather(runs: Iterable[Run]) -> Gathered:
+    """Studies of all finished runs: those with an answer first. Whatever did not finish is passed over."""
+    finished = [run for run in runs if run.finished]
     by_settings: dict[str, dict[int, Run]] = defaultdict(dict)
     duplicates = []
-    for run in (run for run in runs if run.finished):
+    for run in finished:
         of_seed = by_settings[identity(run.settings)]
         if run.seed in of_seed:
             duplicates.append((of_seed[run.seed], run))
         else:
             of_seed[run.seed] = run
+    groups = [dict(sorted(of_seed.items())) for of_seed in by_settings.values()]
+    only = only_served(groups)
+    served = as_served([group for group, is_served in zip(groups, only, strict=True) if is_served], finished)
+    made = _studies([group for group, is_served in zip(groups, only, strict=True) if not is_served])
+    several = [study for study in made if study.size > 1]
+    alone = [study for study in made if study.size == 1] if several else []
+    return Gathered(several or made, alone, served, duplicates)
+
+
+def _studies(groups: list[dict[int, Run]]) -> list[Study]:
     members: dict[str, list[dict[int, Run]]] = defaultdict(list)
-    for of_seed in by_settings.values():
-        settings = next(iter(of_seed.values())).settings
-        members[identity(what_is_constant(settings))].append(dict(sorted(of_seed.items())))
-    methods = {str(run.settings["method.name"]) for run in runs if run.finished} - {BASELINE}
-    studies = zip(_names(members.values()), members.values(), strict=True)
-    made = [_study(name, groups, (BASELINE, *sorted(methods))) for name, groups in studies]
-    return Gathered(sorted(made, key=_largest_first), duplicates)
+    for of_seed in groups:
+        members[identity(what_is_constant(_any(of_seed).settings))].append(of_seed)
+    methods = {_any(of_seed).method for of_seed in groups} - {BASELINE}
+    named = zip(_names(members.values()), members.values(), strict=True)
+    made = [_study(name, of, (BASELINE, *sorted(methods))) for name, of in named]
+    return sorted(made, key=_answers_first)
+
+
+def _any(of_seed: dict[int, Run]) -> Run:
+    return next(iter(of_seed.values()))
 
 
 def what_is_constant(settings: Settings) -> Settings:
@@ -59,8 +78,13 @@ def what_is_constant(settings: Settings) -> Settings:
     }
 
 
-def _largest_first(study: Study) -> tuple[int, list[tuple[int, float, str]]]:
-    return -sum(len(group.runs) for group in study.groups), sortable(study.name)
+def _answers_first(study: Study) -> tuple[bool, int, list[tuple[int, float, str]]]:
+    """Those with a difference that rests on two seeds, the largest first."""
+    answered = any(
+        (other := study.baseline(group)) not in (None, group) and len(set(group.runs) & set(other.runs)) > 1
+        for group in study.groups
+    )
+    return not answered, -study.size, sortable(study.name)
 
 
 def _study(name: str, members: list[dict[int, Run]], methods: Sequence[str]) -> Study:

@@ -47,6 +47,16 @@ class Group:
         """Examples that a run forwards in training, mean over seeds."""
         return fmean(run.results["examples_forwarded"] for run in self.runs.values())
 
+    @property
+    def compute(self) -> float:
+        """Examples forwarded in training and by the teachers that it needed, mean over seeds."""
+
+        def in_all(run: Run) -> float:
+            taught = (run.results.get("teacher") or {}).get("examples_forwarded") or 0
+            return float(run.results["examples_forwarded"]) + float(taught)
+
+        return fmean(map(in_all, self.runs.values()))
+
 
 @dataclass(frozen=True)
 class Study:
@@ -66,6 +76,11 @@ class Study:
         """The name as the beginning of names of files; a long one is cut, and a hash of it follows."""
         whole = slug(self.name.replace(",", ""))
         return whole if len(whole) <= 80 else f"{whole[:70].strip('-')}-{sha256(self.name.encode()).hexdigest()[:8]}"
+
+    @property
+    def size(self) -> int:
+        """Number of runs."""
+        return sum(len(group.runs) for group in self.groups)
 
     @property
     def tasks(self) -> list[str]:

@@ -22,7 +22,8 @@ def page(title: str, chapters: Sequence[Chapter], pictures: Mapping[str, str]) -
     }
     environment.filters["slug"] = slug
     safe = {name: Markup(svg) for name, svg in pictures.items()}  # drawn by matplotlib, which escapes what it writes
-    return environment.get_template("page.html").render(title=title, chapters=chapters, pictures=safe)
+    titles = [chapter.title for chapter in chapters]
+    return environment.get_template("page.html").render(title=title, chapters=chapters, pictures=safe, titles=titles)
 
 
 def markdown(title: str, chapters: Sequence[Chapter]) -> str:
@@ -31,13 +32,14 @@ def markdown(title: str, chapters: Sequence[Chapter]) -> str:
     for chapter in chapters:
         parts += [f"## {chapter.title}", chapter.words]
         for section in chapter.sections:
-            parts += [f"### {section.title}", section.finding, section.words, *map(_markdown_part, section.parts)]
+            title = f"### {section.title}" if section.title else ""
+            parts += [title, section.finding, section.words, *map(_markdown_part, section.parts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _markdown_part(part: str | Table | Figure) -> str:
     if isinstance(part, Table):
-        return f"{part.caption}\n\n{_markdown_table(part)}"
+        return f"{part.caption}\n\n{_markdown_table(part)}".strip()
     if isinstance(part, Figure):
         return f"![{part.caption}](figures/{part.name}.svg)\n\n{part.caption}"
     return part

@@ -121,12 +121,12 @@ def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, environment: dict[s
     assert "2 runs: 2 finished" in ended.out
     text = (tmp_path / "report" / "report.md").read_text()
     for title in (
-        "Which method",
+        "Scores",
         "How do τ and α move",
         "Do the signals mean",
         "Do gradients reach",
         "Are probabilities honest",
     ):
         assert f"### {title}" in text
-    assert "[synthetic]" in text
+    assert "The task is generated" in text
     assert len(list((tmp_path / "report" / "figures").glob("*.svg"))) >= 6

@@ -6,9 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from selfdistill_cli.reports.content import Chapter, Figure, Table
+from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
+from selfdistill_cli.reports.differences import compare, verdict
 from selfdistill_cli.reports.latex import latex_table
 from selfdistill_cli.reports.panels import Cells
 from selfdistill_cli.reports.report import chapters, write_report
@@ -74,65 +76,79 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def table(outputs: Path, name: str) -> dict[tuple[str, ...], list[str]]:
-    """Cells by the first column (and, of differences, the second); better ones have stars, worse ones a ▼."""
-    found = comparison.section(study_of(outputs, "synth_entailment"))
-    assert found is not None
-    chosen = next(part for part in found.parts if isinstance(part, Table) and part.name == name)
-    keys = 2 if name.startswith("differences") else 1
+def compared(outputs: Path, task: str | None = None) -> Section:
+    """The scores of the only study, or of that of a task."""
+    return comparison.section(compare(study_of(outputs, task)))
+
+
+def table(outputs: Path, name: str, task: str | None = None) -> dict[str, dict[str, str]]:
+    """Cells by the first column and by the header; better ones have stars, worse ones a ▼."""
+    chosen = next(p for p in compared(outputs, task).parts if isinstance(p, Table) and p.name == name)
     written = {"": "{}", "better": "*{}*", "worse": "{} ▼"}
     starred = [[written[cell.verdict].format(cell.text) for cell in row] for row in chosen.cells]
-    return {tuple(row[:keys]): row[keys:] for row in starred}
+    return {row[0]: dict(zip(chosen.header, row, strict=True)) for row in starred}
+
+
+def number(cell: str) -> float:
+    """What a cell begins with."""
+    return float(cell.strip("*").split()[0].replace("−", "-"))
 
 
 def test_only_a_real_difference_is_bold(outputs: Path) -> None:
     # The made labels differ from draw to draw, but only what is right counts: they are paired by index.
-    scores = table(outputs, "scores")
-    assert scores["dynsdpb",][0].startswith("*0.8")
-    assert not any(cell.startswith("*") for cell in [*scores["static_sd",], *scores["vanilla",]])
-    differences = table(outputs, "differences-vanilla")
-    baseline, difference, *_, corrected = differences["dynsdpb", "synth_entailment"]
-    assert baseline == "vanilla"
-    assert difference.startswith("*+")
-    assert float(corrected.removeprefix("< ")) < 0.05
-    assert float(differences["static_sd", "synth_entailment"][-1]) > 0.05
+    scores = table(outputs, "scores", "synth_entailment")
+    assert scores["dynsdpb"]["accuracy"].startswith("*8")
+    assert scores["dynsdpb"]["to vanilla"].startswith("*+")
+    assert not any(cell.startswith("*") for cell in [*scores["static_sd"].values(), *scores["vanilla"].values()])
+    tests = table(outputs, "tests", "synth_entailment")
+    assert float(tests["dynsdpb"]["p (Holm)"].removeprefix("< ")) < 0.05
+    assert float(tests["static_sd"]["p (Holm)"]) > 0.05
 
 
 def test_a_study_has_rows_for_its_own_methods_alone(outputs: Path) -> None:
-    found = comparison.section(study_of(outputs, "synth_similarity"))
-    assert found is not None
-    (scores,) = (part for part in found.parts if isinstance(part, Table) and part.name == "scores")
-    assert [row[0].text for row in scores.cells] == ["vanilla"]
+    assert list(table(outputs, "scores", "synth_similarity")) == ["vanilla"]
+
+
+def test_scores_and_differences_are_those_of_the_runs(outputs: Path) -> None:
+    groups = {group.variant: group for group in study_of(outputs, "synth_entailment").groups}
+    ours, theirs = (100 * np.array(groups[name].scores) for name in ("static_sd", "vanilla"))
+    row = table(outputs, "scores", "synth_entailment")["static_sd"]
+    assert row["accuracy"] == f"{ours.mean():.1f} ± {ours.std(ddof=1):.1f}"
+    assert number(row["to vanilla"]) == pytest.approx((ours - theirs).mean(), abs=0.051)
+    assert row["seeds"] == "3"
 
 
 def test_one_seed_is_never_bold(tmp_path: Path) -> None:
     make_run(tmp_path, "method=vanilla", accuracy=0.5, examples=300)
     make_run(tmp_path, "method=dynsdpb", accuracy=0.9, examples=300)
-    assert table(tmp_path, "differences-vanilla")["dynsdpb", "synth_entailment"][-1] == "one seed"
-    assert not table(tmp_path, "scores")["dynsdpb",][0].startswith("*")
+    assert table(tmp_path, "tests")["dynsdpb"]["p (Holm)"] == "one seed"
+    row = table(tmp_path, "scores")["dynsdpb"]
+    assert not row["accuracy"].startswith("*")
+    assert row["to vanilla"].endswith(" (one seed)")
 
 
 def test_what_is_significantly_worse_is_marked_as_worse_wherever_it_is_written(tmp_path: Path) -> None:
     for seed in SEEDS:
         make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.9, examples=300)
         make_run(tmp_path, f"seed={seed}", "method=kd", accuracy=0.6, examples=300, draw=1)
-    assert table(tmp_path, "scores")["kd",][0].endswith(" ▼")
-    difference = table(tmp_path, "differences-vanilla")["kd", "synth_entailment"][1]
-    assert re.fullmatch(r"-0\.\d{4} ▼", difference)
-    found = comparison.section(study_of(tmp_path))
-    assert found is not None
-    assert "▼: worse" in found.words
+    row = table(tmp_path, "scores")["kd"]
+    assert row["accuracy"].endswith(" ▼")
+    assert re.fullmatch(r"−\d\d\.\d \(−\d\d\.\d to −\d\d\.\d\) ▼", row["to vanilla"])
+    found = compared(tmp_path)
     (scores,) = (part for part in found.parts if isinstance(part, Table) and part.name == "scores")
-    score = r"0\.\d{4} ± 0\.\d{4} \(3\)"
+    assert "▼: worse" in scores.caption
+    score = r"\d\d\.\d ± \d\.\d"
     assert re.search(rf"^kd,{score} ▼,", csv_table(scores), re.MULTILINE)
-    assert re.search(r"^kd & 0\.\d{4} \$\\pm\$ 0\.\d{4} \(3\) \$\\downarrow\$ &", latex_table(scores), re.MULTILINE)
+    assert re.search(r"^kd & \d\d\.\d \$\\pm\$ \d\.\d \$\\downarrow\$ &", latex_table(scores), re.MULTILINE)
     assert "textbf" not in latex_table(scores)
     text = markdown("", [Chapter("", "", [found])])
     assert re.search(rf"^\| kd \| {score} ▼ \|", text, re.MULTILINE)
     assert "**" not in text
-    html = page("", [Chapter("", "", [found])], {})
+    pictures = {part.name: "<svg></svg>" for part in found.parts if isinstance(part, Figure)}
+    html = page("", [Chapter("", "", [found])], pictures)
     assert "<strong>" not in html
-    assert html.count('aria-label="significantly worse"') == 3  # its score, and its difference to either baseline
+    # its score, its difference to either baseline, and both again with their p-values
+    assert html.count('aria-label="significantly worse"') == 5
 
 
 def test_vanilla_at_equal_compute_is_another_baseline(tmp_path: Path) -> None:
@@ -140,27 +156,45 @@ def test_vanilla_at_equal_compute_is_another_baseline(tmp_path: Path) -> None:
         make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.6, passes=1)
         make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.7, draw=1, passes=2, examples_forwarded=600)
         make_run(tmp_path, f"seed={seed}", "method=dynsdpb", accuracy=0.7, draw=2, passes=1, examples_forwarded=597)
-    differences = {name: table(tmp_path, f"differences-{name}") for name in ("vanilla", "equal-compute")}
-    assert set(differences["vanilla"]) == {(v, "synth_entailment") for v in ("dynsdpb", "vanilla (passes=2)")}
-    assert set(differences["equal-compute"]) == {("dynsdpb", "synth_entailment")}
-    to_vanilla = differences["vanilla"]["dynsdpb", "synth_entailment"]
-    to_matched = differences["equal-compute"]["dynsdpb", "synth_entailment"]
-    assert (to_vanilla[0], to_matched[0]) == ("vanilla", "vanilla (passes=2)")
-    scores = {name: float(cells[0].split()[0]) for (name,), cells in table(tmp_path, "scores").items()}
-    plain, matched = (scores[name] for name in ("vanilla", "vanilla (passes=2)"))
-    assert float(to_vanilla[1]) == pytest.approx(scores["dynsdpb"] - plain, abs=2e-4)
-    assert float(to_matched[1]) == pytest.approx(scores["dynsdpb"] - matched, abs=2e-4)
+    scores = table(tmp_path, "scores")
+    plain, matched = (number(scores[name]["accuracy"]) for name in ("vanilla", "vanilla (passes=2)"))
+    mine, row = number(scores["dynsdpb"]["accuracy"]), scores["dynsdpb"]
+    assert number(row["to vanilla"]) == pytest.approx(mine - plain, abs=0.21)
+    assert number(row["to vanilla at equal compute"]) == pytest.approx(mine - matched, abs=0.21)
+    assert abs(plain - matched) > 2  # the two baselines cannot be mistaken for each other
+    assert scores["vanilla (passes=2)"]["to vanilla at equal compute"] == scores["vanilla"]["to vanilla"] == "–"
+    assert [scores[name]["examples forwarded"] for name in scores] == ["1×", "2×", "2×"]
 
 
-def test_one_comparison_in_two_tables_is_one_test(tmp_path: Path) -> None:
+def test_the_examples_of_a_teacher_are_counted(tmp_path: Path) -> None:
+    make_run(tmp_path, "method=vanilla", examples_forwarded=300)
+    make_run(tmp_path, "method=kd", examples_forwarded=300, teacher={"key": "another", "examples_forwarded": 200})
+    assert table(tmp_path, "scores")["kd"]["examples forwarded"] == "1.7×"
+
+
+def test_one_comparison_in_two_columns_is_one_test(tmp_path: Path) -> None:
     for seed in SEEDS:  # of kd, plain vanilla is the baseline at equal compute as well
         make_run(tmp_path, f"seed={seed}", "method=vanilla", accuracy=0.6)
         make_run(tmp_path, f"seed={seed}", "method=kd", accuracy=0.65, draw=1)
-    one, other = (
-        table(tmp_path, f"differences-{name}")["kd", "synth_entailment"] for name in ("vanilla", "equal-compute")
-    )
-    assert one == other
-    assert one[-1] == one[-2]  # p and Holm's p
+    row = table(tmp_path, "scores")["kd"]
+    assert row["to vanilla"] == row["to vanilla at equal compute"]
+    tests = table(tmp_path, "tests")["kd"]
+    assert tests["p"] == tests["p (Holm)"]
+
+
+def test_what_is_the_same_for_all_is_said_once(tmp_path: Path) -> None:
+    for lr in ("1e-4", "2e-4"):
+        make_run(tmp_path, f"schedule.lr={lr}", majority={"label": "a", "score": 0.525})
+    words = compared(tmp_path).words
+    assert "batch size 16" in words
+    assert "learning rate" not in words
+    assert "Always 'a' would score 52.5." in words
+    assert "The epoch was chosen on the reported split" in words
+
+
+def test_a_choice_of_the_epoch_elsewhere_is_no_matter_for_a_note(tmp_path: Path) -> None:
+    make_run(tmp_path, selected_on="held_out")
+    assert "reported split" not in compared(tmp_path).words
 
 
 def test_a_sweep_gives_its_heat_map_and_best_setting(outputs: Path) -> None:
@@ -184,13 +218,11 @@ def test_of_an_error_the_smaller_mean_is_the_best_cell_and_a_rise_is_worse(tmp_p
     (table,) = (part for part in found.parts if isinstance(part, Table))
     assert table.cells[0][2].text == "lambda=2"
     rise = Difference(0.1, 1e-6, 100, 3)
-    assert [comparison.verdict(rise, 0.01, metric) for metric in ("mse", "accuracy")] == ["worse", "better"]
-    assert comparison.verdict(rise, 0.2, "mse") == ""
+    assert [verdict(rise, 0.01, metric) for metric in ("mse", "accuracy")] == ["worse", "better"]
+    assert verdict(rise, 0.2, "mse") == ""
 
 
 def test_where_two_curves_part_for_good() -> None:
-    import numpy as np
-
     places = np.array([0.0, 1.0, 2.0, 3.0])
     assert learning._stays(places, np.array([True, False, True, True])) == "2.00"
     assert learning._stays(places, np.array([True, True, True, True])) == "0.00"
@@ -235,8 +267,9 @@ def test_tables_in_latex_and_csv_say_the_same() -> None:
 
 def test_no_finished_run_gives_a_report_that_says_so(tmp_path: Path) -> None:
     (make_run(tmp_path) / "results.json").unlink()
-    (only,) = chapters(find_runs([tmp_path]))
-    assert "1 interrupted" in only.sections[0].words
+    first, left = chapters(find_runs([tmp_path]))
+    assert first.words == "one run, none of them finished. The others: one interrupted."
+    assert left.sections[0].title == "Not finished"
 
 
 @pytest.mark.slow

@@ -9,8 +9,9 @@ import pytest
 
 from selfdistill_cli.reports.naming import names, short_values
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import overview
+from selfdistill_cli.reports.sections import left_out
 from selfdistill_cli.reports.studies import Gathered, gather
+from selfdistill_cli.reports.variants import Study
 from tests.helpers.made_runs import make_run, study_of
 
 pytestmark = pytest.mark.thorough
@@ -19,6 +20,12 @@ pytestmark = pytest.mark.thorough
 def gathered(outputs: Path) -> Gathered:
     """The runs below a folder in studies."""
     return gather(find_runs([outputs]))
+
+
+def every_study(outputs: Path) -> list[Study]:
+    """Those of one run too."""
+    made = gathered(outputs)
+    return [*made.studies, *made.alone]
 
 
 # --- what is one study -------------------------------------------------------------------------------
@@ -32,7 +39,7 @@ def test_a_study_is_one_task_size_model_and_length_and_says_so(tmp_path: Path) -
     make_run(tmp_path, "method=vanilla", "schedule.epochs=1")
     make_run(tmp_path, "method=vanilla", "schedule.max_steps=4000")
     make_run(tmp_path, "method=vanilla", "schedule.keep=last")
-    found = {study.name: study.variants for study in gathered(tmp_path).studies}
+    found = {study.name: study.variants for study in every_study(tmp_path)}
     base = "synth_entailment · minilm · 100 examples"
     assert found == {
         f"{base} · 3 epochs (keep=best)": ["vanilla", "dynsdpb"],
@@ -42,7 +49,7 @@ def test_a_study_is_one_task_size_model_and_length_and_says_so(tmp_path: Path) -
         "synth_entailment · tiny_bert · 100 examples · 3 epochs": ["vanilla"],
         "synth_entailment · minilm · 2,490 examples · 3 epochs": ["vanilla"],
     }
-    assert len({study.slug for study in gathered(tmp_path).studies}) == len(found)
+    assert len({study.slug for study in every_study(tmp_path)}) == len(found)
 
 
 def test_a_file_of_ones_own_is_called_by_its_name(tmp_path: Path) -> None:
@@ -71,7 +78,7 @@ def test_runs_by_one_and_by_two_processes_are_never_together(tmp_path: Path) -> 
     make_run(tmp_path, "method=vanilla", "seed=0")
     make_run(tmp_path, "method=vanilla", "seed=1", processes=1)
     make_run(tmp_path, "method=vanilla", "seed=2", processes=2)
-    found = {study.name[-13:]: list(study.groups[0].runs) for study in gathered(tmp_path).studies}
+    found = {study.name[-13:]: list(study.groups[0].runs) for study in every_study(tmp_path)}
     assert found == {"(processes=1)": [0, 1], "(processes=2)": [2]}
 
 
@@ -131,8 +138,7 @@ def test_a_run_that_was_found_twice_counts_once_and_is_told(tmp_path: Path) -> N
     assert [(kept.path, other.path) for kept, other in made.duplicates] == [(run, again)]
     (group,) = made.studies[0].groups
     assert group.runs[0].path == run
-    section = overview.section(made, runs)
-    assert "Finished runs with the settings and seed of another: 1; the first of each counts." in section.words
+    (section,) = (one for one in left_out.sections(made, runs) if one.title == "Found twice")
     (table,) = section.parts
     assert not isinstance(table, str)
     assert [cell.text for cell in table.cells[0]] == [  # type: ignore[union-attr]
@@ -146,6 +152,27 @@ def test_a_copied_folder_of_runs_has_no_run_of_its_own(tmp_path: Path) -> None:
     made = gathered(tmp_path)
     (group,) = made.studies[0].groups
     assert (len(group.runs), len(made.duplicates)) == (1, 1)
+
+
+def test_a_run_beside_which_there_is_no_other_is_listed_unless_all_are_so(tmp_path: Path) -> None:
+    make_run(tmp_path, "method=vanilla", "schedule.epochs=1")
+    assert (len(gathered(tmp_path).studies), gathered(tmp_path).alone) == (1, [])
+    make_run(tmp_path, "method=vanilla")
+    make_run(tmp_path, "method=kd")
+    made = gathered(tmp_path)
+    assert [study.variants for study in made.studies] == [["vanilla", "kd"]]
+    assert [study.name.split(" · ")[-1] for study in made.alone] == ["1 epoch"]
+    (section,) = left_out.sections(made, find_runs([tmp_path]))
+    assert section.title == "Alone"
+
+
+def test_a_study_with_an_answer_comes_before_a_larger_one_without(tmp_path: Path) -> None:
+    for tau in (1, 2, 4, 5, 6):
+        make_run(tmp_path, "method=dynsdpb", f"method.tau={tau}")
+    for seed in (0, 1):
+        make_run(tmp_path, "method=vanilla", "schedule.epochs=1", f"seed={seed}")
+        make_run(tmp_path, "method=kd", "schedule.epochs=1", f"seed={seed}")
+    assert [study.size for study in gathered(tmp_path).studies] == [4, 5]
 
 
 def test_vanilla_is_first_and_other_methods_follow_by_the_alphabet(tmp_path: Path) -> None:

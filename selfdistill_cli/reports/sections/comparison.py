@@ -1,234 +1,192 @@
-"""Main table: methods by tasks, differences to vanilla and to vanilla on as many forwarded examples."""
+"""A study's table and the figure beside it: methods, a dot a seed, differences to vanilla and to vanilla at equal compute."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from statistics import fmean
-from typing import Literal
+from statistics import fmean, stdev
+from typing import Any
 
-from selfdistill_cli.config.metrics import larger_is_better
-from selfdistill_cli.reports.content import Cell, Section, Table, spread
-from selfdistill_cli.reports.scoring import scored
-from selfdistill_cli.reports.statistics import (
-    LEVEL,
-    Difference,
-    Resampled,
-    average,
-    holm,
-    paired_difference,
-    resampled,
-)
-from selfdistill_cli.reports.variants import SAME_COMPUTE, Group, Study
+from selfdistill_cli.reports.content import Cell, Figure, Section, Table
+from selfdistill_cli.reports.differences import BASELINES, EQUAL_COMPUTE, PLAIN, Compared, Comparison
+from selfdistill_cli.reports.numbers import Scale, scale
+from selfdistill_cli.reports.panels import Intervals, Mark
+from selfdistill_cli.reports.rows import REPORTED, Row
+from selfdistill_cli.reports.statistics import mean_interval
+from selfdistill_cli.reports.variants import BASELINE, Study
 
-PLAIN = "vanilla"
-EQUAL_COMPUTE = "vanilla at equal compute"
-FILES = {PLAIN: "differences-vanilla", EQUAL_COMPUTE: "differences-equal-compute"}
-
-WORDS = f"""Mean ± standard deviation over seeds of each task's main metric, and the number of seeds. Differences are \
-paired: the same validation examples and the same seeds. Their variance is that of a bootstrap over validation examples \
-(2,000 draws) plus what the seeds add; the 95 % intervals and p-values are Student's t with Satterthwaite's degrees of \
-freedom. p is corrected by Holm over all differences of this section that rest on two seeds or more. \
-Bold: better, with a corrected p below {LEVEL}; ▼: worse, likewise significant. One seed is neither: it says nothing about \
-other seeds. Vanilla at equal compute is the vanilla run of the same model, task and schedule whose training forwards as \
-many examples, within {SAME_COMPUTE:.0%}."""
+NOTHING = "–"
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One variant against one baseline on one task, or on average (`task` None)."""
-
-    task: str | None
-    variant: str
-    baseline: str
-    """PLAIN or EQUAL_COMPUTE."""
-    against: str
-    """The baseline's variant."""
-    difference: Difference
-    corrected: float | None
-    """p after Holm's correction; None where there is one seed."""
-    metric: str
-    """What both were scored by; on average, that of the first task."""
-
-    @property
-    def verdict(self) -> Literal["", "better", "worse"]:
-        """What may be said of it."""
-        return verdict(self.difference, self.corrected, self.metric)
+def section(found: Comparison) -> Section:
+    """The table, its figure, and which runs stand behind each number."""
+    shown = scale_of(found)
+    parts: list[str | Table | Figure] = [_scores(found, shown)]
+    if len(found.rows) > 1:
+        parts.append(_dots(found, shown))
+    parts += found.not_compared
+    if found.compared:
+        parts.append(_tests(found, shown))
+    parts.append(_behind(found))
+    return Section("Scores", _words(found), parts)
 
 
-def verdict(difference: Difference, corrected: float | None, metric: str) -> Literal["", "better", "worse"]:
-    """Better or worse where the corrected p is below LEVEL; else nothing."""
-    if corrected is None or corrected >= LEVEL:
-        return ""
-    return "better" if (difference.estimate > 0) == larger_is_better(metric) else "worse"
+def scale_of(found: Comparison) -> Scale:
+    """One number of digits for the whole study, by the spread over seeds."""
+    every = [group.scores for row in found.rows for group in row.groups if len(group.runs) > 1]
+    return scale(found.study.metric, [stdev(scores) for scores in every])
 
 
-def comparable(study: Study) -> bool:
-    """Whether a mean over several tasks says something: of all their metrics more is better, or of all less."""
-    directions = {larger_is_better(group.first.results["metric"]) for group in study.groups}
-    return len(study.tasks) > 1 and len(directions) == 1
-
-
-def section(study: Study) -> Section | None:
-    """Scores, differences, and what was put together in them."""
-    if not study.groups:
-        return None
-    compared, left_out = compare(study)
-    parts: list[str | Table] = [_scores(study, compared)]
-    for baseline in FILES:
-        rows = [c for c in compared if c.baseline == baseline]
-        if rows:
-            parts.append(_differences(baseline, rows))
-        else:
-            parts.append(f"No difference to {baseline}: there is no such run beside these, or no seed in common.")
-    parts += left_out
-    parts.append(_pooled(study))
-    return Section("Which method is better?", WORDS, parts)
-
-
-def compare(study: Study) -> tuple[list[Compared], list[str]]:
-    """Every difference to a baseline, Holm-corrected together; and in words what could not be compared."""
-    others = {
-        (baseline, group.task, group.variant): other
-        for group in study.groups
-        for baseline, other in ((PLAIN, study.baseline(group)), (EQUAL_COMPUTE, study.equal_compute_baseline(group)))
-        if other is not None and other is not group
-    }
-    needed = {(task, v) for (_, task, variant), other in others.items() for v in (variant, other.variant)}
-    samples = {key: found for task in study.tasks for key, found in _samples(study.of_task(task), needed).items()}
-    found: list[tuple[str | None, str, str, str, Difference]] = []
-    left_out: dict[str, None] = {}
-    for baseline in FILES:
-        for variant in study.variants:
-            of_tasks = []
-            for task in study.tasks:
-                other = others.get((baseline, task, variant))
-                if other is None:
-                    continue
-                mine, theirs = samples[task, variant], samples[task, other.variant]
-                difference = paired_difference(mine, theirs) if mine and theirs else None
-                if difference is None:
-                    why = "they have no seed in common, or other validation examples"
-                    if not mine or not theirs:
-                        why = f"{other.first.results['metric']} cannot be told again from resampled predictions"
-                    left_out[f"{variant} on {task} is not compared with {baseline}: {why}."] = None
-                    continue
-                of_tasks.append((other.variant, difference))
-                found.append((task, variant, baseline, other.variant, difference))
-            if comparable(study) and len(of_tasks) == len(study.tasks):
-                against = ", ".join(dict.fromkeys(name for name, _ in of_tasks))
-                found.append((None, variant, baseline, against, average([one for _, one in of_tasks])))
-    # Where one run is both baselines, its difference is one test.
-    tested = {(task, variant, against): d.p for task, variant, _, against, d in found if d.seeds > 1}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    metrics = {task: str(study.of_task(task)[0].first.results["metric"]) for task in study.tasks}
-    of = [metrics[task] if task is not None else next(iter(metrics.values())) for task, *_ in found]
-    return [
-        Compared(*one, corrected.get((one[0], one[1], one[3])), metric) for one, metric in zip(found, of, strict=True)
-    ], list(left_out)
-
-
-def _samples(groups: list[Group], needed: set[tuple[str, str]]) -> dict[tuple[str, str], dict[int, Resampled]]:
-    """By task and variant of these groups of one task, of those that are needed: each seed's resampled metric.
-
-    Empty where the metric is no function of sums over examples.
-    """
-    groups = [group for group in groups if (group.task, group.variant) in needed]
-    ready = {
-        (group.variant, seed): one
-        for group in groups
-        for seed, run in group.runs.items()
-        if (one := scored(run.path / "predictions.parquet", str(run.results["metric"]))) is not None
-    }
-    drawn = resampled(ready)
-    return {
-        (group.task, group.variant): {seed: one for (name, seed), one in drawn.items() if name == group.variant}
-        for group in groups
-    }
-
-
-def _scores(study: Study, compared: list[Compared]) -> Table:
-    verdicts = {(c.task, c.variant): c.verdict for c in compared if c.baseline == PLAIN}
-    several = comparable(study)
-    rows: list[list[str | Cell]] = []
-    for variant in study.variants:
-        groups = [study.group(task, variant) for task in study.tasks]
-        cells: list[str | Cell] = [variant]
-        for task, group in zip(study.tasks, groups, strict=True):
-            text = f"{spread(group.scores)} ({len(group.runs)})" if group else "– (no run)"
-            cells.append(Cell(text, verdicts.get((task, variant), "")))
-        if several:
-            present = [group for group in groups if group]
-            whole = len(present) == len(study.tasks)
-            mean = f"{fmean(fmean(g.scores) for g in present):.4f}" if whole else f"– ({len(present)} of {len(groups)})"
-            cells.append(Cell(mean, verdicts.get((None, variant), "")))
-        cells.append(_cost([group for group in groups if group]))
-        rows.append(cells)
-    average_of = ["average over tasks"] if several else []
-    how = " The average is the unweighted mean of the tasks' means, given where no task is missing." if several else ""
-    return Table(
-        "scores",
-        "Score on the validation set, mean ± standard deviation (seeds). Bold: significantly better than vanilla; "
-        f"▼: significantly worse.{how}",
-        ["method", *[_titled(study, task) for task in study.tasks], *average_of, "examples forwarded (+ teacher)"],
-        rows,
-    )
-
-
-def _titled(study: Study, task: str) -> str:
-    results = next(g for g in study.groups if g.task == task).first.results
-    less = "" if larger_is_better(results["metric"]) else " (less is better)"
+def _words(found: Comparison) -> str:
+    """What is the same for all and how the numbers came about, once."""
+    study = found.study
+    results = study.groups[0].first.results
+    said = [_constant(study)]
     majority = results.get("majority")
-    beside = f", always '{majority['label']}' {majority['score']:.4f}" if majority else ""
-    return f"{task}, {results['metric']}{less}{beside}" + (" [synthetic]" if results.get("synthetic") else "")
+    if majority:
+        shown = scale_of(found)
+        said.append(f"Always '{majority['label']}' would score {shown.value(majority['score'])}.")
+    if results.get("synthetic"):
+        said.append("The task is generated: its scores compare with nothing but themselves.")
+    if any(run.results.get("selected_on", REPORTED) == REPORTED and _chose(run) for run in _runs(study)):
+        said.append("The epoch was chosen on the reported split (task.selection=held_out chooses it elsewhere).")
+    precisions = sorted({str(run.results.get("precision", "fp32")) for run in _runs(study)})
+    if len(precisions) > 1:
+        said.append(f"Runs were computed in different precisions: {', '.join(precisions)}.")
+    return " ".join(said)
 
 
-def _cost(groups: list[Group]) -> str:
-    forwarded = sorted({int(run.results["examples_forwarded"]) for g in groups for run in g.runs.values()})
-    taught = {
-        int((run.results.get("teacher") or {}).get("examples_forwarded") or 0)
-        for g in groups
-        for run in g.runs.values()
-    }
-    words = f"{forwarded[0]:,}" + (f" – {forwarded[-1]:,}" if len(forwarded) > 1 else "")
-    return words + (f" (+ {max(taught):,})" if max(taught) else "")
+def _runs(study: Study) -> list[Any]:
+    return [run for group in study.groups for run in group.runs.values()]
 
 
-def _differences(baseline: str, rows: list[Compared]) -> Table:
-    def told(c: Compared) -> list[str | Cell]:
-        low, high = c.difference.interval
-        return [
-            c.variant,
-            c.task or "average over tasks",
-            c.against,
-            Cell(f"{c.difference.estimate:+.4f}", c.verdict),
-            f"{low:+.4f} … {high:+.4f}",
+def _chose(run: Any) -> bool:
+    """Whether there was a choice: the best of several epochs is kept, and not the last."""
+    return run.settings.get("schedule.keep") == "best"
+
+
+SAID = {
+    "lr": "learning rate",
+    "batch_size": "batch size",
+    "optimizer": "",
+    "scheduler": "schedule",
+    "keep": "kept epoch",
+}
+"""Settings of a schedule that everybody asks for, in words."""
+
+
+def _constant(study: Study) -> str:
+    """`The same for all: learning rate 5e-05, batch size 16, adamw.`"""
+    told = []
+    for name, words in SAID.items():
+        values = {str(group.settings.get(f"schedule.{name}")) for group in study.groups}
+        if len(values) == 1 and (value := values.pop()) != "None":
+            told.append(f"{words} {value}".strip())
+    return f"The same for all: {', '.join(told)}." if told else ""
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+def _scores(found: Comparison, shown: Scale) -> Table:
+    study = found.study
+    plain = next((g for g in study.groups if g.first.method == BASELINE and g.settings["method.passes"] == 1), None)
+    used = [name for name in BASELINES if any(c.baseline == name for c in found.compared)]
+    rows: list[list[str | Cell]] = []
+    for row in found.rows:
+        cells: list[str | Cell] = [row.name, _score(row, found, shown), _seeds(row)]
+        cells += [_difference(found.of(row, baseline), row, shown) for baseline in used]
+        if plain is not None:
+            ratios = sorted({f"{group.compute / plain.compute:.2g}" for group in row.groups})
+            cells.append(f"{'–'.join(ratios[:: max(1, len(ratios) - 1)])}×")
+        rows.append(cells)
+    header = ["method", shown.title, "seeds", *[f"to {name}" for name in used]]
+    header += ["examples forwarded"] if plain is not None else []
+    return Table("scores", _caption(found, used, plain is not None), header, rows)
+
+
+def _caption(found: Comparison, used: list[str], with_compute: bool) -> str:
+    said = ["Mean ± standard deviation over seeds on the validation examples."]
+    if used:
+        said.append("Differences with their 95 % intervals; bold: better than chance would have it, ▼: worse.")
+    if any(row.chosen_of and not row.unbiased for row in found.rows):
+        said.append(
+            "The best of several settings was chosen on these same examples, which favours it: it is not tested."
+        )
+    if any(row.chosen_of and row.unbiased for row in found.rows):
+        said.append("The best of several settings was chosen on other examples than these.")
+    if with_compute:
+        said.append("Examples forwarded in training, teachers included, against vanilla.")
+    return " ".join(said)
+
+
+def _score(row: Row, found: Comparison, shown: Scale) -> Cell:
+    if row.group is None:  # a sweep with one seed each is a range, and no setting of it is better than another
+        means = [fmean(group.scores) for group in row.groups]
+        return Cell(shown.interval(min(means), max(means)))
+    compared = found.of(row, PLAIN)
+    return Cell(shown.spread(row.group.scores), compared.verdict if compared else "")
+
+
+def _seeds(row: Row) -> str:
+    counts = sorted({len(group.runs) for group in row.groups})
+    return "–".join(str(one) for one in counts[:: max(1, len(counts) - 1)])
+
+
+def _difference(compared: Compared | None, row: Row, shown: Scale) -> Cell:
+    if compared is None:
+        return Cell(NOTHING)
+    said = shown.signed(compared.difference.estimate)
+    if compared.difference.seeds == 1:
+        return Cell(f"{said} (one seed)")
+    return Cell(f"{said} ({shown.interval(*compared.difference.interval)})", compared.verdict)
+
+
+def _tests(found: Comparison, shown: Scale) -> Table:
+    rows: list[list[str | Cell]] = [
+        [
+            c.row.name,
+            c.against.variant if c.baseline == PLAIN else f"{c.against.variant}, {EQUAL_COMPUTE}",
+            Cell(shown.signed(c.difference.estimate), c.verdict),
             str(c.difference.seeds),
             _p(c.difference.p),
-            "one seed" if c.corrected is None else _p(c.corrected),
+            _why_not(c) if c.corrected is None else _p(c.corrected),
         ]
+        for c in found.compared
+    ]
+    header = ["method", "baseline", "difference", "seeds", "p", "p (Holm)"]
+    return Table("tests", "The same differences with their p-values, corrected for their number.", header, rows)
 
-    header = ["method", "task", "baseline", "difference", "95 % interval", "seeds", "p", "p (Holm)"]
-    caption = f"Difference to {baseline}. Bold: significantly better; ▼: significantly worse."
-    return Table(FILES[baseline], caption, header, [told(c) for c in rows])
+
+def _why_not(compared: Compared) -> str:
+    return "one seed" if compared.difference.seeds == 1 else "chosen here"
 
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _pooled(study: Study) -> Table:
-    """Which runs stand behind each number."""
+def _behind(found: Comparison) -> Table:
     rows = [
         [
             group.variant,
-            group.task,
             ", ".join(map(str, group.runs)),
-            spread([run.results["seconds"] for run in group.runs.values()], 0),
+            f"{fmean(run.results['seconds'] for run in group.runs.values()):,.0f}",
             ", ".join(run.path.name for run in group.runs.values()),
         ]
-        for variant in study.variants
-        for group in study.groups
-        if group.variant == variant
+        for row in found.rows
+        for group in row.groups
     ]
-    caption = "What was put together: runs that differ in nothing but their seed, by their keys."
-    return Table("pooled", caption, ["method", "task", "seeds", "seconds a run", "runs"], rows)
+    caption = "The runs behind each number: they differ in nothing but their seed."
+    return Table("runs", caption, ["method", "seeds", "seconds a run", "keys"], rows)
+
+
+# --- the figure -----------------------------------------------------------------------------------
+
+
+def _dots(found: Comparison, shown: Scale) -> Figure:
+    marks = []
+    for row in found.rows:
+        scores = [shown.factor * score for group in row.groups for score in group.scores]
+        mean, half = fmean(scores), mean_interval(scores) if row.group is not None else float("nan")
+        marks.append(Mark(row.name, found.study.look(row.groups[0]), mean, mean - half, mean + half, dots=scores))
+    caption = "The same scores: a small dot is one run, the mark their mean with its 95 % interval over seeds."
+    return Figure("seeds", caption, [Intervals("", shown.title, marks)])

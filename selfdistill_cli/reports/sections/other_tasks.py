@@ -5,9 +5,9 @@ from __future__ import annotations
 from statistics import fmean
 
 from selfdistill_cli.reports.content import Cell, Section, Table, file_name, spread
+from selfdistill_cli.reports.differences import verdict
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.scoring import Scored, scored
-from selfdistill_cli.reports.sections.comparison import verdict
 from selfdistill_cli.reports.statistics import LEVEL, Difference, holm, paired_difference, resampled
 from selfdistill_cli.reports.variants import Study
 

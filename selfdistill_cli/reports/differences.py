@@ -1,0 +1,126 @@
+"""Every row of a study against its baselines: vanilla, and vanilla at equal compute; corrected for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from selfdistill_cli.config.metrics import larger_is_better
+from selfdistill_cli.reports.rows import Row, rows
+from selfdistill_cli.reports.scoring import scored
+from selfdistill_cli.reports.statistics import (
+    LEVEL,
+    Difference,
+    Resampled,
+    Spread,
+    holm,
+    paired_difference,
+    pooled,
+    resampled,
+)
+from selfdistill_cli.reports.variants import Group, Study
+
+PLAIN = "vanilla"
+EQUAL_COMPUTE = "vanilla at equal compute"
+BASELINES = (PLAIN, EQUAL_COMPUTE)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One row against one baseline."""
+
+    row: Row
+    baseline: str
+    """PLAIN or EQUAL_COMPUTE."""
+    against: Group
+    difference: Difference
+    corrected: float | None
+    """p after Holm's correction; None where nothing may be concluded: of one seed, or of a setting that was chosen on
+    the examples that are reported."""
+    metric: str
+
+    @property
+    def verdict(self) -> Literal["", "better", "worse"]:
+        """What may be said of it."""
+        return verdict(self.difference, self.corrected, self.metric)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the tables, figures and sentences of a study stand on."""
+
+    study: Study
+    rows: list[Row]
+    compared: list[Compared]
+    not_compared: list[str]
+    """In words: which rows, and why."""
+
+    def of(self, row: Row, baseline: str) -> Compared | None:
+        """A row's difference to a baseline, where it has one."""
+        return next((c for c in self.compared if c.row is row and c.baseline == baseline), None)
+
+    @property
+    def spread(self) -> Spread | None:
+        """Of differences to vanilla, the mean over methods; None if all have one seed."""
+        known = [c.difference.spread for c in self.compared if c.baseline == PLAIN and c.difference.spread]
+        return pooled(known) if known else None
+
+
+def verdict(difference: Difference, corrected: float | None, metric: str) -> Literal["", "better", "worse"]:
+    """Better or worse where the corrected p is below LEVEL; else nothing."""
+    if corrected is None or corrected >= LEVEL:
+        return ""
+    return "better" if (difference.estimate > 0) == larger_is_better(metric) else "worse"
+
+
+def compare(study: Study) -> Comparison:
+    """Paired over common seeds and validation examples, Holm-corrected over all differences of the study.
+
+    One difference that stands for both baselines is one test.
+    """
+    shown = rows(study)
+    pairs = [
+        (row, baseline, row.group, other)
+        for row in shown
+        if row.group is not None
+        for baseline, other in _baselines(study, row.group)
+    ]
+    samples = _samples([group for _, _, mine, theirs in pairs for group in (mine, theirs)])
+    found: list[tuple[Row, str, Group, Difference]] = []
+    not_compared: dict[str, None] = {}
+    for row, baseline, mine, theirs in pairs:
+        a, b = samples[mine.variant], samples[theirs.variant]
+        difference = paired_difference(a, b) if a and b else None
+        if difference is None:
+            why = "they have no seed in common, or other validation examples"
+            if not a or not b:
+                why = f"{study.metric} cannot be told again from resampled predictions"
+            not_compared[f"{row.name} is not compared with {baseline}: {why}."] = None
+            continue
+        found.append((row, baseline, theirs, difference))
+    tested = {(row.name, against.variant): d.p for row, _, against, d in found if d.seeds > 1 and row.unbiased}
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    compared = [
+        Compared(row, baseline, against, d, corrected.get((row.name, against.variant)), study.metric)
+        for row, baseline, against, d in found
+    ]
+    return Comparison(study, shown, compared, list(not_compared))
+
+
+def _baselines(study: Study, group: Group) -> list[tuple[str, Group]]:
+    both = zip(BASELINES, (study.baseline(group), study.equal_compute_baseline(group)), strict=True)
+    return [(name, other) for name, other in both if other is not None and other is not group]
+
+
+def _samples(groups: Iterable[Group]) -> dict[str, dict[int, Resampled]]:
+    """By variant: each seed's resampled metric. Empty where the metric is no function of sums over examples."""
+    needed = {group.variant: group for group in groups}
+    ready = {
+        (variant, seed): one
+        for variant, group in needed.items()
+        for seed, run in group.runs.items()
+        if (one := scored(run.path / "predictions.parquet", str(run.results["metric"]))) is not None
+    }
+    drawn = resampled(ready)
+    return {variant: {seed: one for (name, seed), one in drawn.items() if name == variant} for variant in needed}

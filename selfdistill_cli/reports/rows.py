@@ -1,0 +1,81 @@
+"""The rows of a study's table: a method's settings where they are few; of a sweep the default and the best by selection."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from selfdistill_cli.config.metrics import larger_is_better
+from selfdistill_cli.reports.naming import differing
+from selfdistill_cli.reports.runs import Run
+from selfdistill_cli.reports.studies import default_settings
+from selfdistill_cli.reports.variants import Group, Study
+
+FEW = 3
+"""So many settings of a method have a row each; more are a sweep, which is summed up."""
+REPORTED = "validation"
+"""What `selected_on` says of runs whose epoch was chosen on the examples that are reported."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a study's table."""
+
+    name: str
+    groups: list[Group]
+    """One; several where a sweep has no setting that may stand for it."""
+    chosen_of: int = 0
+    """From so many settings it was taken as the best; 0: it was not chosen."""
+    unbiased: bool = True
+    """Whether the examples that are reported had no part in the choice of this setting."""
+
+    @property
+    def group(self) -> Group | None:
+        """The one that can be compared."""
+        return self.groups[0] if len(self.groups) == 1 else None
+
+
+def rows(study: Study) -> list[Row]:
+    """In the study's order, methods together: vanilla first."""
+    families: dict[tuple[str, float], list[Group]] = defaultdict(list)
+    for group in study.groups:
+        families[str(group.settings["method.name"]), group.settings["method.passes"]].append(group)
+    return [row for family in families.values() for row in _of_family(family)]
+
+
+def _of_family(family: list[Group]) -> list[Row]:
+    if len(family) <= FEW:
+        return [Row(group.variant, [group]) for group in family]
+    found = [Row(group.variant, [group]) for group in family if _is_default(group, family)]
+    best = best_by_selection(family)
+    if best is not None and best not in [row.group for row in found]:
+        unbiased = all(_chosen_elsewhere(run) for group in family for run in group.runs.values())
+        found.append(Row(f"{best.variant}, best of {len(family)} settings", [best], len(family), unbiased))
+    return found or [Row(f"{family[0].first.method}, {len(family)} settings", family)]
+
+
+def _is_default(group: Group, family: Sequence[Group]) -> bool:
+    varied = differing([one.settings for one in family])
+    known = default_settings(group.first.method, str(group.settings.get("model.name")))
+    return all(key in known and group.settings.get(key) == known[key] for key in varied)
+
+
+def best_by_selection(cells: Sequence[Group]) -> Group | None:
+    """The best mean of the scores that select, among the cells with the most seeds; None if these have one each."""
+    most = max(len(cell.runs) for cell in cells)
+    if most < 2:
+        return None
+    rated = [cell for cell in cells if len(cell.runs) == most]
+    best = max if larger_is_better(cells[0].first.results["metric"]) else min
+    return best(rated, key=lambda cell: fmean(selection_score(run) for run in cell.runs.values()))
+
+
+def selection_score(run: Run) -> float:
+    """What a run's epoch and setting are chosen by: the score on a split for that, where it had one."""
+    return float(run.results.get("selection_score", run.results["score"]))
+
+
+def _chosen_elsewhere(run: Run) -> bool:
+    return run.results.get("selected_on", REPORTED) != REPORTED

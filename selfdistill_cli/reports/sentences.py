@@ -1,0 +1,196 @@
+"""A study's answer in plain words, and what would be needed for a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from selfdistill_cli.config.metrics import larger_is_better
+from selfdistill_cli.reports.differences import EQUAL_COMPUTE, PLAIN, Compared, Comparison
+from selfdistill_cli.reports.numbers import Scale, count
+from selfdistill_cli.reports.statistics import POWER, detectable
+from selfdistill_cli.reports.variants import BASELINE, SAME_COMPUTE, Group
+
+NAMED = 3
+"""So many methods are named in one sentence."""
+LEARNED = 0.01
+"""A score that is less than this above always giving the most frequent answer is no sign of learning."""
+HARDLY = 0.9
+"""Where twice the seeds leave more than this share of what can be detected, the examples are what hides it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a study says."""
+
+    said: str
+    missing: str
+    """What to run for an answer; empty where there is one."""
+
+
+def finding(found: Comparison, shown: Scale) -> Finding:
+    """One or two sentences, from differences that rest on two seeds or more; one seed says nothing about others."""
+    told = _of_seeds(found, PLAIN)
+    nothing = _nothing_learned(found, shown)
+    if nothing:
+        return Finding(nothing, "longer training, or more examples")
+    parts = [*_against_vanilla(found, told, shown), _at_equal_compute(found, shown)]
+    return Finding(" ".join(part for part in parts if part), "; ".join(_missing(found, told, shown)))
+
+
+def _of_seeds(found: Comparison, baseline: str) -> list[Compared]:
+    """Differences to a baseline that may be told, larger ones first; a vanilla of more passes is a baseline itself."""
+    known = [
+        c
+        for c in found.compared
+        if c.baseline == baseline and c.difference.seeds > 1 and c.row.unbiased and not _is_vanilla(c.row.group)
+    ]
+    return sorted(known, key=lambda c: -abs(c.difference.estimate))
+
+
+def _is_vanilla(group: Group | None) -> bool:
+    return group is not None and group.first.method == BASELINE
+
+
+# --- what came out --------------------------------------------------------------------------------
+
+
+def _nothing_learned(found: Comparison, shown: Scale) -> str:
+    majority = found.study.groups[0].first.results.get("majority")
+    if not majority or not larger_is_better(found.study.metric):
+        return ""
+    best = max(fmean(group.scores) for group in found.study.groups)
+    if best > majority["score"] + LEARNED:
+        return ""
+    always = f"always '{majority['label']}' ({shown.value(majority['score'])})"
+    return f"Nothing was learned: no method is a point above {always}, so differences say nothing."
+
+
+def _against_vanilla(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[str]:
+    if not told:
+        return [_no_difference(found, shown)]
+    clear = [c for c in told if c.verdict]
+    said = [_clear(c, shown) for c in clear[:NAMED]]
+    if len(clear) > NAMED:
+        said.append(f"So are {len(clear) - NAMED} more.")
+    unclear = [c for c in told if not c.verdict]
+    if len(unclear) == 1:
+        said.append(f"{_sentence(unclear[0], shown)}: no evidence.")
+    elif unclear:
+        said.append(_none_of(unclear, shown))
+    return said
+
+
+def _no_difference(found: Comparison, shown: Scale) -> str:
+    """What can be said where there is no difference on two seeds: the range of the scores."""
+    groups = found.study.groups
+    if len(groups) == 1:
+        seeds = count(len(groups[0].runs), "seed")
+        return f"{groups[0].variant} alone: {found.study.metric} {shown.spread(groups[0].scores)} ({seeds})."
+    means = [fmean(group.scores) for group in groups]
+    low, high = shown.value(min(means)), shown.value(max(means))
+    between = f"{found.study.metric} {f'{low} to {high}' if low != high else f'{low} for all'}"
+    methods = _listed(list(dict.fromkeys(group.first.method for group in groups)), "and")
+    settings = f"{count(len(groups), 'setting')} of {methods}"
+    if not any(_is_vanilla(group) for group in groups):
+        return f"No vanilla beside {settings}: {between}."
+    if max(len(group.runs) for group in groups) == 1:
+        return f"One seed for each of {settings}, which ranks nothing: {between}."
+    return f"No difference of {settings} rests on two seeds: {between}."
+
+
+def _sentence(compared: Compared, shown: Scale) -> str:
+    """`dynsdpb is 0.6 points above vanilla (95 % interval −0.9 to 2.1, five seeds)`."""
+    estimate = compared.difference.estimate
+    amount = shown.value(abs(estimate))
+    where = f"{amount} {shown.unit} {'above' if estimate > 0 else 'below'}"
+    if not any(digit in amount for digit in "123456789"):
+        where = "level with"
+    interval = shown.interval(*compared.difference.interval)
+    return (
+        f"{compared.row.name} is {where} {PLAIN} (95 % interval {interval}, {count(compared.difference.seeds, 'seed')})"
+    )
+
+
+def _clear(compared: Compared, shown: Scale) -> str:
+    return f"{_sentence(compared, shown)}: {compared.verdict}, and hardly by chance."
+
+
+def _none_of(unclear: Sequence[Compared], shown: Scale) -> str:
+    named = [
+        f"{c.row.name} ({shown.signed(c.difference.estimate)}; {shown.interval(*c.difference.interval)})"
+        for c in unclear[:NAMED]
+    ]
+    rest = [f"{len(unclear) - NAMED} more"] if len(unclear) > NAMED else []
+    seeds = sorted({c.difference.seeds for c in unclear})
+    of = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    return f"No evidence that {_listed([*named, *rest], 'or')} differs from {PLAIN} (95 % intervals, {of})."
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _at_equal_compute(found: Comparison, shown: Scale) -> str:
+    """Against vanilla that forwards as many examples, where that is another baseline than vanilla itself."""
+    other = [c for c in _of_seeds(found, EQUAL_COMPUTE) if c.against.settings["method.passes"] != 1]
+    if not other:
+        return ""
+    named = [
+        f"{c.row.name if len(other) > 1 else ''} {shown.signed(c.difference.estimate)} "
+        f"({shown.interval(*c.difference.interval)}{f': {c.verdict}' if c.verdict else ''})".strip()
+        for c in other[:NAMED]
+    ]
+    return f"Against {EQUAL_COMPUTE}: {_listed(named, 'and')}."
+
+
+# --- what is missing ------------------------------------------------------------------------------
+
+
+def _missing(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[str]:
+    methods = [group for group in found.study.groups if not _is_vanilla(group)]
+    if not methods:
+        return [f"a method beside {BASELINE}"]
+    wanted = []
+    if all(found.study.baseline(group) is None for group in methods):
+        wanted.append(f"{PLAIN} under the same settings (method={BASELINE})")
+    wanted += _matched_passes(found)
+    if not told and min(len(group.runs) for group in found.study.groups) == 1:
+        return [*wanted, "more seeds: three are the least (seed=0,1,2), five are better"]
+    return [*wanted, *_more_seeds(found, told, shown)]
+
+
+def _matched_passes(found: Comparison) -> list[str]:
+    """The passes of a vanilla at equal compute that is not there."""
+    lacking = {
+        _round_passes(group.forwarded / base.forwarded)
+        for row in found.rows
+        if (group := row.group) is not None and not _is_vanilla(group)
+        if (base := found.study.baseline(group)) is not None and found.study.equal_compute_baseline(group) is None
+    }
+    passes = sorted(one for one in lacking if abs(one - 1) > SAME_COMPUTE)
+    words = ",".join(f"{one:g}" for one in passes)
+    return [f"{EQUAL_COMPUTE} (method={BASELINE} method.passes={words})"] if passes else []
+
+
+def _round_passes(ratio: float) -> float:
+    """A whole number where that is equal compute: the first step of a run has no previous batch."""
+    return float(round(ratio)) if abs(round(ratio) - ratio) <= SAME_COMPUTE * ratio else round(ratio, 2)
+
+
+def _more_seeds(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[str]:
+    """What further seeds would show, for as long as something is open."""
+    unclear = [c for c in told if not c.verdict]
+    if not unclear or found.spread is None:
+        return []
+    now = min(c.difference.seeds for c in unclear)
+    total = next((habit for habit in (5, 10) if habit > now), 2 * now)
+    then, at_present = (detectable(found.spread, seeds) for seeds in (total, now))
+    if at_present == 0:
+        return []
+    if then > HARDLY * at_present:
+        hidden = f"{found.spread.size:,} hide what is below {shown.value(then)} {shown.unit}"
+        return [f"more validation examples: these {hidden}, whatever the number of seeds"]
+    more = count(total - now, "more seed")
+    return [f"{more}, which would show a difference of {shown.value(then)} {shown.unit} (power {POWER:g})"]
