@@ -103,9 +103,10 @@ class _Sweep:
             return self.scores.spread
         best = self.sweep.groups[0]
         share = self.scores.by_variant.get(best.variant, best.scores)[0]
-        if not in_percent(self.study.metric) or not 0 < share < 1:
+        predictions = best.first.file("predictions.parquet")
+        if predictions is None or not in_percent(self.study.metric) or not 0 < share < 1:
             return 0.0
-        examples = parquet.read_metadata(best.first.path / "predictions.parquet").num_rows
+        examples = parquet.read_metadata(predictions).num_rows
         return float((share * (1 - share) / examples) ** 0.5)
 
     def cells(self, one: Slice) -> Cells:
