@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from selfdistill_cli.tracking.tables import Column
 
+FOLD = "task.fold"
+REPEATED = (SEED, FOLD)
+"""What makes no other setting of a job: it is the same measurement once more."""
 ABSENT = "–"
 
 
@@ -34,7 +37,12 @@ def print_summary(
     means = means_over_seeds([record for record in records if record["job"] > trials], _varied(records))
     if means:
         of = f", each with the best of its trials ({trials} in all, which count in no mean)" if trials else ""
-        print_table(console, f"{metric or 'score'}: mean ± standard deviation over seeds{of}", means)
+        over = (
+            "folds and seeds"
+            if any(name_of(word) == FOLD for record in records for word in record["overrides"])
+            else "seeds"
+        )
+        print_table(console, f"{metric or 'score'}: mean ± standard deviation over {over}{of}", means)
         console.print()
     counts = Counter(record["status"] for record in records)
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -53,7 +61,7 @@ def print_summary(
 
 
 def means_over_seeds(records: Sequence[Record], varied: Sequence[str] | None = None) -> list[Column]:
-    """A row for each setting of everything but the seed; none if no two jobs differ by the seed alone.
+    """A row for each setting of everything but what is repeated (REPEATED); none if no two jobs differ by that alone.
 
     The standard deviation is the sample's (n - 1); a run that several jobs asked for counts once. `varied`: the settings
     that are shown; None: those in which these jobs differ.
@@ -62,7 +70,9 @@ def means_over_seeds(records: Sequence[Record], varied: Sequence[str] | None = N
 
     groups: dict[frozenset[str], list[Record]] = {}
     for record in records:
-        groups.setdefault(frozenset(word for word in record["overrides"] if name_of(word) != SEED), []).append(record)
+        groups.setdefault(frozenset(word for word in record["overrides"] if name_of(word) not in REPEATED), []).append(
+            record
+        )
     if all(len(group) < 2 for group in groups.values()):
         return []
     metric = _shared_metric(records)
@@ -76,11 +86,11 @@ def means_over_seeds(records: Sequence[Record], varied: Sequence[str] | None = N
         failed = sum(record["status"] == "failed" for record in group)
         seeds.append(f"{len(values)} of {len(values) + failed}" if failed else str(len(values)))
     firsts = [group[0] for group in groups.values()]
-    varied = [name for name in (_varied(records) if varied is None else varied) if name != SEED]
+    varied = [name for name in (_varied(records) if varied is None else varied) if name not in REPEATED]
     return [
         *columns_of_settings([record["overrides"] for record in firsts], varied),
         Column(metric or "score", scores, right=True),
-        Column("seeds", seeds, right=True),
+        Column("runs" if FOLD in _varied(records) else "seeds", seeds, right=True),
     ]
 
 

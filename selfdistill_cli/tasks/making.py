@@ -138,11 +138,12 @@ class Maker:
         pa.default_memory_pool().release_unused()
         if held_out:
             _divide(folder, 1, partial(_rows_to_validate_on, self.settings, kind))
+        train, validation = (read_split(folder / f"{number}.arrow", titles[number]) for number in range(2))
+        repeats = Repeats.of(train, validation, kind.has_classes)
         selects = _selects_for_every_seed(self.settings)
         if selects:
             _divide(folder, len(titles), partial(rows_to_select_on, self.settings, kind))
             titles.append("selection")
-        train, validation = (read_split(folder / f"{number}.arrow", titles[number]) for number in range(2))
         content = {
             "kind": kind.name,
             "names": names,
@@ -151,7 +152,7 @@ class Maker:
             "selection": selects,
             "notes": notes,
             "left_out": [asdict(one) for one in left_out],
-            "repeats": asdict(Repeats.of(train, validation, kind.has_classes)),
+            "repeats": asdict(repeats),
         }
         write_json(folder / "task.json", content)
 

@@ -39,6 +39,13 @@ def test_means_are_over_seeds_alone() -> None:
     assert seeds.cells == ["3", "3"]
 
 
+def test_folds_are_repeated_measurements_as_seeds_are() -> None:
+    folds = [record(fold + 1, 0.5 + fold / 10, "method=kd", f"task.fold={fold}") for fold in range(3)]
+    score, runs = means_over_seeds(folds)
+    assert (score.cells, runs.name, runs.cells) == (["0.6000 ± 0.1000"], "runs", ["3"])
+    assert "mean ± standard deviation over folds and seeds" in shown(lambda console: print_summary(console, folds), 100)
+
+
 def test_a_failed_seed_is_counted_and_a_run_asked_for_twice_counts_once() -> None:
     three = [record(1, 0.5, "seed=0"), record(2, None, "seed=1"), record(3, 0.5, "seed=0", key="key1")]
     score, seeds = means_over_seeds(three)
