@@ -147,7 +147,7 @@ def best_of(
 
 
 def _flat(ranges: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings by their dotted names: a file writes `method.tau: …`, a command line `space.method.tau=…`."""
+    """Settings by their dotted names."""
     for key, value in ranges.items():
         if isinstance(value, Mapping | DictConfig):
             yield from _flat(value, f"{prefix}{key}.")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from selfdistill_cli.reports.content import Figure
+from selfdistill_cli.reports.report import write_report
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import best_of_n
 from selfdistill_cli.reports.sections.best_of_n import expected_best
@@ -74,6 +75,7 @@ def test_a_report_shows_it_of_random_searches_alone(tmp_path: Path) -> None:
     assert list(records[-1].values())[2] < 100 * np.mean(scores)  # the larger the budget, the surer the misled choice
     assert "vanilla from 65.0 with one trial to 60." in found.finding
     assert "held-out part of training" in figure.caption
+    write_report(find_runs([tmp_path]), "a search", tmp_path / "report")  # its parts have files of their own
 
 
 def test_a_grid_is_no_random_search(tmp_path: Path) -> None:

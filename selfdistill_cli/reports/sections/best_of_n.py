@@ -62,7 +62,7 @@ def section(study: Study) -> Section | None:
     header = ["method", "trials", *(f"best of {budget}" for budget in columns)]
     table = Table("best-of-n", f"Expected {study.metric} of the best of n trials, {how}.", header, rows)
     return Section(
-        "What does tuning buy?", "", [Figure("best-of-n", caption, [panel]), table], _sentence(curves, study)
+        "What does tuning buy?", "", [Figure("expected-best", caption, [panel]), table], _sentence(curves, study)
     )
 
 
