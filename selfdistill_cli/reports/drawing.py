@@ -170,8 +170,14 @@ def _handles(entries: dict[str, Look]) -> list[Line2D]:
 
 
 def _wrapped(words: str, letters: int = LETTERS) -> str:
-    """In lines that fit; what has no spaces is cut after other signs, or anywhere."""
-    return textwrap.fill(words, letters)
+    """In lines that fit, broken after spaces and the signs of settings; a part that is longer is broken anywhere."""
+    lines = [""]
+    for whole in re.split(r"(?<=[ =_/])", words):
+        for part in textwrap.wrap(whole, letters, drop_whitespace=False):
+            if len(lines[-1] + part.rstrip()) > letters:
+                lines.append("")
+            lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _size(panel: Panel) -> tuple[float, float]:

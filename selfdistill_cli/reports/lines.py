@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 
 from selfdistill_cli.config.metrics import in_percent
 from selfdistill_cli.reports.curves import over_seeds, series
+from selfdistill_cli.reports.numbers import Scale
 from selfdistill_cli.reports.panels import Line
 from selfdistill_cli.reports.variants import BASELINE, Group, Study
 
@@ -80,11 +80,7 @@ def scale(metric: str) -> int:
 
 def said(values: Sequence[float], metric: str) -> str:
     """`71.2 ± 1.1`: mean and standard deviation over seeds as papers print them; a single value alone."""
-    digits = 1 if in_percent(metric) else 3
-    words = [f"{scale(metric) * fmean(values):.{digits}f}"]
-    if len(values) > 1:
-        words.append(f"{scale(metric) * stdev(values):.{digits}f}")
-    return " ± ".join(words)
+    return Scale(metric, 1 if in_percent(metric) else 3).spread(values)
 
 
 def part(number: int, of: int) -> str:
@@ -98,3 +94,9 @@ def seeds(groups: Sequence[Group]) -> str:
     if counts == [1]:
         return "one seed"
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+
+
+def over(groups: Sequence[Group]) -> str:
+    """What a line with its band is: `mean and one standard deviation over 3 seeds`."""
+    words = seeds(groups)
+    return words if words == "one seed" else f"mean and one standard deviation over {words}"

@@ -76,6 +76,12 @@ def test_what_is_drawn_lies_within_its_picture() -> None:
         assert tight.y1 <= figure.get_figheight() + 0.02
 
 
+def test_words_are_broken_between_settings_and_only_then_within_one() -> None:
+    wrapped = drawing._wrapped("dynsdpb (alpha_rule=certainty), best of 13 settings", 22)
+    assert wrapped == "dynsdpb (alpha_rule=\ncertainty), best of 13\nsettings"
+    assert max(map(len, drawing._wrapped("x" * 100, 22).split("\n"))) == 22
+
+
 def test_shares_stay_between_zero_and_one() -> None:
     with drawing.in_style():
         (axes,) = drawing._alone(CURVES).axes

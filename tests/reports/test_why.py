@@ -53,11 +53,6 @@ def group(
     return Group("task", method, runs)
 
 
-def falling(start: float) -> Column:
-    """To half of it within three epochs."""
-    return lambda epoch, seed: start * (1 - epoch / 6)
-
-
 def study(*groups: Group) -> Study:
     """These groups."""
     return Study("task · model", "task", list(groups), METHODS)
@@ -126,18 +121,30 @@ def test_a_single_evaluation_is_no_curve() -> None:
     assert "vanilla 61.0 ± 1.4" in found.finding if found else False
 
 
-def test_trajectories_say_where_they_begin_and_end_and_shares_keep_to_their_axis() -> None:
-    columns: dict[str, Column] = {
-        f"{name}/{part}": falling(factor)
-        for name, factor in (("uncertainty", 1.0), ("discrimination", 0.9), ("tau", 6.0), ("alpha", 1.0))
-        for part in ("mean", "p10", "p90")
+def test_trajectories_say_where_they_begin_and_end_and_draw_one_of_two_that_are_alike() -> None:
+    def u(epoch: float, seed: int) -> float:
+        return 1 - epoch / 6
+
+    def d(epoch: float, seed: int) -> float:
+        return float(np.sqrt(epoch / 4))
+
+    means: dict[str, Column] = {
+        "uncertainty": u,
+        "tau": lambda e, s: 3 * (1 + u(e, s)),
+        "discrimination": d,
+        "alpha": u,
     }
+    columns = {f"{name}/{part}": of for name, of in means.items() for part in ("mean", "p10", "p90")}
     found = dynamics.section(study(group("dynsdpb", columns)))
     assert found is not None
     first, last = EPOCHS[:3].mean(), EPOCHS[-3:].mean()
-    assert f"τ_i from {6 * (1 - first / 6):.3g} to {6 * (1 - last / 6):.3g}" in found.finding
+    assert f"τ_i from {3 * (2 - first / 6):.3g} to {3 * (2 - last / 6):.3g}" in found.finding
     (figure,) = figures(found)
-    assert [isinstance(panel, Curves) and panel.share for panel in figure.panels] == [True, True, False, False]
+    assert [(panel.title[0], isinstance(panel, Curves) and panel.share) for panel in figure.panels] == [
+        ("τ", False),
+        ("d", True),
+    ]
+    assert "α_i as τ_i, u as τ_i" in figure.caption
 
 
 def test_the_ratio_of_gradients_in_the_sentence_is_that_of_what_was_recorded() -> None:

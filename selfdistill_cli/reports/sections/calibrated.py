@@ -32,7 +32,11 @@ def section(study: Study) -> Section | None:
         for variant, of in found.items()
     ]
     parts: list[str | Table | Figure] = [
-        *(_reliability(study, members, found, number, len(split)) for number, members in enumerate(split)),
+        *(
+            figure
+            for number, members in enumerate(split)
+            if (figure := _reliability(study, members, found, number, len(split))).panels
+        ),
         Table("calibration", "Mean ± standard deviation over seeds.", ["method", "ECE", "NLL", "Brier", "seeds"], rows),
     ]
     return Section("Are probabilities honest?", WORDS, parts, f"Confidence is off accuracy by {told} on average (ECE).")
@@ -62,5 +66,5 @@ def _reliability(
     return Figure(
         f"reliability-{number + 1}" if number else "reliability",
         f"Accuracy at each confidence{part(number, of)}.",
-        [panel],
+        [panel] if panel.moves else [],
     )

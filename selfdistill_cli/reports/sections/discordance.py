@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.curves import series
-from selfdistill_cli.reports.lines import line_of, lines, pages, part, seeds, shown
+from selfdistill_cli.reports.lines import line_of, lines, over, pages, part, shown
 from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.variants import Group, Study, has
 
@@ -34,10 +34,12 @@ def section(study: Study) -> Section | None:
     ]
     weighed = [row for group in groups if (row := _row(group))]
     if weighed:
+        columns = max(map(len, weighed))
         header = ["method", "discordant at the end", "of them the teacher right", "the student right",
                   "labels replaced", "of the heaviest tenth", "AUROC of the weight for replaced labels"]  # fmt: skip
-        caption = "Training examples by the weights at the end of training, mean over seeds; labels replaced by task.label_noise."
-        parts.append(Table("discordant-at-the-end", caption, header, weighed))
+        caption = "Training examples by the weights at the end of training, mean over seeds."
+        rows = [row + ["–"] * (columns - len(row)) for row in weighed]
+        parts.append(Table("discordant-at-the-end", caption, header[:columns], rows))
     return Section("Where do student and teacher disagree?", WORDS, parts, _sentence(groups))
 
 
@@ -77,7 +79,7 @@ def _figure(study: Study, groups: list[Group], number: int, of: int) -> Figure:
             Curves("effective sample size / examples", "epoch", "", [one for one in sizes if one], share=True)
         )
     panels = [panel for panel in panels if panel.moves]
-    caption = f"Discordant examples and their weights over training{part(number, of)}: mean and one standard deviation over {seeds(groups)}."
+    caption = f"Discordant examples and their weights over training{part(number, of)}: {over(groups)}."
     return Figure(f"discordant-{number + 1}" if number else "discordant", caption, panels)
 
 
@@ -99,7 +101,7 @@ def _row(group: Group) -> list[str] | None:
     cells = ["–" if np.isnan(value) else f"{value:.3f}" for value in told]
     noisy = [table["label"] != table["clean_label"] for table in tables if "clean_label" in table]
     if not noisy:
-        return [group.variant, *cells, "none known", "–", "–"]
+        return [group.variant, *cells]  # without task.label_noise nobody knows of a replaced label
     heavy = [np.argsort(-table["weights"], kind="stable")[: max(1, len(table["weights"]) // 10)] for table in tables]
     auroc = fmean(float(roc_auc_score(n, t["weights"])) for n, t in zip(noisy, tables, strict=True))
     share = fmean(float(n[h].mean()) for n, h in zip(noisy, heavy, strict=True))

@@ -6,7 +6,7 @@ import numpy as np
 
 from selfdistill_cli.reports.content import Figure, Section
 from selfdistill_cli.reports.curves import over_seeds, series
-from selfdistill_cli.reports.lines import lines, pages, part, seeds, shown
+from selfdistill_cli.reports.lines import lines, over, pages, part, shown
 from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.variants import Group, Study
 
@@ -32,7 +32,7 @@ def section(study: Study) -> Section | None:
         split = pages(groups)
         for number, members in enumerate(split):
             curves = Curves(f"{term} against labels, %", "epoch", "", lines(study, members, "train", name, scale=100))
-            caption = f"Share of the {term} term over training{part(number, len(split))}: mean and one standard deviation over {seeds(members)}."
+            caption = f"Share of the {term} term over training{part(number, len(split))}: {over(members)}."
             parts.append(Figure(f"share-of-{term}" + (f"-{number + 1}" if number else ""), caption, [curves]))
     return Section("Does the distillation term act?", WORDS, parts) if parts else None
 

@@ -9,14 +9,14 @@ import numpy as np
 from selfdistill_cli.reports.content import Figure, Section, file_name
 from selfdistill_cli.reports.curves import over_seeds, series
 from selfdistill_cli.reports.lines import seeds, shown
-from selfdistill_cli.reports.panels import Curves, Line, Look, Panel
+from selfdistill_cli.reports.panels import Curves, Line, Look
 from selfdistill_cli.reports.variants import Group, Study, has
 
 SIGNALS = {
-    "uncertainty": "u: uncertainty",
-    "discrimination": "d: discrimination",
     "tau": "τ_i: temperature",
     "alpha": "α_i: influence",
+    "uncertainty": "u: uncertainty",
+    "discrimination": "d: discrimination",
 }
 WORDS = """u says how uncertain the previous prediction of an example was (0: sure, 1: a guess), d how well it singled out the \
 gold label (0: not at all, 1: wholly). From them follow the temperature τ_i, at which the prediction is distilled, and the \
@@ -39,12 +39,12 @@ def _sentence(groups: Sequence[Group]) -> str:
     told = []
     for group in groups:
         moves = []
-        for signal, title in SIGNALS.items():
+        for signal in SIGNALS:
             _, mean, _ = _over_training(group, f"{signal}/mean")
             if len(mean):
                 tenth = max(1, len(mean) // 10)
                 first, last = mean[:tenth].mean(), mean[-tenth:].mean()
-                moves.append(f"{title.split(':')[0]} from {first:.3g} to {last:.3g}")
+                moves.append(f"{_symbol(signal)} from {first:.3g} to {last:.3g}")
         told.append(f"{group.variant}: {', '.join(moves)}")
     return f"From the first to the last tenth of training, on average over examples: {'; '.join(told)}."
 
@@ -54,19 +54,37 @@ def _over_training(group: Group, column: str) -> tuple[np.ndarray, np.ndarray, n
 
 
 def _trajectories(study: Study, group: Group) -> Figure:
-    panels: list[Panel] = []
+    """A panel a signal; of two whose curves have one shape (τ_i = τ · (1 + u), say) the first alone."""
+    drawn: dict[str, np.ndarray] = {}
+    panels, alike = [], []
     for signal, title in SIGNALS.items():
         x, mean, _ = _over_training(group, f"{signal}/mean")
-        low, high = (_over_training(group, f"{signal}/{tenth}")[1] for tenth in ("p10", "p90"))
         if not len(x):
             continue
+        twin = next((other for other, curve in drawn.items() if _of_one_shape(curve, mean)), None)
+        if twin is not None:
+            alike.append(f"{_symbol(signal)} as {_symbol(twin)}")
+            continue
+        drawn[signal] = mean
+        low, high = (_over_training(group, f"{signal}/{tenth}")[1] for tenth in ("p10", "p90"))
         bounds = (low, high) if len(low) == len(high) == len(x) else (None, None)
-        share = signal in ("uncertainty", "discrimination")
-        panels.append(
-            Curves(title, "epoch", "", [Line("", Look(study.look(group).method), x, mean, *bounds)], share=share)
-        )
+        line = Line("", Look(study.look(group).method), x, mean, *bounds)
+        panels.append(Curves(title, "epoch", "", [line], share=signal in ("uncertainty", "discrimination")))
     caption = f"{group.variant}: mean over the examples of a step; the band holds the middle 80 % of them (mean over {seeds([group])})."
+    if alike:
+        caption += f" Not drawn, since the rules make the curves alike but for their scale: {', '.join(alike)}."
     return Figure(file_name("trajectories", group.variant), caption, panels)
+
+
+def _symbol(signal: str) -> str:
+    return SIGNALS[signal].split(":")[0]
+
+
+def _of_one_shape(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether one curve is a multiple of the other but for a constant, of either sign."""
+    if len(one) != len(other) or len(one) < 3 or not one.std() or not other.std():
+        return False
+    return bool(abs(np.corrcoef(one, other)[0, 1]) > 0.9999)
 
 
 def _single(study: Study, group: Group) -> Figure:

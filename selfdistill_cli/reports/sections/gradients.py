@@ -8,7 +8,7 @@ import numpy as np
 
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.curves import over_seeds, series
-from selfdistill_cli.reports.lines import Curve, line_of, pages, part, seeds, shown
+from selfdistill_cli.reports.lines import Curve, line_of, over, pages, part, seeds, shown
 from selfdistill_cli.reports.panels import Cells, Curves
 from selfdistill_cli.reports.variants import Group, Study
 
@@ -74,7 +74,7 @@ def _ratios(study: Study, groups: list[Group], number: int, of: int) -> Figure:
     first, last = _ends(groups[0])
     found = [line_of(study, group, _ratio_curves(group)) for group in groups]
     panel = Curves(f"log10 ({first} / {last})", "epoch", "", [one for one in found if one], level=0)
-    caption = f"Ratio of the first to the last layer's gradient{part(number, of)}: mean and one standard deviation over {seeds(groups)}."
+    caption = f"Ratio of the first to the last layer's gradient{part(number, of)}: {over(groups)}."
     return Figure(f"gradient-ratio-{number + 1}" if number else "gradient-ratio", caption, [panel])
 
 

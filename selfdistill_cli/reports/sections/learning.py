@@ -10,7 +10,7 @@ import numpy as np
 from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.curves import over_seeds, series
-from selfdistill_cli.reports.lines import lines, pages, part, said, scale, seeds, shown
+from selfdistill_cli.reports.lines import lines, over, pages, part, said, scale, shown
 from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.statistics import mean_interval
 from selfdistill_cli.reports.variants import BASELINE, Group, Study, has
@@ -82,7 +82,7 @@ def _figure(study: Study, groups: list[Group], number: int, of: int) -> Figure:
             lines(study, groups, "eval", f"eval/{study.metric}", scale=scale(study.metric)),
         ),
     ]  # fmt: skip
-    caption = f"Learning curves{part(number, of)}: mean and one standard deviation over {seeds(groups)}."
+    caption = f"Learning curves{part(number, of)}: {over(groups)}."
     return Figure(
         f"learning-{number + 1}" if number else "learning", caption, [panel for panel in panels if panel.moves]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from selfdistill_cli.reports.content import Figure, Section, Table
-from selfdistill_cli.reports.lines import lines, pages, part, seeds, shown
+from selfdistill_cli.reports.lines import lines, over, pages, part, shown
 from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.variants import Group, Study
 
@@ -52,7 +52,7 @@ def _figure(study: Study, groups: list[Group], number: int, of: int) -> Figure:
         for name, title in NAMES.items()
     ]
     panels = [panel for panel in panels if panel.moves]
-    caption = f"Maps and tokens over training{part(number, of)}: mean and one standard deviation over {seeds(groups)}."
+    caption = f"Maps and tokens over training{part(number, of)}: {over(groups)}."
     return Figure(f"maps-{number + 1}" if number else "maps", caption, panels)
 
 

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from selfdistill_cli.reports.content import Figure, Section, Table, spread
 from selfdistill_cli.reports.curves import series
-from selfdistill_cli.reports.lines import lines, pages, part, seeds, shown
+from selfdistill_cli.reports.lines import lines, over, pages, part, shown
 from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.variants import Group, Study, has
 
@@ -73,7 +73,7 @@ def _figure(study: Study, groups: list[Group], signals: list[str], number: int, 
     panels = [one for one in curves if one.moves]
     caption = (
         f"How well u{'' if len(panels) == 1 else ' and the margin'} tell{'s' if len(panels) == 1 else ''} right predictions from "
-        f"wrong ones{part(number, of)}: mean and one standard deviation over {seeds(groups)}."
+        f"wrong ones{part(number, of)}: {over(groups)}."
     )
     return Figure(f"signals-{number + 1}" if number else "signals", caption, panels)
 
