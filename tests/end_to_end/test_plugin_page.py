@@ -1,4 +1,4 @@
-"""The README's plugin, as it stands there, installed and run."""
+"""The plugin of docs/plugins.md, as it stands there, installed and run."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.helpers.processes import REPOSITORY, run_command, user_environment
 from tests.helpers.runs import SMALL, only_run, rows
 
 
-def files_of_the_readme() -> dict[str, str]:
-    """The code blocks of the README's method section, by the file name in their first line."""
-    section = (REPOSITORY / "README.md").read_text().split("### A method of your own")[1].split("\n## ")[0]
-    blocks = re.findall(r"```\w+\n# (\S+)\n(.*?)```", section, re.DOTALL)
+def files_of_the_page() -> dict[str, str]:
+    """The code blocks of the page, by the file name in their first line."""
+    page = (REPOSITORY / "docs" / "plugins.md").read_text()
+    blocks = re.findall(r"```\w+\n# (\S+)\n(.*?)```", page, re.DOTALL)
     return dict(blocks)
 
 
 def test_the_plugin_is_short() -> None:
-    written = sum(len(content.strip().splitlines()) for content in files_of_the_readme().values())
+    written = sum(len(content.strip().splitlines()) for content in files_of_the_page().values())
     assert 10 < written <= 36
 
 
 def test_the_plugin_installs_and_trains(tmp_path: Path) -> None:
-    files = files_of_the_readme()
+    files = files_of_the_page()
     assert len(files) >= 2
     for name, content in files.items():
         path = tmp_path / "their_project" / name
