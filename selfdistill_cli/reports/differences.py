@@ -61,6 +61,11 @@ class Comparison:
         return next((c for c in self.compared if c.row is row and c.baseline == baseline), None)
 
     @property
+    def tests(self) -> list[Compared]:
+        """One where both baselines are the same runs."""
+        return list({(c.row.name, c.against.variant): c for c in reversed(self.compared)}.values())[::-1]
+
+    @property
     def spread(self) -> Spread | None:
         """Of differences to vanilla, the mean over methods; None if all have one seed."""
         known = [c.difference.spread for c in self.compared if c.baseline == PLAIN and c.difference.spread]

@@ -31,6 +31,8 @@ WIDTH = 3.7
 HEIGHT = 2.7
 ROW = 0.2
 """Inches of a line of words beside cells or marks."""
+CLOSER = 12
+"""From so many rows on, they stand closer to each other."""
 ACROSS = 3
 """Pictures beside each other in a file; of four, two."""
 STEPS = [1, 2, 5, 10]
@@ -186,7 +188,8 @@ def _size(panel: Panel) -> tuple[float, float]:
     if isinstance(panel, Curves):
         return WIDTH, HEIGHT
     if isinstance(panel, Intervals):
-        lines = sum(max(1.5, _row_name(row).count("\n") + 1) for row in panel.rows)
+        least = 1.5 if len(panel.places) < CLOSER else 1.15
+        lines = sum(max(least, _row_name(row).count("\n") + 1) for row in panel.rows)
         return WIDTH, max(1.2, ROW * lines + 0.6 + above)
     lines = sum(max(2 if panel.words else 0.9, _row_name(row).count("\n") + 1) for row in panel.rows)
     return WIDTH * max(1, len(panel.columns) / 7 if panel.words else 1), max(1.4, ROW * lines + 0.7 + above)

@@ -64,14 +64,10 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
 
 
 def _counted(gathered: Gathered, runs: Sequence[Run]) -> str:
-    """`46 runs, 38 of them in seven studies. The others: one alone, four made for others, three interrupted.`"""
-    inside = sum(study.size for study in gathered.studies)
-    among = (
-        f", {inside} of them in {count(len(gathered.studies), 'study', 'studies')}"
-        if inside
-        else ", none of them finished"
-    )
-    said = f"{count(len(runs), 'run')}{among}."
+    """`46 runs, 38 in seven studies. The others: one alone, four made for others, three interrupted.`"""
+    inside, studies = sum(study.size for study in gathered.studies), count(len(gathered.studies), "study", "studies")
+    among = f"{'all' if inside == len(runs) else inside} in {studies}" if inside else "none of them finished"
+    said = f"{count(len(runs), 'run')}, {among}."
     others = {
         "alone": len(gathered.alone),
         "made for others": len(gathered.served),

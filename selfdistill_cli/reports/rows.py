@@ -63,13 +63,18 @@ def _is_default(group: Group, family: Sequence[Group]) -> bool:
 
 
 def best_by_selection(cells: Sequence[Group]) -> Group | None:
-    """The best mean of the scores that select, among the cells with the most seeds; None if these have one each."""
-    most = max(len(cell.runs) for cell in cells)
-    if most < 2:
-        return None
-    rated = [cell for cell in cells if len(cell.runs) == most]
+    """The best mean of the scores that select, on the seeds that all cells have; if these are not two, on all seeds of the
+    cells with the most. None where every cell has one seed."""
+    seeds = set.intersection(*(set(cell.runs) for cell in cells))
+    rated = list(cells)
+    if len(seeds) < 2:
+        most = max(len(cell.runs) for cell in cells)
+        rated = [cell for cell in cells if len(cell.runs) == most]
+        seeds = {seed for cell in rated for seed in cell.runs}
+        if most < 2:
+            return None
     best = max if larger_is_better(cells[0].first.results["metric"]) else min
-    return best(rated, key=lambda cell: fmean(selection_score(run) for run in cell.runs.values()))
+    return best(rated, key=lambda cell: fmean(selection_score(r) for s, r in cell.runs.items() if s in seeds))
 
 
 def selection_score(run: Run) -> float:

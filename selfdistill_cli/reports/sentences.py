@@ -73,13 +73,20 @@ def _against_vanilla(found: Comparison, told: Sequence[Compared], shown: Scale) 
     clear = [c for c in told if c.verdict]
     said = [_clear(c, shown) for c in clear[:NAMED]]
     if len(clear) > NAMED:
-        said.append(f"So are {len(clear) - NAMED} more.")
-    unclear = [c for c in told if not c.verdict]
+        said.append(f"{count(len(clear) - NAMED, 'more', 'more').capitalize()} differ from it, too.")
+    said += [f"{_sentence(c, shown)}: no longer once corrected for the number of tests." for c in told if _undone(c)]
+    unclear = [c for c in told if not c.verdict and not _undone(c)]
     if len(unclear) == 1:
         said.append(f"{_sentence(unclear[0], shown)}: no evidence.")
     elif unclear:
         said.append(_none_of(unclear, shown))
     return said
+
+
+def _undone(compared: Compared) -> bool:
+    """Whether an interval leaves out 0, and the correction takes the evidence back."""
+    low, high = compared.difference.interval
+    return not compared.verdict and (low > 0 or high < 0)
 
 
 def _no_difference(found: Comparison, shown: Scale) -> str:
@@ -122,7 +129,7 @@ def _none_of(unclear: Sequence[Compared], shown: Scale) -> str:
         f"{c.row.name} ({shown.signed(c.difference.estimate)}; {shown.interval(*c.difference.interval)})"
         for c in unclear[:NAMED]
     ]
-    rest = [f"{len(unclear) - NAMED} more"] if len(unclear) > NAMED else []
+    rest = [count(len(unclear) - NAMED, "more", "more")] if len(unclear) > NAMED else []
     seeds = sorted({c.difference.seeds for c in unclear})
     of = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     return f"No evidence that {_listed([*named, *rest], 'or')} differs from {PLAIN} (95 % intervals, {of})."

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from selfdistill_cli.reports.content import Cell, Figure, Section, Table
-from selfdistill_cli.reports.differences import BASELINES, EQUAL_COMPUTE, PLAIN, Compared, Comparison
+from selfdistill_cli.reports.differences import BASELINES, PLAIN, Compared, Comparison
 from selfdistill_cli.reports.numbers import Scale, scale
 from selfdistill_cli.reports.panels import Intervals, Mark
 from selfdistill_cli.reports.rows import REPORTED, Row
@@ -64,22 +64,22 @@ def _chose(run: Any) -> bool:
 
 
 SAID = {
-    "lr": "learning rate",
-    "batch_size": "batch size",
-    "optimizer": "",
-    "scheduler": "schedule",
-    "keep": "kept epoch",
+    "lr": "learning rate {}",
+    "batch_size": "batch size {}",
+    "optimizer": "{}",
+    "scheduler": "{} schedule",
+    "keep": "{} epoch kept",
 }
 """Settings of a schedule that everybody asks for, in words."""
 
 
 def _constant(study: Study) -> str:
-    """`The same for all: learning rate 5e-05, batch size 16, adamw.`"""
+    """`The same for all: learning rate 5e-05, batch size 16, adamw, linear schedule, best epoch kept.`"""
     told = []
     for name, words in SAID.items():
         values = {str(group.settings.get(f"schedule.{name}")) for group in study.groups}
-        if len(values) == 1 and (value := values.pop()) != "None":
-            told.append(f"{words} {value}".strip())
+        if len(values) == 1:
+            told.append(words.format(values.pop()))
     return f"The same for all: {', '.join(told)}." if told else ""
 
 
@@ -144,13 +144,13 @@ def _tests(found: Comparison, shown: Scale) -> Table:
     rows: list[list[str | Cell]] = [
         [
             c.row.name,
-            c.against.variant if c.baseline == PLAIN else f"{c.against.variant}, {EQUAL_COMPUTE}",
+            c.against.variant,
             Cell(shown.signed(c.difference.estimate), c.verdict),
             str(c.difference.seeds),
             _p(c.difference.p),
             _why_not(c) if c.corrected is None else _p(c.corrected),
         ]
-        for c in found.compared
+        for c in found.tests
     ]
     header = ["method", "baseline", "difference", "seeds", "p", "p (Holm)"]
     return Table("tests", "The same differences with their p-values, corrected for their number.", header, rows)

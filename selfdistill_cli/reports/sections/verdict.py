@@ -54,18 +54,21 @@ def _marks(found: Comparison, row: Row) -> list[Mark]:
     if len({c.against.variant for c in to}) == 1:
         to = to[:1]
     factor = 100 if in_percent(found.study.metric) else 1
+    counts = {c.difference.seeds for c in _drawn(found)}
+    same = len(counts) == 1
+    block = f"{found.study.name} · {counts.pop()} seeds" if same else found.study.name
     made = []
     for c in to:
         low, high = c.difference.interval
-        name = f"{row.name}{'' if row.unbiased else ' *'}, n = {c.difference.seeds}"
+        name = f"{row.name}{'' if row.unbiased else ' *'}{'' if same else f', {c.difference.seeds} seeds'}"
         made.append(
             Mark(name, LOOKS[c.baseline], factor * c.difference.estimate, factor * low, factor * high,
-                 label=f"to {c.baseline}", block=found.study.name)
+                 label=f"to {c.baseline}", block=block)
         )  # fmt: skip
     return made
 
 
 def _caption(comparisons: Sequence[Comparison]) -> str:
     chosen = any(not c.row.unbiased for found in comparisons for c in _drawn(found))
-    said = "Every difference to vanilla that rests on two seeds or more (n seeds). Where an interval holds 0, chance alone may have made it."
+    said = "Every difference to vanilla that rests on two seeds or more. Where an interval holds 0, chance alone may have made it."
     return said + (" *: the best of several settings, chosen on these examples." if chosen else "")

@@ -1,0 +1,224 @@
+"""The sentence of a study and what it says is missing; rows, roles and numbers that these stand on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from selfdistill_cli.reports.content import Figure, Table
+from selfdistill_cli.reports.differences import compare
+from selfdistill_cli.reports.numbers import Scale, count, scale
+from selfdistill_cli.reports.panels import Intervals
+from selfdistill_cli.reports.rows import rows
+from selfdistill_cli.reports.runs import find_runs
+from selfdistill_cli.reports.sections import verdict
+from selfdistill_cli.reports.sections.comparison import scale_of, section
+from selfdistill_cli.reports.sentences import Finding, finding
+from selfdistill_cli.reports.studies import gather
+from tests.helpers.made_runs import make_run, study_of
+
+pytestmark = pytest.mark.thorough
+
+
+def said(outputs: Path) -> Finding:
+    """What the only study says."""
+    found = compare(study_of(outputs))
+    return finding(found, scale_of(found))
+
+
+def make(outputs: Path, *words: str, seeds: int = 3, **of_run: Any) -> None:
+    """Runs of one setting with so many seeds."""
+    for seed in range(seeds):
+        make_run(outputs, f"seed={seed}", *words, **{"examples": 300, **of_run})
+
+
+# --- sentences ---------------------------------------------------------------------------------------
+
+
+def test_a_clear_difference_is_said_with_its_interval_and_nothing_is_missing(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", accuracy=0.6)
+    make(tmp_path, "method=kd", accuracy=0.9, draw=1)
+    compared = compare(study_of(tmp_path)).compared[0]
+    low, high = (100 * end for end in compared.difference.interval)
+    amount = 100 * compared.difference.estimate
+    told = said(tmp_path)
+    assert told.said == (
+        f"kd is {amount:.1f} points above vanilla (95 % interval {low:.1f} to {high:.1f}, three seeds): "
+        "better, and hardly by chance."
+    )
+    assert told.missing == ""
+
+
+def test_no_evidence_is_said_so_with_what_more_seeds_would_show(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", accuracy=0.7)
+    make(tmp_path, "method=kd", accuracy=0.7, draw=1)
+    told = said(tmp_path)
+    assert told.said.endswith("three seeds): no evidence.")
+    assert told.missing.startswith(("two more seeds, which would show a difference of ", "more validation examples"))
+
+
+def test_several_unclear_methods_are_one_sentence(tmp_path: Path) -> None:
+    for draw, method in enumerate(("vanilla", "kd", "dcs", "static_sd", "dynsdpb")):
+        make(tmp_path, f"method={method}", accuracy=0.7, draw=draw, seeds=2)
+    told = said(tmp_path).said
+    assert told.startswith("No evidence that ")
+    assert " or one more differs from vanilla (95 % intervals, two seeds)." in told
+
+
+def test_one_seed_ranks_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", accuracy=0.5, seeds=1)
+    make(tmp_path, "method=kd", accuracy=0.9, seeds=1)
+    told = said(tmp_path)
+    assert told.said.startswith("One seed for each of two settings of vanilla and kd, which ranks nothing: accuracy ")
+    assert told.missing == "more seeds: three are the least (seed=0,1,2), five are better"
+
+
+def test_a_missing_baseline_and_one_at_equal_compute_are_asked_for_as_one_types_them(tmp_path: Path) -> None:
+    make(tmp_path, "method=dynsdpb", examples_forwarded=598)
+    assert "vanilla under the same settings (method=vanilla)" in said(tmp_path).missing
+    make(tmp_path, "method=vanilla", draw=1, examples_forwarded=300)
+    assert "vanilla at equal compute (method=vanilla method.passes=2)" in said(tmp_path).missing
+    make(tmp_path, "method=vanilla", draw=2, passes=2, examples_forwarded=600)
+    told = said(tmp_path)
+    assert "at equal compute" not in told.missing
+    assert "Against vanilla at equal compute: " in told.said
+
+
+def test_where_nothing_was_learned_differences_are_not_discussed(tmp_path: Path) -> None:
+    majority = {"label": "a", "score": 0.8}
+    make(tmp_path, "method=vanilla", accuracy=0.5, majority=majority)
+    make(tmp_path, "method=kd", accuracy=0.7, draw=1, majority=majority)
+    assert said(tmp_path).said == (
+        "Nothing was learned: no method is a point above always 'a' (80.0), so differences say nothing."
+    )
+
+
+def test_the_verdict_has_a_row_a_study_and_all_differences_on_two_seeds(tmp_path: Path) -> None:
+    for task in ("synth_entailment", "synth_similarity"):
+        make(tmp_path, "method=vanilla", f"task={task}", "task.kind=classification", seeds=2)
+        make(tmp_path, "method=kd", f"task={task}", "task.kind=classification", draw=1, seeds=2)
+    make(tmp_path, "method=dcs", draw=2, seeds=1)
+    found = [compare(study) for study in gather(find_runs([tmp_path])).studies]
+    table, figure = verdict.section(found).parts
+    assert isinstance(table, Table)
+    assert [row[0].text for row in table.cells] == [one.study.name for one in found]
+    assert isinstance(figure, Figure)
+    (panel,) = figure.panels
+    assert isinstance(panel, Intervals)
+    assert [mark.row for mark in panel.marks] == ["kd", "kd"]
+    expected = next(c for c in found[0].compared if c.row.name == "kd").difference
+    assert (panel.marks[0].value, panel.marks[0].low) == pytest.approx(
+        (100 * expected.estimate, 100 * expected.interval[0])
+    )
+    assert [block.split(" · ")[0] for block, row in panel.places if not row] == [one.study.task for one in found]
+
+
+# --- rows --------------------------------------------------------------------------------------------
+
+
+def sweep(outputs: Path, seeds: int, **of_run: Any) -> None:
+    """Four settings of dynsdpb, the default among them, the last one the best."""
+    for number, tau in enumerate((1, 2, 3, 4)):
+        make(outputs, "method=dynsdpb", f"method.tau={tau}", accuracy=0.5 + number / 10, seeds=seeds, **of_run)
+
+
+def test_a_sweep_is_its_default_and_its_best_which_is_not_tested_where_it_was_chosen(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", accuracy=0.5, draw=1)
+    sweep(tmp_path, 3)
+    found = compare(study_of(tmp_path))
+    assert [(row.name, row.unbiased) for row in found.rows] == [
+        ("vanilla", True),
+        ("dynsdpb", True),
+        ("dynsdpb (tau=4), best of 4 settings", False),
+    ]
+    best = found.of(found.rows[2], "vanilla")
+    assert best is not None
+    assert (best.corrected, best.verdict) == (None, "")
+    (table, *_) = section(found).parts
+    assert isinstance(table, Table)
+    assert "it is not tested" in table.caption
+
+
+def test_the_best_is_chosen_by_the_selection_score_and_then_tested(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", accuracy=0.5, draw=1)
+    for number, tau in enumerate((1, 2, 4, 5)):
+        scores: dict[str, Any] = {"selected_on": "held_out", "selection_score": 0.9 - number / 10}
+        make(tmp_path, "method=dynsdpb", f"method.tau={tau}", accuracy=0.5 + number / 10, **scores)
+    found = compare(study_of(tmp_path))
+    assert [row.name for row in found.rows] == ["vanilla", "dynsdpb (tau=1), best of 4 settings"]
+    best = found.of(found.rows[1], "vanilla")
+    assert best is not None
+    assert best.corrected is not None
+
+
+def test_settings_with_one_seed_are_a_range_and_none_is_the_best(tmp_path: Path) -> None:
+    for number, tau in enumerate((1, 2, 4, 5)):
+        make(tmp_path, "method=dynsdpb", f"method.tau={tau}", accuracy=0.5 + number / 10, seeds=1)
+    (row,) = rows(study_of(tmp_path))
+    assert (row.name, row.group, len(row.groups)) == ("dynsdpb, 4 settings", None, 4)
+
+
+def test_few_settings_have_a_row_each(tmp_path: Path) -> None:
+    for tau in (1, 2, 4):
+        make(tmp_path, "method=dynsdpb", f"method.tau={tau}", seeds=1)
+    assert [row.name for row in rows(study_of(tmp_path))] == [f"dynsdpb (tau={tau})" for tau in (1, 2, 4)]
+
+
+# --- roles -------------------------------------------------------------------------------------------
+
+
+def test_a_teacher_is_no_baseline_but_a_vanilla_of_the_same_schedule_is_one_that_was_a_teacher_too(
+    tmp_path: Path,
+) -> None:
+    teacher = make_run(tmp_path, "method=vanilla", "schedule.epochs=2", "schedule.keep=last")
+    for method in ("kd", "dcs"):
+        make_run(tmp_path, f"method={method}", teacher={"key": teacher.name})
+    made = gather(find_runs([tmp_path]))
+    assert [study.variants for study in made.studies] == [["dcs", "kd"]]
+    assert [(one.run.path, one.role, len(one.by)) for one in made.served] == [(teacher, "teacher", 2)]
+    plain = make_run(tmp_path, "method=vanilla")
+    make_run(tmp_path, "method=kd", "method.tau=1", teacher={"key": plain.name})
+    assert gather(find_runs([tmp_path])).studies[0].variants == ["vanilla", "dcs", "kd", "kd (tau=1)"]
+
+
+def test_an_earlier_generation_is_no_row_beside_the_last(tmp_path: Path) -> None:
+    make_run(tmp_path, "method=vanilla")
+    first = make_run(tmp_path, "method=kd", "method.name=generations", "method.tau=1")
+    make_run(tmp_path, "method=kd", "method.name=generations", "method.tau=2", teacher={"key": first.name})
+    made = gather(find_runs([tmp_path]))
+    assert made.studies[0].variants == ["vanilla", "generations"]
+    assert [one.run.path for one in made.served] == [first]
+
+
+# --- numbers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "written"),
+    [
+        ("accuracy", [0.721, 0.745], "73.3 ± 1.7"),
+        ("accuracy", [0.7331, 0.7345], "73.38 ± 0.10"),
+        ("accuracy", [0.6, 0.8], "70.0 ± 14.1"),
+        ("accuracy", [0.5], "50.0"),
+        ("matthews", [-0.02, -0.04], "−3.0 ± 1.4"),
+        ("mse", [0.1, 0.12], "0.110 ± 0.014"),
+        ("mse", [120.0, 150.0], "135 ± 21"),
+    ],
+)
+def test_scores_are_written_as_papers_print_them(metric: str, scores: list[float], written: str) -> None:
+    deviations = [float(np.std(scores, ddof=1))] if len(scores) > 1 else []
+    assert scale(metric, deviations).spread(scores) == written
+
+
+def test_signs_and_counts() -> None:
+    shown = Scale("accuracy", 1)
+    assert [shown.signed(value) for value in (0.006, -0.004, 0.0, -0.0001)] == ["+0.6", "−0.4", "+0.0", "0.0"]
+    assert [count(1, "seed"), count(4, "seed"), count(13, "seed"), count(2, "study", "studies")] == [
+        "one seed",
+        "four seeds",
+        "13 seeds",
+        "two studies",
+    ]
