@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from selfdistill_cli.engine.method import StepPlan
     from selfdistill_cli.engine.step import StepResult
 
+WRITING = "written answers"
+"""The rate of operations of what a language model writes."""
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -43,7 +46,7 @@ class Passes:
 
 @dataclass
 class Rate:
-    """Operations a token, padding included, of the steps that were counted."""
+    """Operations a token, padding included, of the steps (or rounds of written answers) that were counted."""
 
     steps: int = 0
     """Counted or not."""
@@ -55,6 +58,10 @@ class Rate:
         """Steps 1, 2, 4, 8 … are counted: what differs from step to step averages out, and it costs no time."""
         number = self.steps + 1
         return number & (number - 1) == 0
+
+    def of(self, tokens: int) -> float:
+        """Operations on so many tokens."""
+        return self.flops / self.padded_tokens * tokens if self.padded_tokens else 0.0
 
 
 @dataclass
@@ -70,7 +77,7 @@ class Compute:
     """By part: `training` (its steps), `predictions` (of the training set, made for the method), `teacher` (its
     predictions of the training set), `evaluation`."""
     rates: dict[str, Rate] = field(default_factory=dict)
-    """By kind of step, see `step`."""
+    """By kind of step (see `step`), and of written answers."""
     _part: str = "evaluation"
     _counter: FlopCounterMode | None = field(default=None, compare=False)
     """Of the step that is being done, if it is counted; after it, of that one."""
@@ -92,7 +99,8 @@ class Compute:
         Steps of a kind cost the same for each token: the first, those with or without a previous batch, before or after
         the method began.
         """
-        kind = f"first={not self.rates} previous={len(plan.previous) > 0} begun={begun}"
+        first = "training" not in self.parts
+        kind = f"first={first} previous={len(plan.previous) > 0} begun={begun}"
         rate = self.rates.setdefault(kind, Rate())
         self._apart = 0
         with counting(rate.counts_next) as self._counter:
@@ -101,8 +109,8 @@ class Compute:
         if self._counter is not None:
             rate.flops += self._counter.get_total_flops() - self._apart
             rate.padded_tokens += result.padded_tokens
-        flops = rate.flops / rate.padded_tokens * result.tokens if rate.padded_tokens else 0.0
-        self._add("training", Passes(result.examples, result.examples, result.tokens, flops) + result.beside)
+        own = Passes(result.examples, result.examples, result.tokens, rate.of(result.tokens))
+        self._add("training", own + result.beside)
         return result
 
     @contextlib.contextmanager
@@ -118,9 +126,21 @@ class Compute:
 
     def predicted(self, examples: int, tokens: int, counted: Sequence[tuple[int, int]]) -> None:
         """A round of predictions has been made. counted: operations and tokens with padding of the batches counted."""
-        padded = sum(of_batch for _, of_batch in counted)
-        flops = sum(operations for operations, _ in counted) / padded * tokens if padded else 0.0
-        self._add(self._part, Passes(forward=examples, tokens=tokens, flops=flops))
+        rate = Rate(1, sum(operations for operations, _ in counted), sum(of_batch for _, of_batch in counted))
+        self._add(self._part, Passes(forward=examples, tokens=tokens, flops=rate.of(tokens)))
+
+    @property
+    def counts_writing(self) -> bool:
+        """Whether the next round of written answers is to be counted: it takes long, so it is done ever less often."""
+        return self.rates.get(WRITING, Rate()).counts_next
+
+    def wrote(self, examples: int, tokens: int, counted: Sequence[tuple[int, int]]) -> None:
+        """A round of answers has been written, of so many tokens with their prompts. counted: as in `predicted`."""
+        rate = self.rates.setdefault(WRITING, Rate())
+        rate.steps += 1
+        rate.flops += sum(operations for operations, _ in counted)
+        rate.padded_tokens += sum(of_batch for _, of_batch in counted)
+        self._add(self._part, Passes(forward=examples, tokens=tokens, flops=rate.of(tokens)))
 
     def _add(self, part: str, passes: Passes) -> None:
         self.parts[part] = self.parts.get(part, Passes()) + passes

@@ -227,7 +227,7 @@ class TrainingLoop:
             except FloatingPointError as error:  # the last update did it: no step came after it to notice
                 raise self._diverged(f"{error} after step {self.progress.step}") from error
         self.selection.see(self.progress, found, self._evaluated_weights)
-        row = {f"eval/{name}": value for name, value in found.metrics.items()}
+        row = {f"eval/{name}": value for name, value in (found.metrics | found.writing).items()}
         row |= {f"signal/{name}": value for name, value in found.signals.items()}
         self.recorder.row({"kind": "eval", "step": self.progress.step, "epoch": round(self.epoch, 6), **row})
 

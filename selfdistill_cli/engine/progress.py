@@ -84,6 +84,8 @@ class Scores:
     """How well a prediction's signals tell whether it is right, on the split that selects."""
     remarks: list[str] = field(default_factory=list)
     """What a person should hear at once, in words."""
+    writing: dict[str, float] = field(default_factory=dict)
+    """`writing/<name>` of written answers: how varied and how long they are, on the split that selects."""
 
     @property
     def score(self) -> float:

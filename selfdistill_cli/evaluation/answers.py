@@ -15,8 +15,9 @@ from selfdistill_cli.engine.progress import Scores
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.evaluation.answer_rules import RULES
 from selfdistill_cli.evaluation.base import label_table, prediction_table, require_finite
-from selfdistill_cli.evaluation.decoding import write_answers
+from selfdistill_cli.evaluation.decoding import Written, write_answers
 from selfdistill_cli.evaluation.signal_quality import signal_quality
+from selfdistill_cli.evaluation.writing_quality import writing_quality
 from selfdistill_cli.losses.answers import AnswerLosses
 from selfdistill_cli.tasks import Split, TaskData
 
@@ -67,22 +68,29 @@ class GenerationEvaluator(AnswerEvaluator):
         from selfdistill_cli.evaluation.text_metrics import score_texts  # seconds to import
 
         found: dict[str, float] = {}
-        losses = [float(self.nll(model, examples).mean()) for examples in self.validation]  # first: are they finite?
+        of_gold = [self._nll_and_entropy(model, examples) for examples in self.validation]  # first: are they finite?
         written = [self._write(model, examples) for examples in self.validation]
-        for split, loss, texts in zip(self.task.validation, losses, written, strict=True):
+        for split, (loss, _), answers in zip(self.task.validation, of_gold, written, strict=True):
             assert split.references is not None
-            scores = score_texts(self.task.metrics, self.task.settings.answer_rule, texts, split.references)
+            scores = score_texts(self.task.metrics, self.task.settings.answer_rule, answers.texts, split.references)
             found |= split.named(scores | {"loss": loss})
-        correct = self._table(self.task.validation[0], written[0])["correct"].to_numpy()
+        correct = self._table(self.task.validation[0], written[0].texts)["correct"].to_numpy()
         quality = signal_quality(correct, self.signals(model, self.validation[0]))
-        return Scores(found, self.task.metric, quality)
+        of_written = writing_quality(written[0]) | {"writing/entropy": of_gold[0][1]}
+        return Scores(found, self.task.metric, quality, writing=of_written)
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """What was written, the answer in it, the acceptable ones, and whether it is one; a table a split."""
-        texts = [self._write(model, examples) for examples in self.validation]
+        texts = [self._write(model, examples).texts for examples in self.validation]
         return [self._table(split, written) for split, written in zip(self.task.validation, texts, strict=True)]
 
-    def _write(self, model: nn.Module, examples: AnswerExamples) -> list[str]:
+    def _nll_and_entropy(self, model: nn.Module, examples: AnswerExamples) -> tuple[float, float]:
+        """Of gold answers, means over examples of means over tokens, in nats."""
+        keep = self.losses.nll_and_entropy
+        found = require_finite(self.runtime.predict(model, examples, lambda rows: keep(rows).cpu()))
+        return float(found[:, 0].mean()), float(found[:, 1].mean())
+
+    def _write(self, model: nn.Module, examples: AnswerExamples) -> Written:
         return write_answers(model, self.tokenizer, examples, self.task.settings.decoding, self.runtime, self.seed)
 
     def _table(self, split: Split, texts: list[str]) -> pa.Table:

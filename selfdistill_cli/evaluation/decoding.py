@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from transformers import GenerationConfig
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form
 from selfdistill_cli.engine.batching import prediction_batches
+from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
@@ -57,6 +59,17 @@ def keep_generation_settings(model: Any, tokenizer: Any, decoding: DictConfig) -
     model.generation_config.update(max_length=None, min_length=None, **settings, **greedy)
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a model has written after N prompts."""
+
+    texts: list[str]
+    tokens: list[list[int]]
+    """Of each, up to its end of sequence, which is not among them."""
+    ended: list[bool]
+    """Whether it came to its end; else it was cut at `task.decoding.max_new_tokens`."""
+
+
 @torch.no_grad()
 def write_answers(
     model: nn.Module,
@@ -65,7 +78,7 @@ def write_answers(
     decoding: DictConfig,
     runtime: Runtime,
     seed: int,
-) -> list[str]:
+) -> Written:
     """What the model writes after each prompt, dropout off, up to its end of sequence.
 
     Always the same texts: greedy or by beams, or, with a temperature, drawn from generators seeded by `seed` and the
@@ -75,24 +88,45 @@ def write_answers(
     was_training = writer.training
     writer.eval()
     settings = GenerationConfig(**generation_settings(tokenizer, examples.form, decoding))
-    widths = examples.prompts.lengths + decoding.max_new_tokens
-    parts = prediction_batches(widths, runtime.batching)
-    own: list[tuple[np.ndarray, list[str]]] = []
+    parts = prediction_batches(examples.prompts.lengths + decoding.max_new_tokens, runtime.batching)
+    own: list[tuple[np.ndarray, Written]] = []
+    counted = (0, 0)
     for number, rows in runtime.own_share(parts):
         passing("generation")
         inputs = {name: t.to(runtime.device) for name, t in examples.collate_prompts(rows).items()}
-        with torch.random.fork_rng(enabled=decoding.temperature > 0):
+        counts = runtime.compute.counts_writing and number == len(parts) // 2
+        with torch.random.fork_rng(enabled=decoding.temperature > 0), counting(counts) as counter:
             if decoding.temperature > 0:
                 torch.manual_seed(seed + number)
             written = writer.generate(**inputs, generation_config=settings)
-        if examples.form.decoder_start is None:
-            written = written[:, inputs["input_ids"].shape[1] :]
-        own.append((rows, tokenizer.batch_decode(written, skip_special_tokens=True)))
+        before = inputs["input_ids"].shape[1] if examples.form.decoder_start is None else 1
+        written = written[:, before:]
+        if counter is not None:
+            counted = counter.get_total_flops(), inputs["input_ids"].numel() + written.numel()
+        own.append((rows, _read(written.tolist(), tokenizer)))
         runtime.on_predicted(len(rows))
     writer.train(was_training)
-    texts = [""] * len(examples)
-    for process in gathered(own):
-        for rows, found in process:
-            for row, text in zip(rows, found, strict=True):
-                texts[row] = text
-    return texts
+    everyones = gathered((own, counted))
+    found = _in_order(len(examples), [piece for process, _ in everyones for piece in process])
+    tokens = int(examples.prompts.lengths.sum()) + sum(map(len, found.tokens)) + sum(found.ended)
+    runtime.compute.wrote(len(examples), tokens, [of_one for _, of_one in everyones])
+    return found
+
+
+def _read(written: list[list[int]], tokenizer: Any) -> Written:
+    """Rows of new tokens, as `generate` gives them: up to their end, if they have one, and padding after it."""
+    end = tokenizer.eos_token_id
+    tokens = [row[: row.index(end)] if end in row else row for row in written]
+    return Written(tokenizer.batch_decode(written, skip_special_tokens=True), tokens, [end in row for row in written])
+
+
+def _in_order(examples: int, pieces: list[tuple[np.ndarray, Written]]) -> Written:
+    """Answers of some examples, written in parts, in the order of the examples."""
+    place = np.empty(examples, dtype=np.int64)
+    place[np.concatenate([rows for rows, _ in pieces])] = np.arange(examples)
+    texts, tokens, ended = ([], [], [])  # type: tuple[list[str], list[list[int]], list[bool]]
+    for _, piece in pieces:
+        texts += piece.texts
+        tokens += piece.tokens
+        ended += piece.ended
+    return Written([texts[i] for i in place], [tokens[i] for i in place], [ended[i] for i in place])

@@ -80,6 +80,6 @@ class Generation(AnswerKind):
         form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
         examples = encode_prompts(loaded.tokenizer, form, list(split.texts), settings, what)
         require_room(examples, loaded.model.config, settings.decoding, what)
-        texts = write_answers(loaded.model, loaded.tokenizer, examples, settings.decoding, runtime, seed)
+        texts = write_answers(loaded.model, loaded.tokenizer, examples, settings.decoding, runtime, seed).texts
         rule = RULES[settings.answer_rule]
         return {"prediction": [rule(text) for text in texts], "text": texts}

@@ -22,6 +22,7 @@ from selfdistill_cli.losses.chunked import ChunkLoss, in_type_of, logits_of, ove
 from selfdistill_cli.losses.vocabulary import (
     Choices,
     CopiesLoss,
+    LikelihoodsAndEntropies,
     LikelihoodsAndMaps,
     LogProbabilities,
     Margins,
@@ -46,6 +47,11 @@ class AnswerLosses(Losses[TokenRows]):
         """Mean negative log-likelihood of each example's answer tokens, in nats [m]."""
         nll, _ = self._over(LikelihoodsAndMaps(predictions.columns["labels"]), predictions)
         return predictions.mean(nll[:, 0])
+
+    def nll_and_entropy(self, predictions: TokenRows) -> Tensor:
+        """`nll`, and the mean entropy of the distributions at the answer tokens, given the gold ones before; nats [m, 2]."""
+        values, _ = self._over(LikelihoodsAndEntropies(predictions.columns["labels"]), predictions)
+        return torch.stack([predictions.mean(column) for column in values.unbind(-1)], dim=-1)
 
     def supervised(self, predictions: TokenRows, batch: MicroBatch) -> Tensor:
         return self.nll(predictions)

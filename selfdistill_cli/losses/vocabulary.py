@@ -54,6 +54,18 @@ class LikelihoodsAndMaps(ChunkLoss):
         return slope if through_map is None else slope.add_(through_map)
 
 
+class LikelihoodsAndEntropies(ChunkLoss):
+    """Token values [T, 2]: −log p(label), and the entropy of the token's distribution, in nats."""
+
+    def __init__(self, labels: Tensor) -> None:
+        """labels [T]."""
+        self.labels = labels
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        nll = F.cross_entropy(logits, self.labels[span], reduction="none")
+        return torch.stack([nll, torch.special.entr(logits.softmax(-1)).sum(-1)], dim=-1), None
+
+
 def _softmax_of_shifted(logits: Tensor, tau: Tensor) -> Tensor:
     """softmax(z / τ) of logits whose largest is 0, with no more than the result in memory."""
     powers = (logits / tau).exp_()

@@ -43,7 +43,7 @@ class Writer:
         examples = self._encoded(prompts, what)
         require_room(examples, self.loaded.model.config, decoding, what)
         seed = int.from_bytes(hashlib.sha256(f"{self.seed} {draw}".encode()).digest()[:4], "big")
-        return write_answers(self.model, self.loaded.tokenizer, examples, decoding, self.runtime, seed)
+        return write_answers(self.model, self.loaded.tokenizer, examples, decoding, self.runtime, seed).texts
 
     def tokens(self, texts: Sequence[str]) -> int:
         """How many tokens these texts have in all."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
@@ -55,7 +56,7 @@ def make(kind: str) -> tuple[Any, AnswerExamples]:
 
 def written(model: Any, examples: AnswerExamples, budget: int = 4096, seed: int = 0, **decoding: Any) -> list[str]:
     settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 0.0} | decoding)
-    return write_answers(model, tokenizer(), examples, settings, cpu_runtime(budget), seed)
+    return write_answers(model, tokenizer(), examples, settings, cpu_runtime(budget), seed).texts
 
 
 def by_hand(model: Any, examples: AnswerExamples, row: int) -> str:
@@ -100,6 +101,26 @@ def test_writing_stops_at_the_end_of_sequence() -> None:
     assert written(model, examples, max_new_tokens=3) == ["w2 w2 w2"] * len(examples)
     always(1)
     assert written(model, examples, max_new_tokens=3) == [""] * len(examples)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
+@pytest.mark.parametrize("budget", [4096, 30])
+def test_tokens_ends_and_costs_of_what_is_written(kind: str, budget: int) -> None:
+    """Tokens decode to the texts; an answer without its end is as long as it may be; prompts are forwarded once."""
+    model, examples = make(kind)
+    runtime = cpu_runtime(budget)
+    settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 0.0})
+    with FlopCounterMode(display=False) as everything:
+        found = write_answers(model, tokenizer(), examples, settings, runtime, seed=0)
+    assert [tokenizer().decode(tokens, skip_special_tokens=True) for tokens in found.tokens] == found.texts
+    assert all(ended or len(tokens) == 12 for tokens, ended in zip(found.tokens, found.ended, strict=True))
+    assert set(found.ended) == ({True, False} if kind == "decoder" else {False})
+    cost = runtime.compute.parts["evaluation"]
+    new = sum(len(tokens) + ended for tokens, ended in zip(found.tokens, found.ended, strict=True))
+    assert (cost.forward, cost.backward) == (len(examples), 0)
+    assert cost.tokens == examples.prompts.lengths.sum() + new
+    assert cost.flops is not None
+    assert 0.3 < cost.flops / everything.get_total_flops() <= 1.2  # a batch goes on until its last answer has ended
 
 
 def test_drawn_texts_follow_the_seed_and_leave_the_generator_alone() -> None:
