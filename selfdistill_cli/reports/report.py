@@ -29,6 +29,7 @@ from selfdistill_cli.reports.sections import (
     sensitivity,
     signals,
     verdict,
+    writing_quality,
 )
 from selfdistill_cli.reports.studies import Gathered, gather
 from selfdistill_cli.reports.writing import csv_table, markdown, page
@@ -45,6 +46,7 @@ WHY = (
     gradients,
     maps,
     calibrated,
+    writing_quality,
     other_tasks,
 )
 """What is asked of each study beside its scores, in order. Each has `section(study)`, which gives None where the runs say
