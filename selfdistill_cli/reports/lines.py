@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from selfdistill_cli.config.metrics import in_percent
+from selfdistill_cli.config.metrics import in_percent, larger_is_better
 from selfdistill_cli.reports.curves import over_seeds, series
 from selfdistill_cli.reports.numbers import Scale
 from selfdistill_cli.reports.panels import Line
@@ -22,7 +23,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 
 def shown(groups: Sequence[Group]) -> list[Group]:
-    """These groups, of each sweep only one: at its default settings, else the one with most seeds."""
+    """These groups, of each sweep only one: at its default settings, else the one with most seeds, else the best."""
     of_method: dict[str, list[Group]] = {}
     for group in groups:
         of_method.setdefault(group.settings["method.name"], []).append(group)
@@ -31,7 +32,8 @@ def shown(groups: Sequence[Group]) -> list[Group]:
         if len(members) < A_SWEEP:
             chosen += members
         else:
-            chosen.append(max(members, key=lambda g: (g.variant == method, len(g.runs))))
+            sign = 1 if larger_is_better(str(members[0].first.results["metric"])) else -1
+            chosen.append(max(members, key=lambda g: (g.variant == method, len(g.runs), sign * fmean(g.scores))))
     return chosen
 
 
@@ -81,6 +83,13 @@ def scale(metric: str) -> int:
 def said(values: Sequence[float], metric: str) -> str:
     """`71.2 ± 1.1`: mean and standard deviation over seeds as papers print them; a single value alone."""
     return Scale(metric, 1 if in_percent(metric) else 3).spread(values)
+
+
+def extremes(values: Mapping[str, float], form: str) -> str:
+    """`0.64 (dcs) to 0.69 (vanilla)`: the smallest and the largest value, each with its name."""
+    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    first = f"{values[low]:{form}} ({low})"
+    return first if low == high else f"{first} to {values[high]:{form}} ({high})"
 
 
 def part(number: int, of: int) -> str:

@@ -14,6 +14,7 @@ import pytest
 from selfdistill_cli.reports import drawing, plates
 from selfdistill_cli.reports.content import Figure
 from selfdistill_cli.reports.panels import Cells, Curves, Intervals, Line, Look, Mark, Panel, csv_of, legend
+from selfdistill_cli.reports.plotting import INK, line_style, wrapped
 
 X = np.linspace(0, 3, 30)
 CURVES = Curves(
@@ -41,9 +42,9 @@ def test_the_csv_has_every_point_that_is_drawn() -> None:
 
 def test_no_two_looks_are_alike_and_methods_differ_without_colour() -> None:
     looks = [Look(method, setting) for method in range(37) for setting in range(8)]
-    styles = {tuple(sorted(drawing.line_style(look).items())) for look in looks}
+    styles = {tuple(sorted(line_style(look).items())) for look in looks}
     assert len(styles) == len(looks)
-    assert len({drawing.line_style(Look(method))["marker"] for method in range(7)}) == 7
+    assert len({line_style(Look(method))["marker"] for method in range(7)}) == 7
 
 
 def test_pictures_are_standalone_alike_each_time_and_together_in_one_file() -> None:
@@ -60,7 +61,7 @@ def test_pictures_are_standalone_alike_each_time_and_together_in_one_file() -> N
     widths = [float(found) for found in re.findall(r'<svg x="[\d.]+" y="[\d.]+" width="([\d.]+)"', both)]
     whole = float(re.findall(r'viewBox="0 0 ([\d.]+)', both)[0])
     assert whole == pytest.approx(sum(widths), abs=0.1)
-    assert drawing.INK not in drawing.on_a_page(svgs[0])
+    assert INK not in drawing.on_a_page(svgs[0])
 
 
 def test_what_is_drawn_lies_within_its_picture() -> None:
@@ -77,9 +78,9 @@ def test_what_is_drawn_lies_within_its_picture() -> None:
 
 
 def test_words_are_broken_between_settings_and_only_then_within_one() -> None:
-    wrapped = drawing._wrapped("dynsdpb (alpha_rule=certainty), best of 13 settings", 22)
-    assert wrapped == "dynsdpb (alpha_rule=\ncertainty), best of 13\nsettings"
-    assert max(map(len, drawing._wrapped("x" * 100, 22).split("\n"))) == 22
+    words = wrapped("dynsdpb (alpha_rule=certainty), best of 13 settings", 22)
+    assert words == "dynsdpb (alpha_rule=\ncertainty), best of 13\nsettings"
+    assert max(map(len, wrapped("x" * 100, 22).split("\n"))) == 22
 
 
 def test_shares_stay_between_zero_and_one() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from selfdistill_cli.reports.calibration import BINS, Calibration, calibration
 from selfdistill_cli.reports.content import Figure, Section, Table, spread
-from selfdistill_cli.reports.lines import pages, part, shown
+from selfdistill_cli.reports.lines import extremes, pages, part, shown
 from selfdistill_cli.reports.panels import Curves, Line
 from selfdistill_cli.reports.scoring import read_predictions
 from selfdistill_cli.reports.variants import Group, Study
@@ -24,8 +24,6 @@ def section(study: Study) -> Section | None:
     if not found:
         return None
     errors = {variant: fmean(one.ece for one in of) for variant, of in found.items()}
-    low, high = min(errors, key=errors.__getitem__), max(errors, key=errors.__getitem__)
-    told = f"{errors[low]:.3f} ({low})" + (f" to {errors[high]:.3f} ({high})" if high != low else "")
     split = pages([group for group in study.groups if group.variant in found])
     rows = [
         [variant, *(spread([getattr(one, name) for one in of]) for name in ("ece", "nll", "brier")), str(len(of))]
@@ -39,7 +37,12 @@ def section(study: Study) -> Section | None:
         ),
         Table("calibration", "Mean ± standard deviation over seeds.", ["method", "ECE", "NLL", "Brier", "seeds"], rows),
     ]
-    return Section("Are probabilities honest?", WORDS, parts, f"Confidence is off accuracy by {told} on average (ECE).")
+    return Section(
+        "Are probabilities honest?",
+        WORDS,
+        parts,
+        f"Confidence is off accuracy by {extremes(errors, '.3f')} on average (ECE).",
+    )
 
 
 def _of(group: Group) -> list[Calibration]:

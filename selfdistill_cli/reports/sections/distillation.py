@@ -21,12 +21,13 @@ def section(study: Study) -> Section | None:
         column for group in study.groups for run in group.runs.values() for row in run.rows.get("train", [])
         for column in row if column.startswith(PREFIX)
     })  # fmt: skip
-    parts: list[str | Figure] = []
+    parts: list[Figure] = []
+    findings = []
     for name in names:
         groups = [group for group in shown(study.groups) if len(_shares(group, name))]
         told = (f"{group.variant} {100 * _shares(group, name).mean():.3g} %" for group in groups)
         term = name.removeprefix(PREFIX)
-        parts.append(
+        findings.append(
             f"On average over training the {term} term moved the output layer by this share of what the labels did: {', '.join(told)}."
         )
         split = pages(groups)
@@ -34,7 +35,7 @@ def section(study: Study) -> Section | None:
             curves = Curves(f"{term} against labels, %", "epoch", "", lines(study, members, "train", name, scale=100))
             caption = f"Share of the {term} term over training{part(number, len(split))}: {over(members)}."
             parts.append(Figure(f"share-of-{term}" + (f"-{number + 1}" if number else ""), caption, [curves]))
-    return Section("Does the distillation term act?", WORDS, parts) if parts else None
+    return Section("Does the distillation term act?", WORDS, parts, " ".join(findings)) if parts else None
 
 
 def _shares(group: Group, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.curves import over_seeds, series
-from selfdistill_cli.reports.lines import Curve, line_of, over, pages, part, seeds, shown
+from selfdistill_cli.reports.lines import Curve, extremes, line_of, over, pages, part, seeds, shown
 from selfdistill_cli.reports.panels import Cells, Curves
 from selfdistill_cli.reports.variants import Group, Study
 
@@ -24,8 +24,8 @@ def section(study: Study) -> Section | None:
     groups = [group for group in shown(study.groups) if group.first.rows.get("gradients")]
     if not groups:
         return None
-    means = {group.variant: _thirds(group) for group in groups}
-    told = ", ".join(f"{thirds[0]} to {thirds[-1]} ({variant})" for variant, thirds in means.items())
+    thirds = {group.variant: _thirds(group) for group in groups}
+    first, last = (extremes({variant: of[place] for variant, of in thirds.items()}, ".2f") for place in (0, -1))
     split = pages(groups)
     parts: list[str | Table | Figure] = [
         *(_ratios(study, members, number, len(split)) for number, members in enumerate(split)),
@@ -38,10 +38,12 @@ def section(study: Study) -> Section | None:
             "gradients-means",
             caption,
             header,
-            [[v, *thirds, _first_norm(g)] for g, (v, thirds) in zip(groups, means.items(), strict=True)],
+            [[g.variant, *(f"{ratio:.3f}" for ratio in thirds[g.variant]), _first_norm(g)] for g in groups],
         )
     )
-    finding = f"First layer's gradient over the last layer's, first and last third of training: {told}."
+    finding = (
+        f"First layer's gradient over the last layer's: {first} in the first third of training, {last} in the last."
+    )
     return Section("Do gradients reach the first layers?", WORDS, parts, finding)
 
 
@@ -97,10 +99,10 @@ def _maps(groups: list[Group], number: int, of: int) -> Figure:
     return Figure(f"gradients-{number + 1}" if number else "gradients", caption, panels)
 
 
-def _thirds(group: Group) -> list[str]:
+def _thirds(group: Group) -> list[float]:
     """Geometric mean of the ratio in each third of training."""
     _, mean, _ = over_seeds(_ratio_curves(group))
-    return [f"{10 ** float(third.mean()):.3f}" if len(third) else "–" for third in np.array_split(mean, 3)]
+    return [10 ** float(third.mean()) if len(third) else float("nan") for third in np.array_split(mean, 3)]
 
 
 def _first_norm(group: Group) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from selfdistill_cli.reports.content import Figure, Section, Table
-from selfdistill_cli.reports.lines import lines, over, pages, part, shown
+from selfdistill_cli.reports.lines import extremes, lines, over, pages, part, shown
 from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.variants import Group, Study
 
@@ -27,8 +27,7 @@ def section(study: Study) -> Section | None:
     groups = [group for group in shown(study.groups) if group.first.rows.get("maps")]
     if not groups:
         return None
-    kept = [_kept(group) for group in groups]
-    told = ", ".join(f"{share:.0%} ({group.variant})" for group, share in zip(groups, kept, strict=True))
+    kept = extremes({group.variant: _kept(group) for group in groups}, ".0%")
     header = ["method", *NAMES.values(), "kept by the map", "chance"]
     split = pages(groups)
     parts: list[str | Table | Figure] = [
@@ -40,7 +39,7 @@ def section(study: Study) -> Section | None:
         Table("maps-means", "Means over all records and seeds.", header, [_row(group) for group in groups]),
     ]
     return Section(
-        "What does a vocabulary map keep?", WORDS, parts, f"Of what tokens say between two records, maps keep {told}."
+        "What does a vocabulary map keep?", WORDS, parts, f"Of what tokens say between two records, maps keep {kept}."
     )
 
 

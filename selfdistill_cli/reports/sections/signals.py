@@ -6,7 +6,7 @@ from statistics import fmean
 
 from selfdistill_cli.reports.content import Figure, Section, Table, spread
 from selfdistill_cli.reports.curves import series
-from selfdistill_cli.reports.lines import lines, over, pages, part, shown
+from selfdistill_cli.reports.lines import extremes, lines, over, pages, part, shown
 from selfdistill_cli.reports.panels import Curves
 from selfdistill_cli.reports.variants import Group, Study, has
 
@@ -52,9 +52,7 @@ def _last(group: Group, column: str) -> list[float]:
 
 def _sentence(groups: list[Group]) -> str:
     means = {group.variant: fmean(_last(group, "signal/uncertainty/auroc")) for group in groups}
-    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    told = f"{means[low]:.2f} ({low})" + (f" to {means[high]:.2f} ({high})" if high != low else "")
-    return f"At the last evaluation u tells right from wrong predictions with an AUROC of {told}."
+    return f"At the last evaluation u tells right from wrong predictions with an AUROC of {extremes(means, '.2f')}."
 
 
 def _figure(study: Study, groups: list[Group], signals: list[str], number: int, of: int) -> Figure:
