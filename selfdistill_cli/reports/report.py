@@ -26,6 +26,7 @@ from selfdistill_cli.reports.sections import (
     left_out,
     maps,
     other_tasks,
+    over_tasks,
     sensitivity,
     signals,
     verdict,
@@ -59,7 +60,11 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
     comparisons = [compare(study) for study in gathered.studies]
     first = [verdict.section(comparisons)] if comparisons else []
     return [
-        Chapter("What came out", _counted(gathered, runs), first + _present([across.section(gathered.studies)])),
+        Chapter(
+            "What came out",
+            _counted(gathered, runs),
+            first + _present([over_tasks.section(comparisons), across.section(gathered.studies)]),
+        ),
         *map(_study, comparisons),
         *([Chapter("Other runs", "", left)] if (left := left_out.sections(gathered, runs)) else []),
     ]

@@ -83,4 +83,4 @@ def selection_score(run: Run) -> float:
 
 
 def _chosen_elsewhere(run: Run) -> bool:
-    return run.results.get("selected_on", REPORTED) != REPORTED
+    return "selection_score" in run.results

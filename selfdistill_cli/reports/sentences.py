@@ -71,10 +71,11 @@ def _against_vanilla(found: Comparison, told: Sequence[Compared], shown: Scale) 
     if not told:
         return [_no_difference(found, shown)]
     clear = [c for c in told if c.verdict]
+    tests = count(len(found.tests), "test")
     said = [_clear(c, shown) for c in clear[:NAMED]]
     if len(clear) > NAMED:
         said.append(f"{count(len(clear) - NAMED, 'more', 'more').capitalize()} differ from it, too.")
-    said += [f"{_sentence(c, shown)}: no longer once corrected for the number of tests." for c in told if _undone(c)]
+    said += [f"{_sentence(c, shown)}: no evidence once corrected for {tests}." for c in told if _undone(c)]
     unclear = [c for c in told if not c.verdict and not _undone(c)]
     if len(unclear) == 1:
         said.append(f"{_sentence(unclear[0], shown)}: no evidence.")

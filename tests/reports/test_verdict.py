@@ -14,7 +14,7 @@ from selfdistill_cli.reports.numbers import Scale, count, scale
 from selfdistill_cli.reports.panels import Intervals
 from selfdistill_cli.reports.rows import rows
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import verdict
+from selfdistill_cli.reports.sections import over_tasks, verdict
 from selfdistill_cli.reports.sections.comparison import scale_of, section
 from selfdistill_cli.reports.sentences import Finding, finding
 from selfdistill_cli.reports.studies import gather
@@ -114,6 +114,28 @@ def test_the_verdict_has_a_row_a_study_and_all_differences_on_two_seeds(tmp_path
         (100 * expected.estimate, 100 * expected.interval[0])
     )
     assert [block.split(" · ")[0] for block, row in panel.places if not row] == [one.study.task for one in found]
+
+
+def test_one_score_over_tasks_is_the_mean_of_each_seed_and_never_mixes_metrics(tmp_path: Path) -> None:
+    for task, metric in (("synth_entailment", "accuracy"), ("sst2", "accuracy"), ("rte", "matthews")):
+        make(tmp_path, "method=vanilla", f"task={task}", seeds=2, metric=metric)
+        make(tmp_path, "method=kd", f"task={task}", seeds=2, draw=1, metric=metric)
+    make(tmp_path, "method=dcs", draw=2, seeds=2)  # on one task alone: no row
+    found = [compare(study) for study in gather(find_runs([tmp_path])).studies]
+    section = over_tasks.section(found)
+    assert section is not None
+    (table,) = section.parts
+    assert isinstance(table, Table)
+    assert list(table.header[1:3]) == [one.study.task for one in found if one.study.metric == "accuracy"]
+    assert [row[0].text for row in table.cells] == ["vanilla", "kd"]
+    of_accuracy = [one for one in found if one.study.metric == "accuracy"]
+    scores = np.array([one.study.group(one.study.task, "kd").scores for one in of_accuracy])  # type: ignore[union-attr]
+    mean, deviation = (float(table.cells[1][3].text.split(" ± ")[part]) for part in (0, 1))
+    assert mean == pytest.approx(100 * scores.mean(), abs=0.06)
+    assert deviation == pytest.approx(100 * scores.mean(0).std(ddof=1), abs=0.06)
+    estimates = [next(c for c in one.compared if c.row.name == "kd").difference.estimate for one in of_accuracy]
+    said = float(table.cells[1][4].text.split()[0].replace("−", "-"))
+    assert said == pytest.approx(100 * np.mean(estimates), abs=0.06)
 
 
 # --- rows --------------------------------------------------------------------------------------------

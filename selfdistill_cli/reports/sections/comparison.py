@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from statistics import fmean, stdev
 from typing import Any
 
 from selfdistill_cli.reports.content import Cell, Figure, Section, Table
 from selfdistill_cli.reports.differences import BASELINES, PLAIN, Compared, Comparison
-from selfdistill_cli.reports.numbers import Scale, scale
+from selfdistill_cli.reports.numbers import Scale, count, scale
 from selfdistill_cli.reports.panels import Intervals, Mark
 from selfdistill_cli.reports.rows import REPORTED, Row
 from selfdistill_cli.reports.statistics import mean_interval
@@ -26,7 +27,13 @@ def section(found: Comparison) -> Section:
     if found.compared:
         parts.append(_tests(found, shown))
     parts.append(_behind(found))
-    return Section("Scores", _words(found), parts)
+    return Section("Scores", _words(found), [*parts[:2], *_remarks(found.study), *parts[2:]])
+
+
+def _remarks(study: Study) -> list[str]:
+    """What runs say of their own scores, each once."""
+    counts = Counter(remark for run in _runs(study) for remark in run.results.get("remarks") or [])
+    return [f"{count(number, 'run').capitalize()}: {remark}" for remark, number in counts.items()]
 
 
 def scale_of(found: Comparison) -> Scale:
@@ -104,9 +111,9 @@ def _scores(found: Comparison, shown: Scale) -> Table:
 
 
 def _caption(found: Comparison, used: list[str], with_compute: bool) -> str:
-    said = ["Mean ± standard deviation over seeds on the validation examples."]
+    said = ["Mean ± standard deviation over seeds."]
     if used:
-        said.append("Differences with their 95 % intervals; bold: better than chance would have it, ▼: worse.")
+        said.append("Differences with 95 % intervals; bold: better than chance would have it, ▼: worse.")
     if any(row.chosen_of and not row.unbiased for row in found.rows):
         said.append(
             "The best of several settings was chosen on these same examples, which favours it: it is not tested."

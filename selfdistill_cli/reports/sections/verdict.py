@@ -39,13 +39,15 @@ def _by_unit(comparisons: Sequence[Comparison]) -> list[tuple[str, list[Comparis
 
 
 def _drawn(found: Comparison) -> list[Compared]:
-    return [c for c in found.compared if c.difference.seeds > 1]
+    """Not those of a setting that was chosen on the examples that are reported: they stand in the study's table."""
+    return [c for c in found.compared if c.difference.seeds > 1 and c.row.unbiased]
 
 
 def _forest(comparisons: Sequence[Comparison], unit: str) -> Figure:
     marks = [mark for found in comparisons for row in found.rows for mark in _marks(found, row)]
     panel = Intervals("", f"difference in {unit}, 95 % interval", marks, level=0)
-    return Figure("forest" if unit == "points" else f"forest-{unit}", _caption(comparisons), [panel])
+    caption = "Every difference to vanilla that rests on two seeds or more. Where an interval holds 0, chance alone may have made it."
+    return Figure("forest" if unit == "points" else f"forest-{unit}", caption, [panel])
 
 
 def _marks(found: Comparison, row: Row) -> list[Mark]:
@@ -60,15 +62,9 @@ def _marks(found: Comparison, row: Row) -> list[Mark]:
     made = []
     for c in to:
         low, high = c.difference.interval
-        name = f"{row.name}{'' if row.unbiased else ' *'}{'' if same else f', {c.difference.seeds} seeds'}"
+        name = f"{row.name}{'' if same else f', {c.difference.seeds} seeds'}"
         made.append(
             Mark(name, LOOKS[c.baseline], factor * c.difference.estimate, factor * low, factor * high,
                  label=f"to {c.baseline}", block=block)
         )  # fmt: skip
     return made
-
-
-def _caption(comparisons: Sequence[Comparison]) -> str:
-    chosen = any(not c.row.unbiased for found in comparisons for c in _drawn(found))
-    said = "Every difference to vanilla that rests on two seeds or more. Where an interval holds 0, chance alone may have made it."
-    return said + (" *: the best of several settings, chosen on these examples." if chosen else "")

@@ -1,0 +1,76 @@
+"""Methods by tasks, and one score over all of them: where several tasks were run alike and scored by one metric."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from selfdistill_cli.reports.content import Cell, Section, Table
+from selfdistill_cli.reports.differences import PLAIN, Comparison
+from selfdistill_cli.reports.naming import identity
+from selfdistill_cli.reports.numbers import Scale, scale
+from selfdistill_cli.reports.rows import Row
+from selfdistill_cli.reports.statistics import average
+from selfdistill_cli.reports.studies import what_is_constant
+from selfdistill_cli.reports.variants import Group
+
+WORDS = """Methods that were run on every one of these tasks, with the same model, schedule and settings, scored by the same \
+metric. The average is the unweighted mean over tasks of each seed that all tasks have, ± its standard deviation over \
+seeds; the average difference adds the tasks' variances, since their examples are independent."""
+
+
+def section(comparisons: Sequence[Comparison]) -> Section | None:
+    """A table for each metric, model and length of training with several tasks."""
+    alike: dict[str, list[Comparison]] = defaultdict(list)
+    for found in comparisons:
+        constant = what_is_constant(found.study.groups[0].settings)
+        kept = {key: value for key, value in constant.items() if not key.startswith("task.")}
+        alike[identity(kept | {"metric": found.study.metric})].append(found)
+    tables = [table for number, of in enumerate(alike.values(), 1) if (table := _table(of, number)) is not None]
+    return Section("Over all tasks", WORDS, tables) if tables else None
+
+
+def _table(comparisons: list[Comparison], number: int) -> Table | None:
+    by_task = {found.study.task: found for found in comparisons}  # of several sizes of one task, the last
+    members = [_by_settings(found) for found in by_task.values()]
+    everywhere = [key for key in members[0] if all(key in other for other in members)]
+    if len(members) < 2 or len(everywhere) < 2:
+        return None
+    deviations = [stdev(row.groups[0].scores) for of in members for row in of.values() if len(row.groups[0].runs) > 1]
+    shown = scale(comparisons[0].study.metric, deviations)
+    rows: list[list[str | Cell]] = []
+    for key in everywhere:
+        of = [member[key] for member in members]
+        scores = [shown.spread(row.groups[0].scores) for row in of]
+        rows.append(
+            [of[0].name, *scores, _overall([row.groups[0] for row in of], shown), _difference(of, by_task, shown)]
+        )
+    header = ["method", *by_task, "average", f"average to {PLAIN}"]
+    caption = f"{shown.title[:1].upper()}{shown.title[1:]}, mean ± standard deviation over seeds."
+    return Table(f"over-tasks-{number}", caption, header, rows)
+
+
+def _by_settings(found: Comparison) -> dict[str, Row]:
+    """Rows that stand for one setting, which was not chosen, by what is not the task's."""
+    return {
+        identity({key: value for key, value in row.group.settings.items() if not key.startswith("task.")}): row
+        for row in found.rows
+        if row.group is not None and not row.chosen_of
+    }
+
+
+def _overall(groups: Sequence[Group], shown: Scale) -> str:
+    seeds = sorted(set.intersection(*(set(group.runs) for group in groups)))
+    means = [fmean(float(group.runs[seed].results["score"]) for group in groups) for seed in seeds]
+    return shown.spread(means) if means else "–"
+
+
+def _difference(of: Sequence[Row], by_task: dict[str, Comparison], shown: Scale) -> str:
+    """Over all tasks or not at all; of one seed without an interval."""
+    differences = [c.difference for row, found in zip(of, by_task.values(), strict=True) if (c := found.of(row, PLAIN))]
+    if len(differences) < len(of):
+        return "–"
+    mean = average(differences)
+    said = shown.signed(mean.estimate)
+    return f"{said} ({shown.interval(*mean.interval)})" if mean.seeds > 1 else f"{said} (one seed)"
