@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from selfdistill_cli.errors import UserError, did_you_mean, end_in_words, how_to_install
+from selfdistill_cli.reports.compute import EXAMPLES, UNITS, counted_in
 from selfdistill_cli.reports.runs import Run, read_runs, with_whole_tables
 from selfdistill_cli.reports.search import Places, search
 from selfdistill_cli.tracking.terminal import make_console, say, shortest
@@ -33,6 +34,12 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         help="only runs with this setting, by its name in config.yaml; a run whose method has no such setting is kept",
     )
     parser.add_argument("--title", help="of the report")
+    parser.add_argument(
+        "--match",
+        choices=tuple(UNITS),
+        default=EXAMPLES,
+        help="what equal compute means: as many examples forwarded (the default), or as many floating-point operations",
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="one line a run: key, state, score, age, what it is")
     instead.add_argument(
@@ -94,7 +101,7 @@ def report(words: Sequence[str]) -> None:
         _compare(arguments, console)
         return
     places = search(arguments.folders)
-    runs = chosen(read_runs(places), arguments.where)
+    runs = counted_in(chosen(read_runs(places), arguments.where), arguments.match)
     if not runs:
         folders = ", ".join(map(str, arguments.folders))
         raise UserError(

@@ -52,6 +52,8 @@ class Run:
     """Scores on the validation sets of other tasks, by task."""
     left_out: dict[str, str] = field(default_factory=dict)
     """By name, the files beside its results that could not be read, and why; the run counts without them."""
+    cost_unit: str = "examples"
+    """What its cost is counted in, see `compute.py`."""
 
     @property
     def finished(self) -> bool:

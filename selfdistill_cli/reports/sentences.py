@@ -141,7 +141,7 @@ def _listed(words: Sequence[str], last: str) -> str:
 
 
 def _at_equal_compute(found: Comparison, shown: Scale) -> str:
-    """Against vanilla that forwards as many examples, where that is another baseline than vanilla itself."""
+    """Against vanilla that cost as much, where that is another baseline than vanilla itself."""
     other = [c for c in _of_seeds(found, EQUAL_COMPUTE) if c.against.settings["method.passes"] != 1]
     if not other:
         return ""
@@ -172,7 +172,7 @@ def _missing(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[
 def _matched_passes(found: Comparison) -> list[str]:
     """The passes of a vanilla at equal compute that is not there."""
     lacking = {
-        _round_passes(group.forwarded / base.forwarded)
+        _round_passes(group.compute / base.compute)
         for row in found.rows
         if (group := row.group) is not None and not _is_vanilla(group)
         if (base := found.study.baseline(group)) is not None and found.study.equal_compute_baseline(group) is None

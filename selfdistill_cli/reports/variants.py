@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from statistics import fmean
 
+from selfdistill_cli.reports.compute import cost
 from selfdistill_cli.reports.content import slug
 from selfdistill_cli.reports.panels import Look
 from selfdistill_cli.reports.runs import Run, Settings
 
 BASELINE = "vanilla"
 SAME_COMPUTE = 0.05
-"""Two groups whose forwarded examples differ by at most this share count as equal in compute."""
+"""Two groups whose costs differ by at most this share count as equal in compute."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,9 @@ class Group:
         return [self.runs[seed].results["score"] for seed in sorted(self.runs)]
 
     @property
-    def forwarded(self) -> float:
-        """Examples that a run forwards in training, mean over seeds."""
-        return fmean(run.results["examples_forwarded"] for run in self.runs.values())
-
-    @property
     def compute(self) -> float:
-        """Examples forwarded in training and by the teachers that it needed, mean over seeds."""
-
-        def in_all(run: Run) -> float:
-            taught = (run.results.get("teacher") or {}).get("examples_forwarded") or 0
-            return float(run.results["examples_forwarded"]) + float(taught)
-
-        return fmean(map(in_all, self.runs.values()))
+        """What a run cost, its teachers included, mean over seeds."""
+        return fmean(map(cost, self.runs.values()))
 
 
 @dataclass(frozen=True)
@@ -116,13 +107,13 @@ class Study:
         return next((g for g in self._vanilla_beside(group) if g.settings.get("method.passes", 1) == 1), None)
 
     def equal_compute_baseline(self, group: Group) -> Group | None:
-        """Vanilla under the same schedule that forwards as many examples, within SAME_COMPUTE."""
+        """Vanilla under the same schedule that cost as much, within SAME_COMPUTE."""
 
         def distance(other: Group) -> float:
-            return abs(other.forwarded - group.forwarded)
+            return abs(other.compute - group.compute)
 
         nearest = min(self._vanilla_beside(group), key=distance, default=None)
-        return nearest if nearest and distance(nearest) <= SAME_COMPUTE * group.forwarded else None
+        return nearest if nearest and distance(nearest) <= SAME_COMPUTE * group.compute else None
 
     def _vanilla_beside(self, group: Group) -> list[Group]:
         wanted = but_the_method(group.settings)

@@ -163,13 +163,13 @@ def test_vanilla_at_equal_compute_is_another_baseline(tmp_path: Path) -> None:
     assert number(row["to vanilla at equal compute"]) == pytest.approx(mine - matched, abs=0.21)
     assert abs(plain - matched) > 2  # the two baselines cannot be mistaken for each other
     assert scores["vanilla (passes=2)"]["to vanilla at equal compute"] == scores["vanilla"]["to vanilla"] == "–"
-    assert [scores[name]["examples forwarded"] for name in scores] == ["1×", "2×", "2×"]
+    assert [scores[name]["compute"] for name in scores] == ["1×", "2×", "2×"]
 
 
 def test_the_examples_of_a_teacher_are_counted(tmp_path: Path) -> None:
     make_run(tmp_path, "method=vanilla", examples_forwarded=300)
     make_run(tmp_path, "method=kd", examples_forwarded=300, teacher={"key": "another", "examples_forwarded": 200})
-    assert table(tmp_path, "scores")["kd"]["examples forwarded"] == "1.7×"
+    assert table(tmp_path, "scores")["kd"]["compute"] == "1.7×"
 
 
 def test_one_comparison_in_two_columns_is_one_test(tmp_path: Path) -> None:

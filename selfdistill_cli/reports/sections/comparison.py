@@ -6,6 +6,7 @@ from collections import Counter
 from statistics import fmean, stdev
 from typing import Any
 
+from selfdistill_cli.reports.compute import UNITS
 from selfdistill_cli.reports.content import Cell, Figure, Section, Table
 from selfdistill_cli.reports.differences import BASELINES, PLAIN, Compared, Comparison
 from selfdistill_cli.reports.numbers import Scale, count, scale
@@ -106,11 +107,12 @@ def _scores(found: Comparison, shown: Scale) -> Table:
             cells.append(f"{'–'.join(ratios[:: max(1, len(ratios) - 1)])}×")
         rows.append(cells)
     header = ["method", shown.title, "seeds", *[f"to {name}" for name in used]]
-    header += ["examples forwarded"] if plain is not None else []
-    return Table("scores", _caption(found, used, plain is not None), header, rows)
+    header += ["compute"] if plain is not None else []
+    counted = UNITS[plain.first.cost_unit] if plain is not None else None
+    return Table("scores", _caption(found, used, counted), header, rows)
 
 
-def _caption(found: Comparison, used: list[str], with_compute: bool) -> str:
+def _caption(found: Comparison, used: list[str], counted: str | None) -> str:
     said = ["Mean ± standard deviation over seeds."]
     if used:
         said.append("Differences with 95 % intervals; bold: better than chance would have it, ▼: worse.")
@@ -120,8 +122,8 @@ def _caption(found: Comparison, used: list[str], with_compute: bool) -> str:
         )
     if any(row.chosen_of and row.unbiased for row in found.rows):
         said.append("The best of several settings was chosen on other examples than these.")
-    if with_compute:
-        said.append("Examples forwarded in training, teachers included, against vanilla.")
+    if counted is not None:
+        said.append(f"Compute: {counted} in training, teachers included, relative to vanilla.")
     return " ".join(said)
 
 
