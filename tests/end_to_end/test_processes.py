@@ -52,15 +52,19 @@ def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tm
     assert float((found["one example for two processes"] - single).norm() / single.norm()) < 1e-5
 
 
-@pytest.mark.parametrize(("launcher", "method"), [(TORCHRUN, "dynsdpb"), (ACCELERATE, "dcs")])
+@pytest.mark.parametrize(
+    ("launcher", "asked"), [(TORCHRUN, "dynsdpb"), (ACCELERATE, "dcs"), (TORCHRUN, "ema method.evaluate=average")]
+)
 @pytest.mark.slow
 def test_two_processes_leave_the_records_of_one(
-    launcher: list[str], method: str, environment: dict[str, str], sdrun: Sdrun, tmp_path: Path
+    launcher: list[str], asked: str, environment: dict[str, str], sdrun: Sdrun, tmp_path: Path
 ) -> None:
-    assert sdrun(f"method={method}", *ODD).code == 0
+    method, *settings = asked.split()
+    words = (f"method={method}", *settings, *ODD)
+    assert sdrun(*words).code == 0
     one = only_run(tmp_path / "outputs", method)
     environment["SDRUN_OUTPUTS"] = str(tmp_path / "two")
-    ended = together(launcher, tmp_path, environment, f"method={method}", *ODD)
+    ended = together(launcher, tmp_path, environment, *words)
     assert ended.code == 0, ended.err
     assert ended.out.count(f"{method} on synth_entailment (tiny_bert, seed 0)") == 1  # one process speaks
     two = only_run(tmp_path / "two", method)

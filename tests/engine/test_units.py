@@ -121,5 +121,5 @@ class OneOfTwo:
 
 def test_processes_share_whole_units_and_an_example_stays_with_its_own() -> None:
     plan = StepPlan([5, 2, 7], 0.0, previous=(9, 4), copies=2)
-    first, second = (own_units(plan, OneOfTwo(rank)).tolist() for rank in (0, 1))  # type: ignore[arg-type]
+    first, second = (own_units(plan, OneOfTwo(rank)).tolist() for rank in (0, 1))
     assert (first, second) == ([0, 2, 3], [1, 4])
