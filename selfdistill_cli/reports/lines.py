@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from selfdistill_cli.config.metrics import in_percent, larger_is_better
+from selfdistill_cli.config.metrics import in_percent
 from selfdistill_cli.reports.curves import over_seeds, series
 from selfdistill_cli.reports.numbers import Scale
 from selfdistill_cli.reports.panels import Line
+from selfdistill_cli.reports.rows import FEW, best_of
 from selfdistill_cli.reports.variants import BASELINE, Group, Study
 
 MOST = 8
 """Lines in one figure: more cannot be told apart."""
-A_SWEEP = 3
-"""So many settings of one method are a sweep, which sensitivity shows; other figures show one of them."""
 
 Curve = tuple[np.ndarray, np.ndarray]
 
 
 def shown(groups: Sequence[Group]) -> list[Group]:
-    """These groups, of each sweep only one: at its default settings, else the one with most seeds, else the best."""
+    """These groups, of each sweep only one: at its default settings, else the best by the score that selects."""
     of_method: dict[str, list[Group]] = {}
     for group in groups:
         of_method.setdefault(group.settings["method.name"], []).append(group)
     chosen: list[Group] = []
     for method, members in of_method.items():
-        if len(members) < A_SWEEP:
-            chosen += members
-        else:
-            sign = 1 if larger_is_better(str(members[0].first.results["metric"])) else -1
-            chosen.append(max(members, key=lambda g: (g.variant == method, len(g.runs), sign * fmean(g.scores))))
+        default = [group for group in members if group.variant == method]
+        chosen += members if len(members) <= FEW else default or [best_of(members)]
     return chosen
 
 

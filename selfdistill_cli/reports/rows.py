@@ -77,6 +77,12 @@ def best_by_selection(cells: Sequence[Group]) -> Group | None:
     return best(rated, key=lambda cell: fmean(selection_score(r) for s, r in cell.runs.items() if s in seeds))
 
 
+def best_of(cells: Sequence[Group]) -> Group:
+    """The same, and of cells with one seed each the one that is the best on it."""
+    best = max if larger_is_better(cells[0].first.results["metric"]) else min
+    return best_by_selection(cells) or best(cells, key=lambda cell: fmean(map(selection_score, cell.runs.values())))
+
+
 def selection_score(run: Run) -> float:
     """What a run's epoch and setting are chosen by: the score on a split for that, where it had one."""
     return float(run.results.get("selection_score", run.results["score"]))

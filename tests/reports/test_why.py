@@ -177,7 +177,10 @@ def test_no_figure_has_more_than_eight_lines_and_none_is_without_the_baseline() 
 
 
 def test_of_a_sweep_other_figures_show_its_default() -> None:
-    cells = [Group("task", name, group("dynsdpb").runs) for name in ("dynsdpb (tau=1)", "dynsdpb", "dynsdpb (tau=4)")]
+    cells = [
+        Group("task", name, group("dynsdpb").runs)
+        for name in ("dynsdpb (tau=1)", "dynsdpb (tau=2)", "dynsdpb", "dynsdpb (tau=4)")
+    ]
     assert [one.variant for one in shown([group("vanilla"), *cells])] == ["vanilla", "dynsdpb"]
 
 

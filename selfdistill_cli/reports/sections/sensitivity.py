@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.lines import said
 from selfdistill_cli.reports.naming import short_key, short_values
+from selfdistill_cli.reports.rows import best_of
 from selfdistill_cli.reports.sweep_figures import figures_of
 from selfdistill_cli.reports.sweeps import Scores, Sweep, neighbours, on_same_seeds, range_of_chance, sweeps
 from selfdistill_cli.reports.variants import Group, Study
@@ -26,17 +26,12 @@ def section(study: Study) -> Section | None:
     rows = []
     for sweep in found:
         scores = on_same_seeds(sweep.groups)
-        best = _best(sweep, scores, study.metric)
+        best = best_of(sweep.groups)
         near = [group for group in sweep.groups if group is not best and neighbours(best, group, sweep)]
         parts += [_sentence(sweep, scores, best, near, study.metric), *figures_of(study, sweep)]
         rows.append(_row(sweep, scores, best, near, study.metric))
     parts.append(Table("best-settings", caption, header, rows))
     return Section("How sensitive is it?", "", parts)
-
-
-def _best(sweep: Sweep, scores: Scores, metric: str) -> Group:
-    best_of = max if larger_is_better(metric) else min
-    return best_of((g for g in sweep.groups if g.variant not in scores.marked), key=scores.mean)
 
 
 def _at(group: Group, sweep: Sweep) -> str:
@@ -48,8 +43,10 @@ def _sentence(sweep: Sweep, scores: Scores, best: Group, near: list[Group], metr
     """The best setting, its neighbours, and whether settings differ by more than seeds do."""
     every = [scores.mean(group) for group in sweep.groups]
     beside = f"; its {len(near)} neighbours average {said([fmean(map(scores.mean, near))], metric)}" if near else ""
+    fewer = any(len(scores.of(group)) < len(group.runs) for group in sweep.groups)
     words = (
-        f"{sweep.method}, {len(every)} settings of {', '.join(map(short_key, sweep.keys))}: {metric} from "
+        f"{sweep.method}, {len(every)} settings of {', '.join(map(short_key, sweep.keys))}"
+        f"{', on the seeds that all have' if fewer else ''}: {metric} from "
         f"{said([min(every)], metric)} to {said([max(every)], metric)}, best at {_at(best, sweep)} "
         f"({said(scores.of(best), metric)}){beside}."
     )
