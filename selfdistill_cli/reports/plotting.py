@@ -24,6 +24,8 @@ WIDTH = 3.7
 HEIGHT = 2.7
 ROW = 0.2
 """Inches of a line of words beside cells or marks."""
+HEADING = 50
+"""Letters of a heading over rows, which is one line."""
 CLOSER = 12
 """From so many rows on, they stand closer to each other."""
 STEPS = [1, 2, 5, 10]
@@ -172,7 +174,8 @@ def _draw_intervals(axes: Any, panel: Intervals) -> None:
     for place, (block, row) in enumerate(rows):
         if not row:  # from the left edge on, over names and axes
             left = {"xycoords": ("figure fraction", "data"), "va": "center", "annotation_clip": False}
-            axes.annotate(block, (0.01, place), fontweight="bold", **left).set_in_layout(False)
+            name = textwrap.shorten(block, HEADING, placeholder=" …")
+            axes.annotate(name, (0.01, place), fontweight="bold", fontsize=8, **left).set_in_layout(False)
     if any(not row for _, row in rows):
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)

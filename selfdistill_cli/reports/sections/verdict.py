@@ -44,27 +44,27 @@ def _drawn(found: Comparison) -> list[Compared]:
 
 
 def _forest(comparisons: Sequence[Comparison], unit: str) -> Figure:
-    marks = [mark for found in comparisons for row in found.rows for mark in _marks(found, row)]
-    panel = Intervals("", f"difference in {unit}, 95 % interval", marks, level=0)
-    caption = "Every difference to vanilla that rests on two seeds or more. Where an interval holds 0, chance alone may have made it."
+    counts = {c.difference.seeds for found in comparisons for c in _drawn(found)}
+    same = len(counts) == 1
+    marks = [mark for found in comparisons for row in found.rows for mark in _marks(found, row, with_seeds=not same)]
+    of = f", {counts.pop()} seeds" if same else ""
+    panel = Intervals("", f"difference in {unit}, 95 % interval{of}", marks, level=0)
+    caption = f"Every difference to vanilla that rests on two seeds or more{'' if same else ' (n seeds)'}. Where an interval holds 0, chance alone may have made it."
     return Figure("forest" if unit == "points" else f"forest-{unit}", caption, [panel])
 
 
-def _marks(found: Comparison, row: Row) -> list[Mark]:
+def _marks(found: Comparison, row: Row, with_seeds: bool) -> list[Mark]:
     """A row's differences to both baselines; to one where vanilla itself forwards as many examples."""
     to = [c for c in _drawn(found) if c.row is row]
     if len({c.against.variant for c in to}) == 1:
         to = to[:1]
     factor = 100 if in_percent(found.study.metric) else 1
-    counts = {c.difference.seeds for c in _drawn(found)}
-    same = len(counts) == 1
-    block = f"{found.study.name} · {counts.pop()} seeds" if same else found.study.name
     made = []
     for c in to:
         low, high = c.difference.interval
-        name = f"{row.name}{'' if same else f', {c.difference.seeds} seeds'}"
+        name = f"{row.name}, n={c.difference.seeds}" if with_seeds else row.name
         made.append(
             Mark(name, LOOKS[c.baseline], factor * c.difference.estimate, factor * low, factor * high,
-                 label=f"to {c.baseline}", block=block)
+                 label=f"to {c.baseline}", block=found.study.name)
         )  # fmt: skip
     return made
