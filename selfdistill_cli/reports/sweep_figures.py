@@ -16,7 +16,7 @@ from selfdistill_cli.reports.naming import short_key, short_values
 from selfdistill_cli.reports.panels import Cells, Curves, Intervals, Line, Look, Mark, Panel
 from selfdistill_cli.reports.statistics import mean_interval
 from selfdistill_cli.reports.sweeps import Scores, Slice, Sweep, levels, numeric, on_same_seeds, slices
-from selfdistill_cli.reports.variants import Group, Study
+from selfdistill_cli.reports.variants import SAME_COMPUTE, Group, Study
 
 MOST_PANELS = 6
 WIDE = 20
@@ -54,11 +54,13 @@ def _of_slices(study: Study, sweep: Sweep, same: Sequence[Slice], of: int) -> Fi
 
 
 def _compared_on(groups: Sequence[Group], scores: Scores) -> str:
-    """`3 seeds`, and whether that is not all that there are."""
+    """`3 seeds, at equal compute`: the seeds that count, and whether one setting costs more than another."""
     counts = {len(scores.of(group)) for group in groups}
+    costs = [group.compute for group in groups]
+    same = ", at equal compute" if max(costs) <= (1 + SAME_COMPUTE) * min(costs) else ""
     if any(len(scores.of(group)) < len(group.runs) for group in groups):
-        return f"on the {f'{min(counts)} seeds' if min(counts) > 1 else 'one seed'} that all have"
-    return seeds(groups)
+        return f"on the {f'{min(counts)} seeds' if min(counts) > 1 else 'one seed'} that all have{same}"
+    return seeds(groups) + same
 
 
 def _of_trials(study: Study, sweep: Sweep, trials: Sequence[Group]) -> Figure:

@@ -55,6 +55,7 @@ def test_a_grid_and_a_line_of_one_method_are_a_heat_map_and_intervals() -> None:
     maps, lines = figures_of(study(sweep.groups), sweep)
     assert [type(panel) for panel in (*maps.panels, *lines.panels)] == [Cells, Intervals]
     assert isinstance(lines.panels[0], Intervals)
+    assert "2 seeds, at equal compute" in lines.caption
     mark = next(mark for mark in lines.panels[0].marks if mark.row == "product")
     assert mark.value == pytest.approx(72)
     assert mark.high - mark.value == pytest.approx(

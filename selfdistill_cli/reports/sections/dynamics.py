@@ -21,6 +21,9 @@ SIGNALS = {
 WORDS = """u says how uncertain the previous prediction of an example was (0: sure, 1: a guess), d how well it singled out the \
 gold label (0: not at all, 1: wholly). From them follow the temperature τ_i, at which the prediction is distilled, and the \
 influence α_i, with which it is."""
+OF_NUMBERS = (
+    """Of a number u says how far off the previous prediction was, as a share of the labels' range; d is 1 − u."""
+)
 
 
 def section(study: Study) -> Section | None:
@@ -31,7 +34,9 @@ def section(study: Study) -> Section | None:
     parts = [_trajectories(study, group) for group in moving]
     single = [group for group in moving if group.first.rows.get("examples")]
     parts += [_single(study, group) for group in single[:1]]
-    return Section("How do τ and α move?", WORDS, parts, _sentence(moving))
+    numbers = moving[0].first.results.get("kind") == "regression"
+    words = f"{WORDS} {OF_NUMBERS}" if numbers else WORDS
+    return Section("How do τ and α move?", words, parts, _sentence(moving))
 
 
 def _sentence(groups: Sequence[Group]) -> str:
@@ -72,7 +77,7 @@ def _trajectories(study: Study, group: Group) -> Figure:
         panels.append(Curves(title, "epoch", "", [line], share=signal in ("uncertainty", "discrimination")))
     caption = f"{group.variant}: mean over the examples of a step; the band holds the middle 80 % of them (mean over {seeds([group])})."
     if alike:
-        caption += f" Not drawn, since the rules make the curves alike but for their scale: {', '.join(alike)}."
+        caption += f" Not drawn, since the rules make the curves alike but for scale and sign: {', '.join(alike)}."
     return Figure(file_name("trajectories", group.variant), caption, panels)
 
 

@@ -7,6 +7,7 @@ from statistics import fmean
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.lines import said
 from selfdistill_cli.reports.naming import short_key, short_values
+from selfdistill_cli.reports.numbers import count
 from selfdistill_cli.reports.rows import best_of
 from selfdistill_cli.reports.sweep_figures import figures_of
 from selfdistill_cli.reports.sweeps import Scores, Sweep, neighbours, on_same_seeds, range_of_chance, sweeps
@@ -42,7 +43,9 @@ def _at(group: Group, sweep: Sweep) -> str:
 def _sentence(sweep: Sweep, scores: Scores, best: Group, near: list[Group], metric: str) -> str:
     """The best setting, its neighbours, and whether settings differ by more than seeds do."""
     every = [scores.mean(group) for group in sweep.groups]
-    beside = f"; its {len(near)} neighbours average {said([fmean(map(scores.mean, near))], metric)}" if near else ""
+    beside = (
+        f"; {count(len(near), 'neighbour')} on average {said([fmean(map(scores.mean, near))], metric)}" if near else ""
+    )
     fewer = any(len(scores.of(group)) < len(group.runs) for group in sweep.groups)
     words = (
         f"{sweep.method}, {len(every)} settings of {', '.join(map(short_key, sweep.keys))}"
