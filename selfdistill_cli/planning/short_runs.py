@@ -49,12 +49,12 @@ class ShortRuns:
     def timed(self, cfg: DictConfig, sizes: Sizes) -> Known:
         """What a short run with these settings took. `sizes`: of the whole run."""
         if self._warm:
-            return self._run(_shortened(cfg, sizes, STEPS))
+            return self._run(shortened(cfg, sizes, STEPS))
         began = time.monotonic()
-        self._run(_shortened(cfg, sizes, WARMING))
+        self._run(shortened(cfg, sizes, WARMING))
         first = time.monotonic() - began
         self._warm = True
-        again = self._run(_shortened(cfg, sizes, STEPS))
+        again = self._run(shortened(cfg, sizes, STEPS))
         evaluations = again.cost.evaluation_seconds * (again.sizes.watched + again.sizes.at_end)
         steps = again.cost.example_seconds * again.cost.passes * WARMING * cfg.schedule.batch_size
         usual = again.cost.overhead_seconds + evaluations + steps
@@ -68,7 +68,7 @@ class ShortRuns:
         return known_run(RunDirectory(cfg).path, cfg.paths.cache)
 
 
-def _shortened(cfg: DictConfig, sizes: Sizes, steps: int) -> DictConfig:
+def shortened(cfg: DictConfig, sizes: Sizes, steps: int) -> DictConfig:
     """The same settings on fewer examples, for one epoch, with the method at work from the first step."""
     short: DictConfig = copy.deepcopy(cfg)
     OmegaConf.set_struct(short, False)
@@ -78,8 +78,10 @@ def _shortened(cfg: DictConfig, sizes: Sizes, steps: int) -> DictConfig:
     for name in ("passes", "start_epoch", "warmup_epochs"):
         if name in short.method:
             short.method[name] = 1 if name == "passes" else 0
-    if "teacher" in short.method:
+    if "epochs" in short.method.get("teacher", {}):
         short.method.teacher.epochs = 0
+    if "generations" in short.method:
+        short.method.generations = 1
     short.rerun, short.eval_tasks, short.sequence = True, [], []
     short.runtime.trace_steps = None
     if short.tracking.get("mode") is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from selfdistill_cli.config.checks import never_acts
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.planning.cells import Cell, cells_of
 from selfdistill_cli.planning.command import Request, taken_out
@@ -18,8 +19,10 @@ from selfdistill_cli.planning.costs import Cost, Sizes, kind_of_cost, known_run
 from selfdistill_cli.planning.estimates import Plan, estimate, forwarded
 from selfdistill_cli.planning.page import print_plan
 from selfdistill_cli.planning.seeds import seeds_for
+from selfdistill_cli.planning.short_runs import shortened
 from selfdistill_cli.reports.statistics import paired_difference, resampled, seeds_needed
 from selfdistill_cli.runs.directory import RunDirectory
+from tests.helpers.every_method import METHODS
 from tests.helpers.made_runs import make_run
 from tests.helpers.runs import composed
 from tests.helpers.screens import TERMINALS, shown
@@ -123,6 +126,21 @@ def test_rounds_of_self_training_are_runs_of_their_own(tmp_path: Path) -> None:
     words = ("model=tiny_llama", "task=synth_arithmetic", "method=vanilla")
     found = cells(tmp_path, words, (*words, "self_training=star", "self_training.rounds=2"))
     assert [(cell.known, cell.jobs) for cell in found] == [(True, [1, 2]), (False, [2]), (False, [2])]
+
+
+def test_generations_are_runs_of_their_own(tmp_path: Path) -> None:
+    found = cells(tmp_path, ("method=born_again", "method.generations=2"), ("method=vanilla",))
+    assert [cell.jobs for cell in found] == [[2], [], [1]]
+    assert [cell.cfg.method.get("generations") for cell in found] == [None, 1, 2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_short_run_of_any_method_is_one_that_can_be_run_and_acts_at_once(method: str) -> None:
+    short = shortened(composed(f"method={method}"), Sizes(100, 10, 10, 0), steps=4)
+    assert short.task.train_examples == 64
+    assert never_acts(short.method, 1.0) == ""
+    assert short.method.get("teacher", {}).get("epochs", 0) == 0
+    assert short.method.get("generations", 1) == 1
 
 
 def test_a_mistake_says_which_job_it_is(tmp_path: Path) -> None:
