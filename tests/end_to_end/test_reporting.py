@@ -130,3 +130,17 @@ def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, environment: dict[s
         assert f"### {title}" in text
     assert "The task is generated" in text
     assert len(list((tmp_path / "report" / "figures").glob("*.svg"))) >= 6
+    first, second = (file.parent.name for file in sorted((tmp_path / "outputs").glob("*/*/*/*/results.json")))
+    for words, said in (
+        (("--list",), "2 runs: 2 finished; all: synth_entailment, minilm"),
+        (("--diff", first, second), "method.name"),
+        (("--examples", first, second, "--out", "pair"), "What A predicts (across) for each label (down)"),
+        (("--paper", "outputs"), "written to paper/paper.tex"),
+    ):
+        told = run_command(tmp_path, environment, *words, module=SDREPORT)
+        assert told.code == 0, told.err
+        assert said in told.out
+    assert (tmp_path / "pair" / "examples.csv").is_file()
+    methods = (tmp_path / "paper" / "methods.tex").read_text()
+    assert "unknown" not in methods
+    assert str(tmp_path) not in methods + (tmp_path / "paper" / "checklist.md").read_text()

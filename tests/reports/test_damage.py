@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports.command import report
+from selfdistill_cli.reports.report import chapters
 from selfdistill_cli.reports.runs import find_runs, with_whole_tables
 from selfdistill_cli.reports.search import search
 from tests.helpers.made_runs import make_run
@@ -141,6 +142,17 @@ def test_the_page_is_made_of_the_rest_and_the_terminal_names_what_was_left_out(
     page = (tmp_path / "page" / "report.md").read_text()
     assert page.count("| damaged |") == 3
     assert page.count("snli.parquet is cut, or no parquet file |") == 1
+
+
+def test_runs_without_any_record_of_training_are_reported(tmp_path: Path) -> None:
+    signals = [{"kind": "train", "step": 1, "epoch": 0.1, "loss": 1.0, "tau/mean": 3.0, "alpha/mean": 1.0}]
+    for method in ("static_sd", "dynsdpb"):
+        for seed in range(2):
+            run = make_run(tmp_path, f"method={method}", f"seed={seed}", rows=signals)
+            if method == "static_sd" or seed:
+                EMPTY(run / "metrics.jsonl")
+    assert [run.status for run in find_runs([tmp_path])] == ["finished"] * 4
+    assert any("static_sd" in str(chapter) for chapter in chapters(find_runs([tmp_path])))
 
 
 def test_links_are_followed_once_and_loops_end(sound: Path, tmp_path: Path) -> None:

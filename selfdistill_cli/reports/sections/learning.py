@@ -93,8 +93,18 @@ def _partings(study: Study) -> list[list[str]]:
     return [
         _parting(study.metric, dynamic, static, common)
         for static, dynamic in itertools.product(study.groups, moving)
-        if (common := sorted(set(dynamic.runs) & set(static.runs))) and _adds_rules(dynamic, static)
+        if (common := sorted(_recorded(study, dynamic) & _recorded(study, static))) and _adds_rules(dynamic, static)
     ]
+
+
+def _recorded(study: Study, group: Group) -> set[int]:
+    """The seeds of which losses and scores over training can be read: a damaged metrics.jsonl has none."""
+    needed = (("train", "loss"), ("eval", f"eval/{study.metric}"))
+    return {
+        seed
+        for seed, run in group.runs.items()
+        if all(len(series(run.rows.get(kind, []), name)[0]) for kind, name in needed)
+    }
 
 
 def _adds_rules(dynamic: Group, static: Group) -> bool:
