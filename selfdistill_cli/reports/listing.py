@@ -17,7 +17,7 @@ from selfdistill_cli.tracking.tables import GAP, Column, make_table
 from selfdistill_cli.tracking.terminal import say
 
 LEAST_ROOM = 30
-"""Characters for what a run is; where there are fewer, the metric is left out, then the age."""
+"""Characters for what a run is; where there are fewer, the metric is left out, then the age, then the ends of the keys."""
 
 
 def print_list(runs: Sequence[Run], console: Console) -> None:
@@ -34,6 +34,8 @@ def print_list(runs: Sequence[Run], console: Console) -> None:
     if console.is_terminal:
         while _room(columns, console) < LEAST_ROOM and len(columns) > 3:
             columns.pop()
+        if _room(columns, console) < LEAST_ROOM:
+            columns[0] = Column("key", short_keys([run.path.name for run in runs]))
         room = _room(columns, console)
         what = [one if cell_len(one) <= room else set_cell_size(one, max(room, 2) - 1).rstrip() + "…" for one in what]
     columns.append(Column("what", what))
@@ -41,6 +43,13 @@ def print_list(runs: Sequence[Run], console: Console) -> None:
     console.print(make_table(columns, console.width if console.is_terminal else None), crop=False)
     for words in told_together(runs):
         say(console, words)
+
+
+def short_keys(keys: Sequence[str]) -> list[str]:
+    """As much of each key's beginning as tells all of them apart, and five characters at least."""
+    longest = max(map(len, keys))
+    enough = next((n for n in range(5, longest) if len({key[:n] for key in keys}) == len(set(keys))), longest)
+    return [key[:enough] for key in keys]
 
 
 def _room(columns: Sequence[Column], console: Console) -> int:

@@ -132,7 +132,7 @@ def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, environment: dict[s
     assert len(list((tmp_path / "report" / "figures").glob("*.svg"))) >= 6
     first, second = (file.parent.name for file in sorted((tmp_path / "outputs").glob("*/*/*/*/results.json")))
     for words, said in (
-        (("--list",), "2 runs: 2 finished; all: synth_entailment, minilm"),
+        (("--list",), "2 runs: 2 finished; all: synth_entailment, tiny_bert"),
         (("--diff", first, second), "method.name"),
         (("--examples", first, second, "--out", "pair"), "What A predicts (across) for each label (down)"),
         (("--paper", "outputs"), "written to paper/paper.tex"),

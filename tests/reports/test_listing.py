@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from selfdistill_cli.reports import load_runs
 from selfdistill_cli.reports.command import report
-from selfdistill_cli.reports.listing import ago, print_list, what_they_are
+from selfdistill_cli.reports.listing import ago, print_list, short_keys, what_they_are
 from selfdistill_cli.reports.runs import find_runs
 from tests.helpers.made_runs import make_run
 from tests.helpers.processes import REPOSITORY
@@ -56,8 +56,12 @@ def test_a_list_fits_the_terminal(width: int, outputs: Path) -> None:
     lines = shown(lambda console: print_list(find_runs([outputs]), console), width).splitlines()
     assert max(map(cell_len, lines)) <= width
     keys = [run.path.name for run in find_runs([outputs])]
-    rows = [line for line in lines if line.split(" ")[0] in keys]
-    assert len(rows) == 5  # a line a run
+    rows = [
+        line
+        for line in lines
+        if len(line.split(" ")[0]) >= 5 and any(key.startswith(line.split(" ")[0]) for key in keys)
+    ]
+    assert len(rows) == 5  # a line a run, by a key that --diff understands
     assert all("dynsdpb" in line or "vanilla" in line for line in rows)
 
 
@@ -68,6 +72,13 @@ def test_what_a_run_is_says_what_sets_it_apart_and_nothing_that_all_share(output
     assert sorted(told)[:2] == ["dynsdpb · tau=1 · seed 0", "dynsdpb · tau=2 · seed 0"]
     (alone,), _ = what_they_are(runs[:1])
     assert alone == "dynsdpb · seed 0 · synth_entailment · minilm"
+
+
+@pytest.mark.parametrize(("keys", "short"), [
+    (["0123456789"], ["01234"]), (["aaaaaaa111", "aaaaaaa222"], ["aaaaaaa1", "aaaaaaa2"]), (["same", "same"], ["same", "same"])
+])  # fmt: skip
+def test_keys_are_shortened_to_what_tells_them_apart(keys: list[str], short: list[str]) -> None:
+    assert short_keys(keys) == short
 
 
 @pytest.mark.parametrize(("seconds", "words"), [
