@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.runs.costs import compute_by_part
 from selfdistill_cli.runs.keys import model_slug, run_key
 from selfdistill_cli.system.files import new_file, read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfdistill_cli.engine.compute import Compute, Passes
     from selfdistill_cli.engine.progress import Progress
     from selfdistill_cli.engine.runtime import Runtime
     from selfdistill_cli.evaluation.final import Final
@@ -55,7 +55,7 @@ class Results:
     compute: dict[str, dict[str, int]] | None = None
     """Examples forwarded (`forward`) and backward (`backward`), `tokens` and `flops`, by part: `training`,
     `predictions` (of the training set, made for the method), `teacher` (all that it took to make it, and its
-    predictions), `total` of these, as this run would cost alone, and `evaluation`, which is apart. No `flops`: some
+    predictions), `earlier_rounds` (of self-training, and what they drew), `total` of these, as this run would cost alone, and `evaluation`, which is apart. No `flops`: some
     part of it was done by a version that did not count them."""
     seconds: float
     """Of training, evaluation and checkpoints."""
@@ -158,7 +158,9 @@ def summarize(
     from selfdistill_cli.tasks.weights import described
 
     outcome, progress = final.outcome, final.outcome.progress
-    compute = compute_by_part(runtime.compute, teacher)
+    compute = compute_by_part(
+        runtime.compute, teacher, None if cfg.task.added is None else Path(cfg.task.added).expanduser()
+    )
     used: dict[str, Any] = dict(
         utilization(compute["training"], progress.step_seconds, runtime.precision, runtime.device, runtime.processes)
     )
@@ -236,30 +238,6 @@ def _before(teacher: Path | None) -> list[dict[str, Any]]:
     """The generations up to the one that made the teacher."""
     last = {} if teacher is None else read_json(teacher.parent / "results.json") or {}
     return [*last.get("generations", []), {name: last.get(name) for name in ("key", "method", "score")}]
-
-
-def compute_by_part(own: Compute, teacher: Path | None) -> dict[str, Passes]:
-    """What a run computed by part, with what its teacher took to make where a run of ours made it, and the total."""
-    from selfdistill_cli.engine.compute import Passes
-
-    parts = {"training": Passes(), **own.parts}
-    if teacher is not None:
-        made_by = read_json(teacher.parent / "results.json") or {}
-        parts["teacher"] = parts.get("teacher", Passes()) + total_compute(made_by)
-    total = sum((passes for name, passes in parts.items() if name != "evaluation"), Passes())
-    return {**parts, "total": total}
-
-
-def total_compute(results: dict[str, Any]) -> Passes:
-    """What a results.json says the run cost, its teachers included; of an earlier version, what it knows of that."""
-    from selfdistill_cli.engine.compute import Passes
-
-    if "compute" in results:
-        return Passes.of(results["compute"]["total"])
-    if not results:
-        return Passes()
-    forwarded = results["examples_forwarded"] + ((results.get("teacher") or {}).get("examples_forwarded") or 0)
-    return Passes(forwarded, forwarded, results["tokens"], None)
 
 
 def save_predictions(path: Path, tables: list[pa.Table]) -> None:

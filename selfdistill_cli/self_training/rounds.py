@@ -122,10 +122,11 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
             f"round {number}: drawing {asked.samples} answers to each of {len(task.train):,} training problems",
             flush=True,
         )
-    draws = [
-        writer.write(task.train.texts, decoding, f"{task.name}, round {number}", draw=number * 1000 + sample)
-        for sample in range(asked.samples)
-    ]
+    with runtime.compute.part("drawing"):
+        draws = [
+            writer.write(task.train.texts, decoding, f"{task.name}, round {number}", draw=number * 1000 + sample)
+            for sample in range(asked.samples)
+        ]
     if asked.name == "star":
         prompts, answers = drawing.kept(task, draws)
     else:
@@ -140,6 +141,7 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
         "problems": len(task.train),
         "added": len(prompts),
         "generated_tokens": sum(writer.tokens(texts) for texts in draws),
+        "compute": runtime.compute.parts["drawing"].as_dict(),
     }
 
     def save() -> None:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from selfdistill_cli.engine.compute import Compute, Passes
 from selfdistill_cli.engine.method import StepPlan
-from selfdistill_cli.runs.results import compute_by_part, total_compute
+from selfdistill_cli.runs.costs import compute_by_part, total_compute
 from tests.helpers.loops import make_loop
 from tests.helpers.runtimes import cpu_runtime
 from tests.helpers.steps import SIZE, make_examples, make_methods, make_model
@@ -137,6 +137,26 @@ def test_a_teacher_counts_with_its_own_teachers(tmp_path: Path) -> None:
     assert parts["teacher"] == Passes(240, 160, 1800, 1.6e7)
     assert parts["total"] == Passes(360, 280, 2700, 2.5e7)
     assert parts["evaluation"] == own.parts["evaluation"]
+
+
+def test_a_round_of_self_training_counts_the_rounds_before_and_what_they_drew(tmp_path: Path) -> None:
+    folder = tmp_path / "rounds" / "key"
+    folder.mkdir(parents=True)
+    before = {"compute": {"total": {"forward": 100, "backward": 100, "tokens": 900, "flops": 9_000}}}
+    (tmp_path / "results.json").write_text(json.dumps(before))
+    drawn = {
+        "drawn": 40,
+        "generated_tokens": 200,
+        "compute": {"forward": 40, "backward": 0, "tokens": 600, "flops": 700},
+    }
+    own = Compute({"training": Passes(140, 140, 1300, 13_000)})
+    for about, rounds in ((drawn, Passes(140, 100, 1500, 9_700)), ({**drawn}, Passes(140, 100, 1100, None))):
+        if rounds.flops is None:  # of an earlier version
+            del about["compute"]
+        (folder / "round.json").write_text(json.dumps(about))
+        parts = compute_by_part(own, None, folder / "added.parquet")
+        assert parts["earlier_rounds"] == rounds
+        assert parts["total"] == own.parts["training"] + rounds
 
 
 def test_a_run_of_an_earlier_version_has_no_operations() -> None:

@@ -135,6 +135,9 @@ def test_a_round_learns_from_gold_and_kept_and_is_found_again(tmp_path: Path, mo
         assert after[1]["train_examples"] == 12 + parquet.read_table(added).num_rows == 12 + about["added"]
         assert (about["drawn"], about["problems"], about["name"]) == (24, 12, "star")
         assert about["generated_tokens"] > 0
+        earlier = after[1]["compute"]["earlier_rounds"]
+        assert earlier["forward"] == before[1]["compute"]["total"]["forward"] + about["drawn"]
+        assert earlier["flops"] > before[1]["compute"]["total"]["flops"]
         assert OmegaConf.load(after[0] / "config.yaml").task.added == str(added)
         # Training starts again from the same weights, in the same tokens.
         assert after[1]["fingerprints"]["weights"] == before[1]["fingerprints"]["weights"]
