@@ -27,11 +27,10 @@ def test_the_last_evaluation_is_told_and_every_measure_is_drawn_over_training(tm
     make_run(tmp_path, "method=static_sd", "seed=1", rows=evaluations(0.1, 0.6))
     section = writing_quality.section(study_of(tmp_path))
     assert section is not None
-    words, figure = section.parts
-    assert isinstance(words, str)
+    words, (figure,) = section.finding, section.parts
     assert isinstance(figure, Figure)
     assert (
-        "vanilla ends with answers of 12 tokens, of which 50% of the pairs differ; 0% of the answers have no end"
+        "vanilla ends with answers of 12 tokens, whose different pairs are 50% of all; 0% of the answers have no end"
         in words
     )
     assert "70% of the answers have no end, 0% are empty, 25% were written before." in words

@@ -31,15 +31,22 @@ def section(study: Study) -> Section | None:
     groups = [group for group in shown(study.groups) if has(group, "eval", f"{PREFIX}length")]
     if not groups:
         return None
-    parts: list[str | Figure] = [" ".join(map(_told, groups))]
+    parts: list[str | Figure] = []
     split = pages(groups)
     for number, members in enumerate(split):
         panels = [
-            Curves(title, "epoch", "", lines(study, members, "eval", PREFIX + name)) for name, title in PANELS.items()
+            Curves(
+                title,
+                "epoch",
+                "",
+                lines(study, members, "eval", PREFIX + name),
+                share=name not in ("length", "entropy"),
+            )
+            for name, title in PANELS.items()
         ]
         caption = f"What written answers are like over training{part(number, len(split))}: mean and one standard deviation over {seeds(members)}."
         parts.append(Figure("writing" + (f"-{number + 1}" if number else ""), caption, panels))
-    return Section("Does the writing collapse?", WORDS, parts)
+    return Section("Does the writing collapse?", WORDS, parts, " ".join(map(_told, groups)))
 
 
 def _told(group: Group) -> str:
@@ -48,7 +55,7 @@ def _told(group: Group) -> str:
         return fmean(values[-1] for values in curves if len(values))  # an earlier version wrote none
 
     return (
-        f"{group.variant} ends with answers of {last('length'):.3g} tokens, of which {last('distinct_2'):.0%} of the pairs "
-        f"differ; {last('cut'):.0%} of the answers have no end, {last('empty'):.0%} are empty, {last('repeated'):.0%} were "
+        f"{group.variant} ends with answers of {last('length'):.3g} tokens, whose different pairs are "
+        f"{100 * last('distinct_2'):.3g}% of all; {last('cut'):.0%} of the answers have no end, {last('empty'):.0%} are empty, {last('repeated'):.0%} were "
         "written before."
     )
