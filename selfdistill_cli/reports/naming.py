@@ -14,8 +14,9 @@ ABSENT = "(no such setting)"
 
 
 def identity(settings: Settings) -> str:
-    """The same for equal settings, in whatever order."""
-    return json.dumps(settings, sort_keys=True, default=str)
+    """The same for equal settings, in whatever order; 2 and 2.0 are equal."""
+    plain = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in settings.items()}
+    return json.dumps(plain, sort_keys=True, default=str)
 
 
 def differing(parts: Sequence[Settings]) -> list[str]:

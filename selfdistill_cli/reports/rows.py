@@ -9,8 +9,8 @@ from statistics import fmean
 
 from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.naming import differing
+from selfdistill_cli.reports.older import default_settings
 from selfdistill_cli.reports.runs import Run
-from selfdistill_cli.reports.studies import default_settings
 from selfdistill_cli.reports.variants import Group, Study
 
 FEW = 3

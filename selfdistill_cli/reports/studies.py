@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.reports.naming import differing, identity, names, short_key, short_values, sortable
+from selfdistill_cli.reports.older import completed, default_settings
 from selfdistill_cli.reports.roles import Served, as_served, only_served
-from selfdistill_cli.reports.runs import Run, Settings, flat
+from selfdistill_cli.reports.runs import Run, Settings
 from selfdistill_cli.reports.variants import BASELINE, Group, Study
 
 BUDGET = tuple(f"schedule.{name}" for name in ("epochs", "max_steps", "evaluate_every", "patience", "keep"))
@@ -37,7 +33,7 @@ class Gathered:
 
 def gather(runs: Iterable[Run]) -> Gathered:
     """Studies of all finished runs: those with an answer first. Whatever did not finish is passed over."""
-    finished = [run for run in runs if run.finished]
+    finished = [completed(run) for run in runs if run.finished]
     by_settings: dict[str, dict[int, Run]] = defaultdict(dict)
     duplicates = []
     for run in finished:
@@ -130,17 +126,3 @@ def _name(run: Run) -> str:
     return " · ".join(
         [task, str(run.results.get("model", run.settings.get("model.name"))), *([f"{examples:,} examples"] if examples else []), length]
     )  # fmt: skip
-
-
-@lru_cache(maxsize=256)
-def default_settings(method: str, model: str) -> Settings:
-    """What conf/ gives a method and the schedule of a model unless something else is asked for; of a plugin, nothing."""
-    found = _flat_file("schedule", "schedule", "default") | _flat_file("schedule", "schedule_model", f"default_{model}")
-    return found | _flat_file("method", "method", method)
-
-
-def _flat_file(part: str, group: str, option: str) -> Settings:
-    path = CONF_DIR / group / f"{option}.yaml"
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    content.pop("defaults", None)
-    return flat({part: content}) if content else {}

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from selfdistill_cli.reports.naming import names, short_values
 from selfdistill_cli.reports.runs import find_runs
@@ -173,6 +174,24 @@ def test_a_study_with_an_answer_comes_before_a_larger_one_without(tmp_path: Path
         make_run(tmp_path, "method=vanilla", "schedule.epochs=1", f"seed={seed}")
         make_run(tmp_path, "method=kd", "schedule.epochs=1", f"seed={seed}")
     assert [study.size for study in gathered(tmp_path).studies] == [4, 5]
+
+
+def test_a_run_of_a_version_that_had_fewer_options_stands_beside_a_later_one(tmp_path: Path) -> None:
+    older, _ = (make_run(tmp_path, "method=dynsdpb", f"seed={seed}") for seed in (0, 1))
+    settings = yaml.safe_load((older / "config.yaml").read_text())
+    for part, name in (
+        ("task", "selection"),
+        ("task", "selection_share"),
+        ("task", "folds"),
+        ("method", "start_epoch"),
+    ):
+        del settings[part][name]
+    (older / "config.yaml").write_text(yaml.safe_dump(settings))
+    (group,) = study_of(tmp_path).groups
+    assert sorted(group.runs) == [0, 1]
+    settings["task"]["selection"] = "held_out"
+    (older / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert len(every_study(tmp_path)) == 2
 
 
 def test_vanilla_is_first_and_other_methods_follow_by_the_alphabet(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Runs of earlier versions: what they were before an option was there, so that they stand beside later runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selfdistill_cli.config import schema
+from selfdistill_cli.config.methods import methods
+from selfdistill_cli.config.schema import CONF_DIR
+from selfdistill_cli.reports.runs import Run, Settings, flat
+
+
+def completed(run: Run) -> Run:
+    """The run with the settings that its version did not have yet, at the values at which they do nothing.
+
+    As in a run's key (runs/keys.py): the neutral value of the schema; where it names none, that of conf/, beside
+    which the setting is void.
+    """
+    known = _known(run.method, str(run.settings.get("method._target_")))
+    missing = {key: value for key, value in known.items() if key not in run.settings}
+    return dataclasses.replace(run, settings=run.settings | missing) if missing else run
+
+
+@lru_cache(maxsize=64)
+def _known(method: str, target: str) -> Settings:
+    declared = {"task": schema.Task, "model": schema.Model, "schedule": schema.Schedule}
+    own: type[Any] | None = next((one for one in methods() if getattr(one, "_target_", None) == target), None)
+    if own is not None:
+        declared["method"] = own
+    neutral = {
+        f"{part}.{field.name}": field.metadata["neutral"]
+        for part, fields in declared.items()
+        for field in dataclasses.fields(fields)
+        if field.metadata.get("neutral") is not None
+    }
+    return _written("task", "base/task") | _written("model", "base/model") | default_settings(method, "") | neutral
+
+
+@lru_cache(maxsize=256)
+def default_settings(method: str, model: str) -> Settings:
+    """What conf/ gives a method and the schedule of a model unless something else is asked for; of a plugin, nothing."""
+    found = _written("schedule", "schedule/default") | _written("schedule", f"schedule_model/default_{model}")
+    return found | _written("method", f"method/{method}")
+
+
+def _written(part: str, name: str) -> Settings:
+    path: Path = CONF_DIR / f"{name}.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content.pop("defaults", None)
+    return flat({part: content}) if content else {}
