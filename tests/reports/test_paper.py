@@ -79,6 +79,13 @@ def test_the_document_shows_every_table_figure_and_text_that_was_written(paper: 
     assert len(labels) == len(set(labels)) > 3
 
 
+def test_every_table_and_figure_has_a_caption(paper: Path) -> None:
+    texts = [file.read_text() for file in paper.rglob("*.tex")]
+    captions = [words for text in texts for words in re.findall(r"\\caption\{(.*)\}", text)]
+    assert len(captions) > 3
+    assert all(len(words.strip(". ")) > 3 for words in captions)
+
+
 def test_figures_hold_no_fonts_that_venues_refuse(paper: Path) -> None:
     figures = list((paper / "figures").iterdir())
     assert figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -38,8 +39,12 @@ def write_paper(runs: Sequence[Run], title: str, folder: Path) -> list[str]:
     studies = gather(runs).studies
     if not studies:
         raise ValueError("no run has finished")
-    parts = [part for chapter in chapters(runs) for section in chapter.sections for part in section.parts]
-    tables = [*(part for part in parts if isinstance(part, Table)), *map(_settings_table, studies)]
+    titled = [(section.title or chapter.title, section) for chapter in chapters(runs) for section in chapter.sections]
+    parts = [part for _, section in titled for part in section.parts]
+    tables = [
+        *(_with_caption(part, title) for title, section in titled for part in section.parts if isinstance(part, Table)),
+        *map(_settings_table, studies),
+    ]
     figures = [part for part in parts if isinstance(part, Figure)]
     for table in tables:
         _write(folder / "tables" / f"{table.name}.tex", latex_table(table))
@@ -68,7 +73,12 @@ def _write(path: Path, text: str) -> None:
 def _draw(figure: Figure, path: Path) -> None:
     """As PDF, the same for the same figure: without the time at which it was made."""
     with drawing.in_style(), matplotlib.rc_context(FONTS), new_file(path) as beside:
-        drawing.whole(figure.panels).savefig(beside, format="pdf", metadata={"CreationDate": None})
+        drawing.whole(figure.panels).savefig(beside, format="pdf", metadata={"CreationDate": None}, bbox_inches="tight")
+
+
+def _with_caption(table: Table, title: str) -> Table:
+    """On a page a table may stand alone under its section's title; in a paper it floats."""
+    return table if table.caption else replace(table, caption=f"{title}.")
 
 
 def _settings_table(study: Study) -> Table:
@@ -96,7 +106,7 @@ def _document(title: str, tables: Sequence[Table], figures: Sequence[Figure]) ->
     shown = [
         *(f"\\input{{tables/{table.name}}}" for table in tables),
         *(
-            f"\\begin{{figure}}[htbp]\n\\centering\n\\includegraphics[width=\\textwidth,height=.8\\textheight,keepaspectratio]"
+            f"\\begin{{figure}}[htbp]\n\\centering\n\\includegraphics[width={'.6' if len(figure.panels) == 1 else ''}\\textwidth,height=.8\\textheight,keepaspectratio]"
             f"{{figures/{figure.name}.pdf}}\n\\caption{{{escape(figure.caption)}}}\n\\label{{fig:{figure.name}}}\n\\end{{figure}}"
             for figure in figures
         ),
