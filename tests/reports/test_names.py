@@ -61,7 +61,7 @@ def test_every_figure_and_table_of_crossed_runs_has_its_own_files_and_caption(cr
     figures, tables = ([p for p in parts if isinstance(p, kind)] for kind in (Figure, Table))
     assert sorted(path.stem for path in (tmp_path / "figures").glob("*.svg")) == sorted(f.name for f in figures)
     assert sorted(path.stem for path in (tmp_path / "tables").glob("*.csv")) == sorted(t.name for t in tables)
-    assert len(figures) == 4 * 3  # of each study: a sweep, learning, reliability
+    assert len(figures) == 4 * 2  # of each study: a sweep, learning
 
 
 def test_settings_that_begin_alike_for_long_have_names_of_their_own(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_the_command_says_what_it_wrote_and_what_is_wrong(outputs: Path, tmp_pat
     def call(*words: str) -> Finished:
         return run_command(tmp_path, user_environment(tmp_path), *words, module=SDREPORT)
 
-    written = call(str(outputs), "--out", str(tmp_path / "r"), "--where", "method.name=static_sd")
+    written = call(str(outputs), "--out", str(tmp_path / "r"), "--where", "method.name=static_sd,kd")
     assert written.code == 0, written.err
     assert "4 runs: 3 finished, 1 damaged (what did not finish is listed in the report)" in written.out
     assert (tmp_path / "r" / "index.html").is_file()
