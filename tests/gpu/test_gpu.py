@@ -25,7 +25,8 @@ def card() -> None:
 
 def command(method: str, task: str, *more: str) -> list[str]:
     """Ten steps with evaluations and checkpoints between them; a teacher is trained for five steps first."""
-    writes = ["model=tiny_llama", "task.decoding.max_new_tokens=4"] if task == "synth_arithmetic" else []
+    writes = ["model=tiny_llama", "model.dropout=0.1", "task.decoding.max_new_tokens=4"]
+    writes = writes if task == "synth_arithmetic" else []
     every = ["runtime.checkpoint_every=3 steps", "schedule.evaluate_every=4"]
     return [f"method={method}", f"task={task}", *SMALL, *writes, *every, *short_teacher(method), *more]
 
