@@ -22,6 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config.metrics import main_metric
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.sweeps.callback import SweepReport
@@ -153,11 +154,16 @@ class Collector(Launcher):
 
     def launch(self, job_overrides: Sequence[Job], initial_job_idx: int) -> Sequence[JobReturn]:
         choices, returned = Choices(self), []
-        for job in choices.acting(job_overrides):
+        records = JobRecords(
+            Path(self.config.hydra.sweep.dir)
+        )  # in the scratch folder: a search of two stages reads them
+        for number, job in enumerate(choices.acting(job_overrides), start=initial_job_idx):
             cfg = choices.composed(job)
             self.jobs.append((cfg, job))
             outcome = JobReturn(overrides=job, status=JobStatus.COMPLETED)
             outcome.return_value = self._score(cfg)
+            metric = main_metric(cfg.task) or "score"
+            records.write(number, job, {"status": "planned", "metric": metric, "score": outcome.return_value})
             returned.append(outcome)
         return returned
 

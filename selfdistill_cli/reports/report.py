@@ -122,6 +122,13 @@ def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Chapter]
     return made
 
 
+def in_short(made: Sequence[Chapter]) -> list[str]:
+    """A line a study: its name, what came out and what is missing, as the report's first screen has them."""
+    tables = [p for chapter in made for one in chapter.sections for p in one.parts if isinstance(p, Table)]
+    rows = [[cell.text for cell in row] for table in tables if table.name == verdict.NAME for row in table.cells]
+    return [f"{study}: {said}" + f" Missing: {missing}." * bool(missing) for study, said, missing in rows]
+
+
 def _require_own_names(names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

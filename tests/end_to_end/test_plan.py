@@ -71,13 +71,14 @@ def test_a_search_is_planned_as_it_goes(sdrun: Sdrun, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["compare", "low_resource"])
+@pytest.mark.parametrize("experiment", ["compare", "low_resource", "tuned"])
 def test_named_experiments_can_be_planned(experiment: str, sdrun: Sdrun) -> None:
     assert (CONF_DIR / "experiment" / f"{experiment}.yaml").is_file()
     words = ("model=tiny_bert", "task=synth_entailment", "task.generator.train_examples=5000", "tracking=none")
     plan = sdrun("--plan", f"+experiment={experiment}", "+size=one_step", *words)
     assert plan.code == 0, plan.err
     assert "Left to do: about" in plan.out
+    assert "failed" not in plan.out
 
 
 def test_a_single_run_is_planned_too(sdrun: Sdrun, tmp_path: Path) -> None:

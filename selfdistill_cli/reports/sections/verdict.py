@@ -16,13 +16,17 @@ LOOKS = {PLAIN: Look(0), EQUAL_COMPUTE: Look(0, 4)}
 """Differences to vanilla are filled, those to vanilla at equal compute hollow."""
 
 
+NAME = "verdict"
+"""Of the table of sentences."""
+
+
 def section(comparisons: Sequence[Comparison]) -> Section:
     """A sentence a study, and a forest plot of the differences that rest on two seeds or more."""
     rows = []
     for found in comparisons:
         said = finding(found, scale_of(found))
         rows.append([found.study.name, said.said, said.missing])
-    parts: list[str | Table | Figure] = [Table("verdict", "", ["study", "what came out", "what is missing"], rows)]
+    parts: list[str | Table | Figure] = [Table(NAME, "", ["study", "what came out", "what is missing"], rows)]
     for unit, members in _by_unit(comparisons):
         parts.append(_forest(members, unit))
     return Section("", "", parts)
