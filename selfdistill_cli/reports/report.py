@@ -11,6 +11,7 @@ from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
 from selfdistill_cli.reports.differences import Comparison, compare
 from selfdistill_cli.reports.latex import latex_table
 from selfdistill_cli.reports.numbers import count
+from selfdistill_cli.reports.origins import sequences
 from selfdistill_cli.reports.plates import draw_all
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.sections import (
@@ -21,6 +22,7 @@ from selfdistill_cli.reports.sections import (
     discordance,
     distillation,
     dynamics,
+    forgetting,
     gradients,
     learning,
     left_out,
@@ -56,14 +58,17 @@ nothing to it."""
 
 def chapters(runs: Sequence[Run]) -> list[Chapter]:
     """The verdict, each study with its scores and the why, and the runs that are in none."""
-    gathered = gather(runs)
+    chains = sequences(runs)
+    stages = {id(run) for chain in chains for run in (chain.start, *chain.stages[1:])}
+    gathered = gather(run for run in runs if id(run) not in stages)
     comparisons = [compare(study) for study in gathered.studies]
     first = [verdict.section(comparisons)] if comparisons else []
     return [
         Chapter(
             "What came out",
             _counted(gathered, runs),
-            first + _present([over_tasks.section(comparisons), across.section(gathered.studies)]),
+            first
+            + _present([over_tasks.section(comparisons), across.section(gathered.studies), forgetting.section(chains)]),
         ),
         *map(_study, comparisons),
         *([Chapter("Other runs", "", left)] if (left := left_out.sections(gathered, runs)) else []),
@@ -80,6 +85,7 @@ def _counted(gathered: Gathered, runs: Sequence[Run]) -> str:
         "made for others": len(gathered.served),
         "found twice": len(gathered.duplicates),
     }
+    others["in sequences"] = sum(run.finished for run in runs) - sum(others.values()) - inside
     others |= Counter(run.status for run in runs if not run.finished)
     told = [count(number, what, what) for what, number in others.items() if number]
     return f"{said} The others: {', '.join(told)}." if told else said

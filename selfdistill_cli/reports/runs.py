@@ -22,6 +22,7 @@ from selfdistill_cli.reports.intact import (
     require_predictions,
     require_whole,
 )
+from selfdistill_cli.reports.origins import with_origins
 from selfdistill_cli.reports.search import Places, search
 from selfdistill_cli.system.lease import in_use
 
@@ -50,6 +51,8 @@ class Run:
     """Records of metrics.jsonl by kind: steps thinned out, evaluations and diagnostics whole."""
     other_tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scores on the validation sets of other tasks, by task."""
+    start: Path | None = None
+    """The directory of the run whose weights it starts from, if it does."""
     left_out: dict[str, str] = field(default_factory=dict)
     """By name, the files beside its results that could not be read, and why; the run counts without them."""
     cost_unit: str = "examples"
@@ -156,12 +159,13 @@ def _with_whole_tables(run: Run) -> Run:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """What the run is and its seed."""
+    """What the run is, its seed, and the run that it starts from."""
     cfg = read_config(path)
     try:
         settings = flat({name: cfg[name] for name in SCIENCE if name != "seed"})
         settings["method.passes"] = float(settings.get("method.passes", 1))
-        return {"settings": settings, "seed": int(cfg["seed"])}
+        settings, start = with_origins(settings, cfg)
+        return {"settings": settings, "seed": int(cfg["seed"]), "start": start}
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path.name} lacks settings of a run: {first_line(error)}") from error
 

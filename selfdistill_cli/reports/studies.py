@@ -124,5 +124,11 @@ def _name(run: Run) -> str:
     steps, epochs = run.settings.get("schedule.max_steps"), run.settings.get("schedule.epochs")
     length = f"{steps:,} steps" if steps is not None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
     return " · ".join(
-        [task, str(run.results.get("model", run.settings.get("model.name"))), *([f"{examples:,} examples"] if examples else []), length]
+        [task, _model(run), *([f"{examples:,} examples"] if examples else []), length]
     )  # fmt: skip
+
+
+def _model(run: Run) -> str:
+    """Of a run that starts from another one's weights, what that was, whatever its seed."""
+    named = run.settings.get("model.name")
+    return str(named if run.start is not None else run.results.get("model", named))

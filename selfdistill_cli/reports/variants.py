@@ -120,7 +120,9 @@ class Study:
         return [
             other
             for other in self.groups
-            if other.settings["method.name"] == BASELINE and but_the_method(other.settings) == wanted
+            if other.settings["method.name"] == BASELINE
+            and "method.self_training" not in other.settings
+            and but_the_method(other.settings) == wanted
         ]
 
 

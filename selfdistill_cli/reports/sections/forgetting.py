@@ -1,0 +1,58 @@
+"""Sequences of tasks: what was learned, and what was forgotten by what came after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from selfdistill_cli.config.metrics import larger_is_better
+from selfdistill_cli.reports.content import Section, Table, file_name, spread
+from selfdistill_cli.reports.origins import Chain, by_method
+
+WORDS = """Tasks trained one after the other, each from the weights of the one before; all of them are scored after each \
+stage. Means over seeds ± standard deviation. Forgotten: the best score of a task before the last stage minus that after it \
+(Chaudhry et al., 2018)."""
+
+
+def section(chains: Sequence[Chain]) -> Section | None:
+    """A matrix for each order of tasks, with all its methods."""
+    if not chains:
+        return None
+    tables = []
+    for tasks in dict.fromkeys(tuple(chain.tasks) for chain in chains):
+        of = by_method([chain for chain in chains if tuple(chain.tasks) == tasks])
+        tables.append(_matrix(tasks, list(of.values())))
+    return Section("What is forgotten?", WORDS, tables)
+
+
+def _matrix(tasks: tuple[str, ...], groups: Sequence[Sequence[Chain]]) -> Table:
+    rows = []
+    for chains in groups:
+        methods = list(dict.fromkeys(stage.method for stage in chains[0].stages))
+        name = " then ".join(methods)
+        for number in range(-1, len(tasks)):
+            scores = [found for chain in chains if (found := chain.scores(number)) is not None]
+            if scores:
+                label = "start" if number < 0 else f"after {tasks[number]}"
+                cells = [spread([found[task] for found in scores]) for task in tasks]
+                rows.append([name, label, *cells, str(len(scores))])
+        rows.append([name, "forgotten", *(_forgotten(chains, task) for task in tasks), str(len(chains))])
+    caption = f"Scores after each stage of {' → '.join(tasks)}."
+    return Table(
+        file_name("forgetting", " ".join(tasks)),
+        caption,
+        ["method", "trained on", *(f"on {t}" for t in tasks), "seeds"],
+        rows,
+    )
+
+
+def _forgotten(chains: Sequence[Chain], task: str) -> str:
+    if task == chains[0].tasks[-1]:
+        return "–"
+    lost = []
+    for chain in chains:
+        scores = [found[task] for n in range(-1, len(chain.stages)) if (found := chain.scores(n)) is not None]
+        more = larger_is_better(chain.stages[0].results["metric"])
+        best = max(scores[:-1]) if more else min(scores[:-1])
+        lost.append(best - scores[-1] if more else scores[-1] - best)
+    return f"{fmean(lost):+.4f}" if len(lost) == 1 else spread(lost)
