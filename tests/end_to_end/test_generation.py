@@ -78,6 +78,10 @@ def test_what_was_written_is_in_the_predictions(model: str, swept: Swept) -> Non
     assert table["index"] == list(range(10))
     assert set(table) == {"split", "index", "prompt", "text", "answer", "references", "correct"}
     assert all(len(accepted) == 1 and accepted[0].isdigit() for accepted in table["references"])
+    (chosen,) = (row for row in rows(run, "eval") if row["epoch"] == results(run)["best_epoch"])
+    assert chosen["eval/writing/repeated"] == pytest.approx(1 - len(set(table["text"])) / 10)
+    assert chosen["eval/writing/empty"] == sum(not text.strip() for text in table["text"]) / 10
+    assert chosen["eval/writing/entropy"] > 0
     # What the saved model writes by itself is what was scored.
     kind = AutoModelForCausalLM if model == "tiny_llama" else AutoModelForSeq2SeqLM
     saved, tokenizer = kind.from_pretrained(run / "model"), AutoTokenizer.from_pretrained(run / "model")
