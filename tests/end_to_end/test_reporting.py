@@ -120,6 +120,9 @@ def test_a_sweep_of_real_runs_becomes_a_report(sdrun: Sdrun, environment: dict[s
     assert ended.code == 0, ended.err
     assert "2 runs: 2 finished" in ended.out
     text = (tmp_path / "report" / "report.md").read_text()
+    first_row = next(line for line in text.splitlines() if line.startswith("| synth_entailment · "))
+    study, said, missing = (cell.strip() for cell in first_row.strip("|").split(" | "))
+    assert f"{study}: {said} Missing: {missing}." in ended.out  # the first screen's sentence, in the terminal too
     for title in (
         "Scores",
         "How do τ and α move",
