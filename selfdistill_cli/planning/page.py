@@ -46,9 +46,12 @@ def _table(plan: Plan) -> list[Column]:
 
     rows = list(zip(plan.cells, plan.estimates, strict=True))
     overrides = [cell.overrides for cell in plan.cells if cell.jobs]
+    tasks = [str(cell.cfg.task.name) for cell, _ in rows]
+    of_stages = [Column("task", tasks)] if not all(cell.known for cell, _ in rows) and len(set(tasks)) > 1 else []
     return [
         Column("job", [",".join(map(str, cell.jobs)) or "teacher" for cell, _ in rows], right=True),
         Column("state", [_state(cell, estimate) for cell, estimate in rows]),
+        *of_stages,
         *columns_of_settings([cell.overrides for cell, _ in rows], varied_settings(overrides)),
         Column("steps", [_shown(estimate, lambda e: f"{e.steps:,}") for _, estimate in rows], right=True, leaves=3),
         Column("examples", [_shown(estimate, lambda e: f"{e.examples:,}") for _, estimate in rows], right=True, leaves=2),
