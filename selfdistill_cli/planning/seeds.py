@@ -14,7 +14,7 @@ from selfdistill_cli.config.metrics import in_percent
 from selfdistill_cli.planning.cells import Cell
 from selfdistill_cli.planning.costs import SIZES
 from selfdistill_cli.reports.naming import identity
-from selfdistill_cli.reports.runs import flat, read_run
+from selfdistill_cli.reports.runs import read_run, settings_of
 from selfdistill_cli.reports.scoring import Scored, scored
 from selfdistill_cli.reports.statistics import (
     POWER,
@@ -64,10 +64,10 @@ def _studies(cell: Cell, outputs: Path) -> list[Study]:
     """Of this run's task and model: its own first, then those that differ in sizes and length alone, the largest first."""
     runs = [read_run(file.parent) for file in sorted(_place(cell).glob("*/*/results.json"))]
     node: Any = OmegaConf.to_container(cell.cfg, resolve=True)
-    own = what_is_constant(flat({name: node[name] for name in ("model", "task", "schedule")}) | {"processes": 1})
+    own = what_is_constant(settings_of(node)[0] | {"processes": 1})
     studies = gather(runs).studies
     related = [study for study in studies if _but_sizes(_constant(study)) == _but_sizes(own)]
-    return sorted(related, key=lambda study: identity(_constant(study)) != identity(own))
+    return sorted(related, key=lambda study: _given(_constant(study)) != _given(own))
 
 
 def _constant(study: Study) -> dict[str, Any]:
@@ -76,9 +76,14 @@ def _constant(study: Study) -> dict[str, Any]:
 
 def _but_sizes(settings: dict[str, Any]) -> str:
     sizes = {f"task.{name}" for name in SIZES}
-    return identity(
+    return _given(
         {key: value for key, value in settings.items() if key not in sizes and not key.startswith("schedule.")}
     )
+
+
+def _given(settings: dict[str, Any]) -> str:
+    """Equal for equal settings; one that is null is as one that an earlier version did not have."""
+    return identity({key: value for key, value in settings.items() if value is not None})
 
 
 def spread_of(study: Study) -> Seen | None:

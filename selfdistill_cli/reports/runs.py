@@ -158,13 +158,18 @@ def _with_whole_tables(run: Run) -> Run:
     return replace(run, left_out=left_out, other_tasks=other_tasks)
 
 
+def settings_of(cfg: dict[str, Any]) -> tuple[Settings, Path | None]:
+    """What a run with this configuration is, and the run that it starts from. Raises `KeyError` if it is of no run."""
+    settings = flat({name: cfg[name] for name in SCIENCE if name != "seed"})
+    settings["method.passes"] = float(settings.get("method.passes", 1))
+    return with_origins(settings, cfg)
+
+
 def _settings(path: Path) -> dict[str, Any]:
     """What the run is, its seed, and the run that it starts from."""
     cfg = read_config(path)
     try:
-        settings = flat({name: cfg[name] for name in SCIENCE if name != "seed"})
-        settings["method.passes"] = float(settings.get("method.passes", 1))
-        settings, start = with_origins(settings, cfg)
+        settings, start = settings_of(cfg)
         return {"settings": settings, "seed": int(cfg["seed"]), "start": start}
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path.name} lacks settings of a run: {first_line(error)}") from error
