@@ -13,8 +13,9 @@ QUICK := not (end_to_end or thorough or slow or browser or slurm or gpu)
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
-run: $(VENV)/with-offline ## vanilla beside dynsdpb on a generated task, from embedded weights: about two minutes
-	$(BIN)/sdrun -m method=vanilla,dynsdpb
+run: $(VENV)/with-reports ## vanilla, vanilla at equal compute and dynsdpb over two seeds on a generated task, and the report: under two minutes
+	$(BIN)/sdrun +experiment=first
+	$(BIN)/sdreport outputs --out report
 
 report: $(VENV)/with-reports ## tables and figures of all runs in outputs/, in report/index.html
 	$(BIN)/sdreport outputs --out report

@@ -82,8 +82,8 @@ def _but_sizes(settings: dict[str, Any]) -> str:
 
 
 def _given(settings: dict[str, Any]) -> str:
-    """Equal for equal settings; one that is null is as one that an earlier version did not have."""
-    return identity({key: value for key, value in settings.items() if value is not None})
+    """Equal for equal settings; one that is null or empty is as one that is not there."""
+    return identity({key: value for key, value in settings.items() if value not in (None, {}, [])})
 
 
 def spread_of(study: Study) -> Seen | None:
