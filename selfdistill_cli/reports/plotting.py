@@ -64,7 +64,8 @@ def wrapped(words: str, letters: int = LETTERS) -> str:
 
 def size(panel: Panel) -> tuple[float, float]:
     """Inches: wider where columns with words are many, higher where rows are."""
-    above = 0.15 * (_title(panel).count("\n") + 1) if panel.title else 0.0
+    above = 0.15 * (_over_the_axes(panel, panel.title).count("\n") + 1) if panel.title else 0.0
+    above += 0.15 * _over_the_axes(panel, panel.x).count("\n")  # and below
     if isinstance(panel, Curves):
         return WIDTH, HEIGHT
     if isinstance(panel, Intervals):
@@ -75,11 +76,11 @@ def size(panel: Panel) -> tuple[float, float]:
     return WIDTH * max(1, len(panel.columns) / 7 if panel.words else 1), max(1.4, ROW * lines + 0.7 + above)
 
 
-def _title(panel: Panel) -> str:
-    """It stands above the axes, beside which the names of rows take room."""
+def _over_the_axes(panel: Panel, words: str) -> str:
+    """A title, or the name of the horizontal axis, in lines that fit beside which the names of rows take room."""
     rows = () if isinstance(panel, Curves) else panel.rows
     beside = max((len(line) for row in rows for line in _row_name(row).split("\n")), default=6)
-    return wrapped(panel.title, LETTERS - beside)
+    return wrapped(words, LETTERS - beside)
 
 
 def _row_name(row: str) -> str:
@@ -88,8 +89,8 @@ def _row_name(row: str) -> str:
 
 def draw(figure: Figure, axes: Any, panel: Panel) -> None:
     """All that the panel shows, with its title and names."""
-    axes.set_title(_title(panel))
-    axes.set_xlabel(panel.x)
+    axes.set_title(_over_the_axes(panel, panel.title))
+    axes.set_xlabel(_over_the_axes(panel, panel.x))
     if isinstance(panel, Curves):
         _draw_curves(axes, panel)
     elif isinstance(panel, Cells):

@@ -23,7 +23,9 @@ CURVES = Curves(
 CELLS = Cells("cells", "tau", "alpha", ["0.5", "1"], ["1", "2", "4"], np.array([[60, 61, np.nan], [62, 63, 64.0]]),
               [["60", "61", ""], ["62", "63", "64"]])  # fmt: skip
 INTERVALS = Intervals(
-    "rules", "", [Mark("a rule of many words that go on", Look(2), 70, 69, 71, (69.5, 70.5)), Mark("b", Look(2), 72)]
+    "rules",
+    "difference in points, 95 % interval, 2 seeds",
+    [Mark("a rule of many words that go on", Look(2), 70, 69, 71, (69.5, 70.5)), Mark("b", Look(2), 72)],
 )
 PANELS: list[Panel] = [CURVES, CELLS, INTERVALS]
 
