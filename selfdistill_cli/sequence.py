@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config.checks import eval_tasks_of
 from selfdistill_cli.config.options import option
@@ -26,12 +26,14 @@ def sequence_of(cfg: DictConfig) -> list[str]:
 
     Raises `UserError` if there is one alone or one twice, or `eval_tasks` beside them.
     """
-    names = [] if not cfg.get("sequence") else list(cfg.sequence)
-    if not names:
+    asked = cfg.get("sequence")
+    if not asked:
         return []
+    names = list(asked) if isinstance(asked, ListConfig) else [asked]
     if len(names) < 2 or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
-        asked = ",".join(map(str, names))
-        raise UserError(f"sequence=[{asked}]: name two tasks or more, each once: 'sequence=[first,second]'.")
+        raise UserError(
+            f"sequence=[{','.join(map(str, names))}]: name two tasks or more, each once: 'sequence=[first,second]'."
+        )
     if eval_tasks_of(cfg.eval_tasks):
         raise UserError("sequence scores all of its tasks after each of them: leave eval_tasks out.")
     return names

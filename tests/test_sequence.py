@@ -67,6 +67,7 @@ def test_forgetting_is_the_best_of_before_minus_the_end() -> None:
     ("words", "said"),
     [
         (["sequence=[synth_facts]"], "name two tasks or more"),
+        (["sequence=synth_facts"], "name two tasks or more"),
         (["sequence=[synth_facts,synth_facts]"], "each once"),
         (["sequence=[synth_facts,synth_arithmetic]", "eval_tasks=[synth_facts]"], "leave eval_tasks out"),
     ],

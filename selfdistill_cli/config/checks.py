@@ -48,6 +48,11 @@ def _check_node(node: DictConfig, path: str) -> None:
     fields: dict[str, dataclasses.Field[Any]] = getattr(schema, "__dataclass_fields__", {})
     for key in map(str, node):
         value = node[key]
+        if fields and key not in fields:  # added with a plus
+            known = sorted(name for name in fields if not name.startswith("_"))
+            raise UserError(
+                f"there is no setting {path}{key}.{did_you_mean(key, known)} Allowed are {', '.join(known)}."
+            )
         if isinstance(value, DictConfig):
             _check_node(value, f"{path}{key}.")
         elif key in fields and value is not None:

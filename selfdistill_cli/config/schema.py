@@ -202,7 +202,7 @@ class Config:
     seed: int = number(at_least=0, at_most=2**32 - 1)
     rerun: bool = MISSING
     eval_tasks: Any = MISSING
-    sequence: list[str] | None = None
+    sequence: Any = None
 
 
 def register_schemas() -> None:

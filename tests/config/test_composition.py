@@ -264,3 +264,12 @@ def test_the_key_is_the_same_in_every_process() -> None:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_chooses_on_a_held_out_part_and_reports_validation(experiment: str) -> None:
     assert composed(f"+experiment={experiment}").task.selection == "held_out"
+
+
+@pytest.mark.parametrize("word", ["+method.alfa=1", "+task.pth=x", "+model.lora.rnk=4", "+schedule.epoch=3"])
+def test_a_setting_that_was_added_and_that_nothing_reads_is_refused(word: str) -> None:
+    part, _, key = word.lstrip("+").partition("=")[0].rpartition(".")
+    with pytest.raises(
+        UserError, match=rf"there is no setting {part}\.{key}\. Did you mean '(alpha|path|rank|epochs)'"
+    ):
+        check(composed("method=dynsdpb", word))
