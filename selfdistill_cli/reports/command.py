@@ -117,7 +117,7 @@ def report(words: Sequence[str]) -> None:
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> None:
-    from selfdistill_cli.reports.difference import print_difference, two_runs
+    from selfdistill_cli.reports.diff import print_difference, two_runs
 
     first, second = two_runs(arguments.diff or arguments.examples, arguments.folders)
     if arguments.diff:

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.reports.difference import introduce
+from selfdistill_cli.reports.diff import introduce
 from selfdistill_cli.reports.intact import DamagedFileError, require_predictions
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.system.files import new_file

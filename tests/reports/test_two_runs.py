@@ -17,7 +17,7 @@ from sklearn.metrics import confusion_matrix
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports.command import report
-from selfdistill_cli.reports.difference import differing, parting, print_difference, two_runs
+from selfdistill_cli.reports.diff import differing, parting, print_difference, two_runs
 from selfdistill_cli.reports.examples import compare, mcnemar, print_examples
 from selfdistill_cli.reports.runs import read_run
 from tests.helpers.made_runs import make_run

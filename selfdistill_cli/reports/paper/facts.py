@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from selfdistill_cli.reports.difference import read_environment
+from selfdistill_cli.reports.diff import read_environment
 from selfdistill_cli.reports.naming import short_key
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.scoring import read_predictions
