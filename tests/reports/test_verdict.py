@@ -124,8 +124,18 @@ def test_one_score_over_tasks_is_the_mean_of_each_seed_and_never_mixes_metrics(t
     found = [compare(study) for study in gather(find_runs([tmp_path])).studies]
     section = over_tasks.section(found)
     assert section is not None
-    (table,) = section.parts
+    table, figure = section.parts
     assert isinstance(table, Table)
+    assert isinstance(figure, Figure)
+    assert [panel.title for panel in figure.panels] == list(table.header[1:3])
+    for panel in figure.panels:
+        assert isinstance(panel, Intervals)
+        (one,) = (found_of for found_of in found if found_of.study.task == panel.title)
+        assert [mark.row for mark in panel.marks] == ["vanilla", "kd"]
+        for mark in panel.marks:
+            of_seeds = [100 * score for score in one.study.group(panel.title, mark.row).scores]  # type: ignore[union-attr]
+            assert list(mark.dots) == pytest.approx(of_seeds)
+            assert mark.value == pytest.approx(np.mean(of_seeds))
     assert list(table.header[1:3]) == [one.study.task for one in found if one.study.metric == "accuracy"]
     assert [row[0].text for row in table.cells] == ["vanilla", "kd"]
     of_accuracy = [one for one in found if one.study.metric == "accuracy"]

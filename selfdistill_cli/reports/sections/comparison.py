@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -191,11 +192,16 @@ def _behind(found: Comparison) -> Table:
 # --- the figure -----------------------------------------------------------------------------------
 
 
-def _dots(found: Comparison, shown: Scale) -> Figure:
+def dots(found: Comparison, rows: Sequence[Row], shown: Scale) -> list[Mark]:
+    """A dot a seed for each of these rows, and the mean with its 95 % interval over seeds."""
     marks = []
-    for row in found.rows:
+    for row in rows:
         scores = [shown.factor * score for group in row.groups for score in group.scores]
         mean, half = fmean(scores), mean_interval(scores) if row.group is not None else float("nan")
         marks.append(Mark(row.name, found.study.look(row.groups[0]), mean, mean - half, mean + half, dots=scores))
+    return marks
+
+
+def _dots(found: Comparison, shown: Scale) -> Figure:
     caption = "The same scores: a small dot is one run, the mark their mean with its 95 % interval over seeds."
-    return Figure("seeds", caption, [Intervals("", shown.title, marks)])
+    return Figure("seeds", caption, [Intervals("", shown.title, dots(found, found.rows, shown))])

@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from selfdistill_cli.reports.content import Cell, Section, Table
+from selfdistill_cli.reports.content import Cell, Figure, Section, Table
 from selfdistill_cli.reports.differences import PLAIN, Comparison
 from selfdistill_cli.reports.naming import identity
 from selfdistill_cli.reports.numbers import Scale, scale
+from selfdistill_cli.reports.panels import Intervals
 from selfdistill_cli.reports.rows import Row
+from selfdistill_cli.reports.sections.comparison import dots
 from selfdistill_cli.reports.statistics import average
 from selfdistill_cli.reports.studies import what_is_constant
 from selfdistill_cli.reports.variants import Group
@@ -21,22 +23,22 @@ seeds; the average difference adds the tasks' variances, since their examples ar
 
 
 def section(comparisons: Sequence[Comparison]) -> Section | None:
-    """A table for each metric, model and length of training with several tasks."""
+    """A table and its figure for each metric, model and length of training with several tasks."""
     alike: dict[str, list[Comparison]] = defaultdict(list)
     for found in comparisons:
         constant = what_is_constant(found.study.groups[0].settings)
         kept = {key: value for key, value in constant.items() if not key.startswith("task.")}
         alike[identity(kept | {"metric": found.study.metric})].append(found)
-    tables = [table for number, of in enumerate(alike.values(), 1) if (table := _table(of, number)) is not None]
-    return Section("Over all tasks", WORDS, tables) if tables else None
+    parts = [part for number, of in enumerate(alike.values(), 1) for part in _parts(of, number)]
+    return Section("Over all tasks", WORDS, parts) if parts else None
 
 
-def _table(comparisons: list[Comparison], number: int) -> Table | None:
+def _parts(comparisons: list[Comparison], number: int) -> list[Table | Figure]:
     by_task = {found.study.task: found for found in comparisons}  # of several sizes of one task, the last
     members = [_by_settings(found) for found in by_task.values()]
     everywhere = [key for key in members[0] if all(key in other for other in members)]
     if len(members) < 2 or len(everywhere) < 2:
-        return None
+        return []
     deviations = [stdev(row.groups[0].scores) for of in members for row in of.values() if len(row.groups[0].runs) > 1]
     shown = scale(comparisons[0].study.metric, deviations)
     rows: list[list[str | Cell]] = []
@@ -48,7 +50,12 @@ def _table(comparisons: list[Comparison], number: int) -> Table | None:
         )
     header = ["method", *by_task, "average", f"average to {PLAIN}"]
     caption = f"{shown.title[:1].upper()}{shown.title[1:]}, mean ± standard deviation over seeds."
-    return Table(f"over-tasks-{number}", caption, header, rows)
+    panels = [
+        Intervals(task, shown.title, dots(found, [member[key] for key in everywhere], shown))
+        for (task, found), member in zip(by_task.items(), members, strict=True)
+    ]
+    seeds = "The same scores, a task a panel: a small dot is one run, the mark their mean with its 95 % interval."
+    return [Table(f"over-tasks-{number}", caption, header, rows), Figure(f"over-tasks-{number}-seeds", seeds, panels)]
 
 
 def _by_settings(found: Comparison) -> dict[str, Row]:
