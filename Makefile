@@ -26,7 +26,7 @@ weights: $(VENV)/with-gguf ## a really pretrained decoder for model=smollm2_135m
 test: lint ## style, types, and the tests of every day: under six minutes on two cores
 	$(BIN)/python -m pytest
 
-test-quick: install ## tests that start no command: under a minute
+test-quick: install ## tests that start no command: about a minute
 	$(BIN)/python -m pytest -m '$(QUICK)'
 
 test-all: lint ## everything: also kills, launchers, the report in chromium, and a real SLURM where there can be one
