@@ -6,12 +6,13 @@ and continued like any other; the stage before the first is the starting model, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config.checks import eval_tasks_of
+from selfdistill_cli.config.metrics import forgotten, main_metric
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
@@ -79,13 +80,14 @@ def stages(
     return results, matrix
 
 
-def forgetting(matrix: Sequence[tuple[str, Scores]]) -> Scores:
-    """By task but the last one: its best score after any stage but the last, minus that after the last one.
+def forgetting(matrix: Sequence[tuple[str, Scores]], metrics: Mapping[str, str | None] | None = None) -> Scores:
+    """By task but the last one, what `forgotten` says of its scores, in the metric's own points.
 
-    In the metric's own points; of a task that got better by what came after it, negative (Chaudhry et al., 2018).
+    metrics: by task, where not all are ones of which more is better.
     """
-    *_, (last, final) = matrix
-    return {task: max(scores[task] for _, scores in matrix[:-1]) - final[task] for task in final if task != last}
+    last, final = matrix[-1]
+    named = metrics or {}
+    return {task: forgotten(named.get(task), [scores[task] for _, scores in matrix]) for task in final if task != last}
 
 
 def _task(cfg: DictConfig, name: str) -> DictConfig:
@@ -121,9 +123,9 @@ def _print(cfg: DictConfig, matrix: Sequence[tuple[str, Scores]]) -> None:
     from selfdistill_cli.tracking.terminal import make_console
 
     rows = [(f"after {name}" if number else name, scores) for number, (name, scores) in enumerate(matrix)]
-    forgotten = forgetting(matrix)
+    lost = forgetting(matrix, {name: main_metric(_task(cfg, name)) for name in matrix[0][1]})
     columns = [Column("trained on", [*(name for name, _ in rows), "forgotten"])]
     for task in matrix[0][1]:
-        lost = f"{forgotten[task]:+.4f}" if task in forgotten else "–"
-        columns.append(Column(f"on {task}", [*(f"{scores[task]:.4f}" for _, scores in rows), lost], right=True))
+        shown = f"{lost[task]:+.4f}" if task in lost else "–"
+        columns.append(Column(f"on {task}", [*(f"{scores[task]:.4f}" for _, scores in rows), shown], right=True))
     print_table(make_console(), f"{cfg.method.name}, seed {cfg.seed}: scores after each stage", columns)

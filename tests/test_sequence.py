@@ -61,6 +61,8 @@ def test_forgetting_is_the_best_of_before_minus_the_end() -> None:
         ("c", {"a": 0.4, "b": 0.6, "c": 0.8}),
     ]
     assert forgetting(matrix) == {"a": pytest.approx(0.5), "b": pytest.approx(-0.1)}
+    errors = forgetting(matrix, {"a": "mse", "b": "accuracy"})  # of which less is better
+    assert errors == {"a": pytest.approx(0.3), "b": pytest.approx(-0.1)}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ The one place that says so: the choice of the best epoch, verdicts and best cell
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +30,17 @@ def in_percent(metric: str) -> bool:
 def improves(metric: str, value: float, best: float | None) -> bool:
     """Whether `value` is better than the best one so far; the first one always is."""
     return best is None or (value > best if larger_is_better(metric) else value < best)
+
+
+def forgotten(metric: str | None, scores: Sequence[float]) -> float:
+    """How much worse the last of a task's scores is than the best of those before it (Chaudhry et al., 2018).
+
+    Negative where what came after made it better. metric: None is one of which more is better.
+    """
+    *before, last = scores
+    if metric is None or larger_is_better(metric):
+        return max(before) - last
+    return last - min(before)
 
 
 def main_metric(task: DictConfig) -> str | None:

@@ -16,7 +16,7 @@ from pyarrow import parquet
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports.command import report
 from selfdistill_cli.reports.report import chapters
-from selfdistill_cli.reports.runs import find_runs, with_whole_tables
+from selfdistill_cli.reports.runs import Run, find_runs, with_whole_tables
 from selfdistill_cli.reports.search import search
 from tests.helpers.made_runs import make_run
 
@@ -68,6 +68,16 @@ def having(**values: object) -> Callable[[Path], None]:
     return edited(lambda old: json.dumps(json.loads(old) | values).encode())
 
 
+def read_with_a_broken(
+    file: str, breaks: Callable[[Path], None], sound: Path, tmp_path: Path
+) -> tuple[dict[Path, Run], Path]:
+    """All runs by their folders, after this file of one of them was broken; and that one's folder."""
+    outputs = shutil.copytree(sound, tmp_path / "outputs")
+    victim = next(outputs.glob("*/*/dynsdpb/*"))
+    breaks(victim / file)
+    return {run.path: run for run in with_whole_tables(find_runs([outputs]))}, victim
+
+
 @pytest.mark.parametrize(("file", "breaks", "why"), [
     ("predictions.parquet", CUT, "predictions.parquet is cut, or no parquet file"),
     ("predictions.parquet", EMPTY, "predictions.parquet is empty"),
@@ -91,10 +101,7 @@ def having(**values: object) -> Callable[[Path], None]:
 def test_a_broken_file_that_a_score_stands_on_makes_its_run_damaged_and_no_other(
     file: str, breaks: Callable[[Path], None], why: str, sound: Path, tmp_path: Path
 ) -> None:
-    outputs = shutil.copytree(sound, tmp_path / "outputs")
-    victim = next(outputs.glob("*/*/dynsdpb/*"))
-    breaks(victim / file)
-    runs = {run.path: run for run in with_whole_tables(find_runs([outputs]))}
+    runs, victim = read_with_a_broken(file, breaks, sound, tmp_path)
     assert sorted(run.status for run in runs.values()) == ["damaged", "finished"]
     assert runs[victim].reason.startswith(why)
 
@@ -111,10 +118,7 @@ def test_a_broken_file_that_a_score_stands_on_makes_its_run_damaged_and_no_other
 def test_a_broken_file_beside_the_score_is_left_out_and_the_run_counts(
     file: str, breaks: Callable[[Path], None], why: str, sound: Path, tmp_path: Path
 ) -> None:
-    outputs = shutil.copytree(sound, tmp_path / "outputs")
-    victim = next(outputs.glob("*/*/dynsdpb/*"))
-    breaks(victim / file)
-    runs = {run.path: run for run in with_whole_tables(find_runs([outputs]))}
+    runs, victim = read_with_a_broken(file, breaks, sound, tmp_path)
     assert [run.status for run in runs.values()] == ["finished", "finished"]
     (told,) = runs[victim].left_out.values()
     assert told.startswith(why)

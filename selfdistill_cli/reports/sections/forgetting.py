@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from selfdistill_cli.config.metrics import larger_is_better
+from selfdistill_cli.config.metrics import forgotten
 from selfdistill_cli.reports.content import Section, Table, file_name, spread
 from selfdistill_cli.reports.origins import Chain, by_method
 
@@ -52,7 +52,5 @@ def _forgotten(chains: Sequence[Chain], task: str) -> str:
     lost = []
     for chain in chains:
         scores = [found[task] for n in range(-1, len(chain.stages)) if (found := chain.scores(n)) is not None]
-        more = larger_is_better(chain.stages[0].results["metric"])
-        best = max(scores[:-1]) if more else min(scores[:-1])
-        lost.append(best - scores[-1] if more else scores[-1] - best)
+        lost.append(forgotten(chain.stages[chain.tasks.index(task)].results["metric"], scores))
     return f"{fmean(lost):+.4f}" if len(lost) == 1 else spread(lost)
