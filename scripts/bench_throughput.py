@@ -3,6 +3,7 @@
 SDRUN_DATA=<folder> python scripts/bench_throughput.py             # real RTE; without SDRUN_DATA a generated task
 python scripts/bench_throughput.py --what methods                  # what the methods cost beside vanilla
 python scripts/bench_throughput.py --what parts                    # what each of our measures is worth
+SDRUN_DATA=<folder> python scripts/bench_throughput.py --what peers   # others at their best: scripts/peers/
 
 Both sides: the same model, batch size, learning rate, largest length and number of steps; the first two steps and
 evaluation are not counted. Each side has a process of its own, kept over all rounds; one trains at a time.
@@ -15,8 +16,6 @@ import contextlib
 import itertools
 import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -28,8 +27,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from rich.console import Console
-from rich.table import Table
+import tables
+from peers import rounds
+from peers.comparison import COMPARISONS
 
 BATCH, LENGTH, LR, SKIPPED = 32, 128, 5e-5, 2
 WHAT = {
@@ -231,37 +231,31 @@ def measure(what: str, rounds: int, steps: int) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", choices=list(WHAT), default="trainer")
+    parser.add_argument("--what", choices=[*WHAT, "peers"], default="trainer")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20)
-    arguments = parser.parse_args()
-    import torch
-    import transformers
-
-    from selfdistill_cli.engine.utilization import matmul_ceiling
-
-    speeds = measure(arguments.what, arguments.rounds, arguments.steps)
-    first = next(iter(speeds))
-    table = Table(
-        "", "examples/s", "from – to", f"ratio to {first}", "from – to ", title=f"{compose().task.name}, minilm"
+    parser.add_argument("--steps", type=int, default=20, help="of a round; not of peers, where each task has its own")
+    parser.add_argument(
+        "--task", nargs="+", choices=list(COMPARISONS), default=["rte", "sst2", "gsm8k"], help="of peers"
     )
+    parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"], help="of peers")
+    parser.add_argument("--json", type=Path, help="of peers: a file for every single figure")
+    parser.add_argument("--no-tries", action="store_true", help="of peers: leave out what is tried in one round alone")
+    tables.add_option(parser)
+    asked = parser.parse_args()
+    if asked.what == "peers":
+        rounds.run(asked)
+        return
+    speeds = measure(asked.what, asked.rounds, asked.steps)
+    first = next(iter(speeds))
+    rows = []
     for name, found in speeds.items():
         ratios = [a / b for a, b in zip(found, speeds[first], strict=True)]
-        table.add_row(name, *(text for v in (found, ratios) for text in (f"{statistics.median(v):.3g}", f"{min(v):.3g} – {max(v):.3g}")))  # fmt: skip
-    console = Console(width=None if sys.stdout.isatty() else 130)
-    console.print(table)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    ceilings = ", ".join(f"{p} {matmul_ceiling(p, device):,.0f}" for p in ("fp32", "bf16"))
-    name = (
-        torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else f"{torch.get_num_threads()} threads, {platform.machine()}"
-    )
-    console.print(
-        f"{name}; matrix products: {ceilings} GFLOP/s; torch {torch.__version__}, transformers {transformers.__version__}"
-    )
-    console.print(
-        f"batch {BATCH}, at most {LENGTH} tokens, {arguments.rounds} rounds of {arguments.steps} steps, the first {SKIPPED} not counted; medians"
+        rows.append([name, *(text for v in (found, ratios) for text in (tables.median(v), tables.spread(v)))])
+    columns = ("", "examples/s", "from – to", f"ratio to {first}", "from – to ")
+    tables.show(columns, rows, f"{compose().task.name}, minilm", asked.markdown)
+    print(
+        f"batch {BATCH}, at most {LENGTH} tokens, {asked.rounds} rounds of {asked.steps} steps, the first {SKIPPED} "
+        f"not counted; medians\n{tables.machine()}"
     )
 
 

@@ -1,0 +1,106 @@
+"""The comparison with other trainers: its clock, its table, and the whole command in its smallest size."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.processes import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+
+from peers import rounds
+from peers.clock import Clock
+from peers.comparison import COMPARISONS, Comparison
+from peers.rounds import Contender, Training
+
+THEIRS, OURS = Contender("Trainer", "trainer", "fp32"), Contender("sdrun", "sdrun", "fp32")
+THEIR_BF16, OUR_BF16 = Contender("Trainer", "trainer", "bf16"), Contender("sdrun", "sdrun", "bf16")
+
+
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(5, 2), nn.Embedding(9, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.words(ids) + self.places(torch.arange(ids.shape[1])[None])
+        return found
+
+
+def test_the_clock_counts_tokens_of_training_steps_alone() -> None:
+    model, clock = Reader(), Clock(steps=2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with clock.running():
+        model.eval()(torch.zeros(3, 4, dtype=torch.long))
+        model.train()
+        for width in (4, 6):
+            model(torch.zeros(3, width, dtype=torch.long)).sum().backward()
+            optimizer.step()
+        model(torch.zeros(3, 8, dtype=torch.long))  # after the last step
+    assert clock.tokens == 3 * (4 + 6)
+    assert clock.seconds > 0
+    model(torch.zeros(3, 8, dtype=torch.long))
+    assert clock.tokens == 30
+
+
+def test_a_step_too_few_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match="2 steps are missing"):
+        _ = Clock(steps=2).seconds
+
+
+def test_the_table_and_what_it_comes_to() -> None:
+    """Against the same figures by hand: speeds, ratios of a round, the share of real tokens, the best of each side."""
+    comparison = Comparison("rte", "minilm", batch=10, steps=10)
+    tried = Contender("the same, torch_compile", "trainer_compiled", "fp32", once=True)
+    found: rounds.Found = {
+        THEIRS.title: [Training(10.0, 4000, 900.0, 20.0), Training(20.0, 4000, 1000.0, 30.0)],
+        tried.title: ["no compiler"],
+        OURS.title: [Training(5.0, 2500, 800.0, 12.0), Training(5.0, 2500, 700.0, 14.0)],
+        THEIR_BF16.title: [Training(5.0, 4000, 400.0, 10.0), Training(5.0, 4000, 400.0, 10.0)],
+        OUR_BF16.title: [Training(2.5, 2500, 500.0, 9.0), Training(2.5, 2500, 500.0, 9.0)],
+    }
+    rows = {row[0]: row[1:] for row in rounds.rows_of(comparison, 2000, found)}
+    assert rows["Trainer, fp32"] == ["7.5", "5 – 10", "1", "133", "50%", "1,000", "25"]
+    assert rows["the same, torch_compile, fp32"][0] == "no compiler"
+    assert rows["sdrun, fp32"] == ["20", "20 – 20", "3", "400", "80%", "800", "13"]
+    said = rounds.sentences([THEIRS, tried, OURS, THEIR_BF16, OUR_BF16], found)
+    assert said == [
+        "best against best: 2.00 x",
+        "our bf16 against their float32: 6.00 x",
+        "memory in fp32: 0.80 x theirs",
+        "memory in bf16: 1.25 x theirs",
+    ]
+
+
+def test_without_trl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"\[bench\]"):
+        rounds.run(Namespace(task=["tiny_decoder"], precision=["fp32"]))
+
+
+@pytest.mark.slow
+def test_the_whole_command_in_its_smallest_size(tmp_path: Path) -> None:
+    import subprocess
+
+    tasks = ["tiny", "tiny_decoder"] if rounds.find_spec("trl") else ["tiny"]
+    done = subprocess.run(
+        [sys.executable, "scripts/bench_throughput.py", "--what", "peers", "--rounds", "1", "--precision", "fp32",
+         "--no-tries", "--markdown", "--json", str(tmp_path / "all.json"), "--task", *tasks],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| sdrun, fp32 |") == len(tasks)
+    for task, kept in json.loads((tmp_path / "all.json").read_text())["tasks"].items():
+        assert kept["examples"] == COMPARISONS[task].examples
+        for trainings in kept["trainings"].values():
+            (one,) = trainings
+            assert 0 < one["seconds"] < one["wall"]
+            assert one["tokens"] >= kept["real_tokens"] > 0
+            assert one["memory"] > 100
