@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_without_trl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_whole_command_in_its_smallest_size(tmp_path: Path) -> None:
     import subprocess
 
-    tasks = ["tiny", "tiny_decoder"] if rounds.find_spec("trl") else ["tiny"]
+    tasks = ["tiny", "tiny_decoder"] if find_spec("trl") else ["tiny"]
     done = subprocess.run(
         [sys.executable, "scripts/bench_throughput.py", "--what", "peers", "--rounds", "1", "--precision", "fp32",
          "--no-tries", "--markdown", "--json", str(tmp_path / "all.json"), "--task", *tasks],
