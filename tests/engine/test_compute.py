@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import _get_current_dispatch_mode
-from torch.utils.flop_counter import FlopCounterMode
 
-from selfdistill_cli.engine.compute import Compute, Passes
+from selfdistill_cli.engine.compute import Compute, Passes, counting
 from selfdistill_cli.engine.method import StepPlan
 from selfdistill_cli.runs.costs import compute_by_part, total_compute
 from tests.helpers.loops import make_loop
@@ -54,7 +55,7 @@ def test_operations_are_those_of_a_count_over_the_whole_run(
     monkeypatch.setattr("selfdistill_cli.engine.loop.recorded", lambda *_: False)  # diagnostics are no part of a cost
     examples, model, runtime = make_examples(kind), make_model(kind), cpu_runtime(1)
     loop = make_loop(model, made(kind, name, examples, model), examples, runtime, tmp_path, epochs=EPOCHS)
-    with FlopCounterMode(display=False) as everything:
+    with counting(True) as everything:
         loop.run()
     parts = runtime.compute.parts
     counted = sum(passes.flops or 0 for passes in parts.values())
@@ -103,6 +104,33 @@ def test_a_diagnostic_within_a_step_is_not_counted() -> None:
     assert compute.parts["training"] == Passes(3, 3, 6, 3.0 * (2 * 2 * 3 * 5))
 
 
+@pytest.mark.parametrize("kv_heads", [6, 2])
+def test_fused_attention_counts_as_its_products_do(kv_heads: int) -> None:
+    """Also where several heads of the queries share one of the keys, as in many decoders."""
+    query = torch.randn(2, 6, 16, 8, requires_grad=True)
+    key, value = (torch.randn(2, kv_heads, 16, 8, requires_grad=True) for _ in range(2))
+    counted = {}
+    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH):
+        with sdpa_kernel(backend), counting(True) as counter:
+            out = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+            forward = counter.get_total_flops()
+            out.sum().backward()
+        counted[backend] = forward, counter.get_total_flops() - forward
+    assert counted[SDPBackend.FLASH_ATTENTION][0] == counted[SDPBackend.MATH][0] == 2 * (2 * 2 * 6 * 16 * 16 * 8)
+    # the fused one computes the scores a second time instead of keeping them
+    assert counted[SDPBackend.FLASH_ATTENTION][1] == counted[SDPBackend.MATH][1] + 2 * 2 * 6 * 16 * 16 * 8
+
+
+@pytest.mark.parametrize("kind", ["flash", "efficient", "cudnn"])
+def test_attention_of_a_card_counts_with_shared_heads(kind: str) -> None:
+    """The operations of a card, on tensors that hold nothing: torch before 2.12 stops there."""
+    query, key = torch.empty(2, 6, 16, 8, device="meta"), torch.empty(2, 2, 16, 8, device="meta")
+    more = () if kind == "flash" else (None, True)
+    with counting(True) as counter:
+        getattr(torch.ops.aten, f"_scaled_dot_product_{kind}_attention")(query, key, key, *more)
+    assert counter.get_total_flops() == 2 * (2 * 2 * 6 * 16 * 16 * 8)
+
+
 def test_counting_changes_no_prediction() -> None:
     examples, model = make_examples("classification"), make_model("classification")
     found = cpu_runtime(100).predict(model, examples)  # ten batches or so, of which the middle one is counted
@@ -117,7 +145,7 @@ def test_predictions_are_counted_without_padding(budget: int) -> None:
     runtime.predict(model, examples)
     with runtime.compute.part("predictions"):
         runtime.predict(model, examples)
-    with FlopCounterMode(display=False) as alone, torch.no_grad():
+    with counting(True) as alone, torch.no_grad():
         for row in range(SIZE):
             examples.forward(model, examples.collate([row], 1), torch.device("cpu"))
     evaluation = runtime.compute.parts["evaluation"]

@@ -8,10 +8,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
+from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.decoding import require_room, write_answers
 from tests.helpers.runtimes import cpu_runtime
@@ -110,7 +110,7 @@ def test_tokens_ends_and_costs_of_what_is_written(kind: str, budget: int) -> Non
     model, examples = make(kind)
     runtime = cpu_runtime(budget)
     settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 0.0})
-    with FlopCounterMode(display=False) as everything:
+    with counting(True) as everything:
         found = write_answers(model, tokenizer(), examples, settings, runtime, seed=0)
     assert [tokenizer().decode(tokens, skip_special_tokens=True) for tokens in found.tokens] == found.texts
     assert all(ended or len(tokens) == 12 for tokens, ended in zip(found.tokens, found.ended, strict=True))
