@@ -1,10 +1,14 @@
 """What a run costs beside its training: the command's own start, the time to the first step, jobs of a sweep.
 
-python scripts/bench_start.py
+python scripts/bench_start.py                        the start, and twelve short jobs: in one process, and as twelve
+python scripts/bench_start.py --side-by-side 4       twelve jobs one after the other, and four at a time
+python scripts/bench_start.py --side-by-side 4 model=minilm task=synth_entailment schedule.max_steps=200
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 import statistics
 import subprocess
@@ -13,18 +17,22 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 ROUNDS = 7
 SDRUN = [sys.executable, "-m", "selfdistill_cli.train"]
 SHORT = ["model=tiny_bert", "task=synth_entailment", "method=vanilla", "tracking=none", "schedule.max_steps=20"]
+LONGER = ["model=minilm", "task=synth_entailment", "method=vanilla", "tracking=none", "schedule.max_steps=100"]
 SEEDS = range(12)
 
 
 def seconds(command: list[str]) -> float:
     began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{ended.stdout}{ended.stderr}")
     return time.perf_counter() - began
 
 
@@ -49,32 +57,73 @@ def trained(outputs: Path) -> float:
     return sum(json.loads(path.read_text())["seconds"] for path in outputs.rglob("results.json"))
 
 
+def weights(outputs: Path) -> dict[str, str]:
+    """SHA-256 of the trained weights of each run, by its key."""
+    found = outputs.glob("*/*/*/*/model/model.safetensors")
+    return {path.parent.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def starts(table: Table, folder: Path) -> None:
+    """The command's own start, and twelve jobs in one process and as twelve."""
+    commands = {
+        "python -c 'import hydra'": [sys.executable, "-c", "import hydra"],
+        "sdrun --help": [*SDRUN, "--help"],
+        "sdrun --cfg job": [*SDRUN, "--cfg", "job"],
+    }
+    taken: dict[str, list[float]] = {name: [] for name in (*commands, "to the first step")}
+    for number in range(ROUNDS):
+        for name, command in commands.items():
+            taken[name].append(seconds(command))
+        taken["to the first step"].append(first_step(folder / f"first{number}"))
+    base = statistics.median(taken["python -c 'import hydra'"])
+    for name, found in taken.items():
+        middle = statistics.median(found)
+        spread = f"{min(found):.2f} – {max(found):.2f}"
+        table.add_row(name, f"{middle:.2f}", spread, f"{middle / base:.1f} x import hydra")
+    swept = sweep(folder / "swept", SHORT)
+    beside = (swept - trained(folder / "swept")) / len(SEEDS)
+    table.add_row("12 jobs in one process", f"{swept:.1f}", "", f"{beside:.2f} s a job beside its training")
+    apart = sum(seconds([*SDRUN, *SHORT, f"seed={seed}", f"paths.outputs={folder}/apart"]) for seed in SEEDS)
+    table.add_row("12 processes, one after the other", f"{apart:.1f}", "", f"{apart / swept:.1f} x as long")
+
+
+def sweep(outputs: Path, words: list[str]) -> float:
+    """Seconds of a sweep over twelve seeds."""
+    return seconds([*SDRUN, "-m", *words, f"seed={','.join(map(str, SEEDS))}", f"paths.outputs={outputs}"])
+
+
+def side_by_side(table: Table, folder: Path, jobs: int, words: list[str]) -> None:
+    """Twelve jobs one after the other and `jobs` at a time, two rounds of each in turn; and one alone with as many threads."""
+    local = ["hydra/launcher=local", f"hydra.launcher.jobs_per_gpu={jobs}"]
+    ways = {"one after the other": [], f"{jobs} side by side": local}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(2):
+        for name, how in ways.items():
+            taken[name].append(sweep(folder / f"{name}{number}", [*words, *how]))
+    threads = max(1, torch.get_num_threads() // jobs)
+    seconds([*SDRUN, *words, f"seed={SEEDS[0]}", f"runtime.threads={threads}", f"paths.outputs={folder}/alone"])
+    ((key, digest),) = weights(folder / "alone").items()
+    first = min(taken["one after the other"])
+    for name, found in taken.items():
+        spread = f"{min(found):.1f} – {max(found):.1f}"
+        bits = "the same" if weights(folder / f"{name}1")[key] == digest else "other"
+        note = f"{first / min(found):.2f} x as fast; {bits} bits as alone with {threads} thread(s)"
+        table.add_row(f"12 jobs {name}", f"{min(found):.1f}", spread, note)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side-by-side", type=int, metavar="JOBS", help="compare so many jobs at a time with one")
+    parser.add_argument("words", nargs="*", help="of the sweep, in the place of what is swept by default")
+    asked = parser.parse_args()
     table = Table("", "seconds", "from – to", "")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        commands = {
-            "python -c 'import hydra'": [sys.executable, "-c", "import hydra"],
-            "sdrun --help": [*SDRUN, "--help"],
-            "sdrun --cfg job": [*SDRUN, "--cfg", "job"],
-        }
-        taken: dict[str, list[float]] = {name: [] for name in (*commands, "to the first step")}
-        for number in range(ROUNDS):
-            for name, command in commands.items():
-                taken[name].append(seconds(command))
-            taken["to the first step"].append(first_step(folder / f"first{number}"))
-        base = statistics.median(taken["python -c 'import hydra'"])
-        for name, found in taken.items():
-            middle = statistics.median(found)
-            table.add_row(
-                name, f"{middle:.2f}", f"{min(found):.2f} – {max(found):.2f}", f"{middle / base:.1f} x import hydra"
-            )
-        swept = seconds([*SDRUN, "-m", *SHORT, f"seed={','.join(map(str, SEEDS))}", f"paths.outputs={folder}/swept"])
-        beside = (swept - trained(folder / "swept")) / len(SEEDS)
-        table.add_row("12 jobs in one process", f"{swept:.1f}", "", f"{beside:.2f} s a job beside its training")
-        apart = sum(seconds([*SDRUN, *SHORT, f"seed={seed}", f"paths.outputs={folder}/apart"]) for seed in SEEDS)
-        table.add_row("12 processes, one after the other", f"{apart:.1f}", "", f"{apart / swept:.1f} x as long")
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+        if asked.side_by_side:
+            words = [*asked.words, "tracking=none"] if asked.words else LONGER
+            side_by_side(table, Path(temporary), asked.side_by_side, words)
+        else:
+            starts(table, Path(temporary))
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def check(cfg: DictConfig) -> None:
     """Raise `UserError` unless every value is one that a run can be made from, whatever kind its task is."""
     if cfg.task.name == "custom" and cfg.task.path is None:
         raise UserError("task=custom needs a file: task.path=reviews.csv task.text=<column> task.label=<column>.")
-    _check_node(cfg, "")
+    check_node(cfg, "")
     _check_name("task.name", cfg.task.name)
     for split in (
         cfg.task.train,
@@ -39,7 +39,7 @@ def check(cfg: DictConfig) -> None:
     eval_tasks_of(cfg.eval_tasks)
 
 
-def _check_node(node: DictConfig, path: str) -> None:
+def check_node(node: DictConfig, path: str) -> None:
     """Hold every structured config below `node` against its dataclass, a plugin's own as well."""
     missing = [f"{path}{key!s}" for key in node if OmegaConf.is_missing(node, key)]
     if missing:
@@ -54,7 +54,7 @@ def _check_node(node: DictConfig, path: str) -> None:
                 f"there is no setting {path}{key}.{did_you_mean(key, known)} Allowed are {', '.join(known)}."
             )
         if isinstance(value, DictConfig):
-            _check_node(value, f"{path}{key}.")
+            check_node(value, f"{path}{key}.")
         elif key in fields and value is not None:
             _check_value(f"{path}{key}", value, fields[key].metadata)
 

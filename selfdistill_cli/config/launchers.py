@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from selfdistill_cli.config.fields import number
+
 
 @dataclass
 class Slurm:
@@ -35,10 +37,8 @@ class Slurm:
 
 
 @dataclass
-class SlurmLocal:
-    """submitit's local executor."""
+class Local:
+    """Jobs side by side on this machine."""
 
-    _target_: str = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
-    submitit_folder: str = MISSING
-    timeout_min: int = MISSING
-    array_parallelism: int | None = None
+    _target_: str = "hydra_plugins.selfdistill_cli.SideBySide"
+    jobs_per_gpu: int = number(at_least=1)

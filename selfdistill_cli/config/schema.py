@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from selfdistill_cli.config.fields import choice, location, number, switch
-from selfdistill_cli.config.launchers import Slurm, SlurmLocal
+from selfdistill_cli.config.launchers import Local, Slurm
 from selfdistill_cli.config.methods import methods
 
 PACKAGE_DIR = Path(__file__).parent.parent
@@ -216,7 +216,7 @@ def register_schemas() -> None:
         "runtime": {"runtime": Runtime},
         "tracking": {"tracking": Tracking},
         "self_training": {"rounds": SelfTraining},
-        "launcher": {"slurm": Slurm, "slurm_local": SlurmLocal},
+        "launcher": {"slurm": Slurm, "local": Local},
         "method": {declared.__name__: declared for declared in methods()},
     }
     for group, nodes in groups.items():

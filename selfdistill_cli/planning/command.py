@@ -178,5 +178,5 @@ class Collector(Launcher):
 
 
 def _at_once(launcher: DictConfig) -> int:
-    """How many jobs this launcher runs side by side."""
-    return int(launcher.get("array_parallelism") or 1)
+    """How many jobs this launcher runs side by side; on this machine, on one card."""
+    return int(launcher.get("array_parallelism") or launcher.get("jobs_per_gpu") or 1)

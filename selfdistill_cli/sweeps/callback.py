@@ -59,7 +59,7 @@ class SweepReport(Callback):
                 )
             require_direction(config)
             _require_no_search_on_test(config)
-            take_their_places(config.hydra.launcher._target_)
+            take_their_places(config.hydra.launcher)
             _quiet_search(config.hydra.sweeper._target_)
         except UserError as error:
             raise SystemExit(f"sdrun: {error}") from error  # Hydra turns ordinary exceptions of callbacks into warnings

@@ -28,7 +28,9 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
         return _take_part(cfg, run)
     records, began = JobRecords(sweep_dir), time.monotonic()
     console.print()
-    say(console, headline(number, overrides, read_plan(sweep_dir), records.all()), style="bold")
+    # Of jobs side by side the launcher tells how long the rest takes; each of them alone does not know.
+    alone = str(hydra_cfg.launcher["_target_"]).endswith(".BasicLauncher")
+    say(console, headline(number, overrides, read_plan(sweep_dir), records.all() if alone else ()), style="bold")
     try:
         result = run(cfg, group=sweep_dir.name)
         record = records.write(number, overrides, result | {"took": round(time.monotonic() - began, 3)})
@@ -38,13 +40,15 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     return objective(record)
 
 
-def headline(number: int, overrides: Sequence[str], plan: Plan | None, records: Sequence[Record]) -> str:
+def headline(
+    number: int, overrides: Sequence[str], plan: Plan | None, records: Sequence[Record], at_once: int = 1
+) -> str:
     """`job 3 of 15: method=kd seed=2 (about 4 min left)`: what differs from job to job, and how long the rest takes."""
     from selfdistill_cli.tracking.terminal import about
 
     total = plan.total if plan is not None else None
-    shown = [word for word in overrides if plan is None or name_of(word) in plan.varied]
-    left = None if total is None else seconds_left(records, total - len(records))
+    shown = varied_words(overrides, plan)
+    left = None if total is None else seconds_left(records, total - len(records), at_once)
     what = "trial" if plan is not None and plan.stage(number) == "trial" else "job"
     return (
         f"{what} {number + 1}"
@@ -52,6 +56,11 @@ def headline(number: int, overrides: Sequence[str], plan: Plan | None, records: 
         + f": {' '.join(shown)}"
         + (f" ({about(left)} left)" if left is not None else "")
     )
+
+
+def varied_words(overrides: Sequence[str], plan: Plan | None) -> list[str]:
+    """Those of a job's overrides that differ from job to job."""
+    return [word for word in overrides if plan is None or name_of(word) in plan.varied]
 
 
 def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:

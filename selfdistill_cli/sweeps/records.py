@@ -2,6 +2,7 @@
 
 outputs/sweeps/<time>/jobs/<n>.json      one job's record
 outputs/sweeps/<time>/jobs/<n>.log       the traceback of a job that failed
+outputs/sweeps/<time>/jobs/<n>.out       what a job printed, of those that run side by side
 outputs/sweeps/<time>/jobs/notes.txt     which settings some of its options lack
 
 Hydra numbers jobs from 0; people, and so these files, from 1: the last one is job 15 of 15.
@@ -50,6 +51,10 @@ class JobRecords:
         lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
         last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
         self.write(number, overrides, _failure(f"{reason}; its log {log} ends: {last[:200]}", 0.0))
+
+    def output(self, number: int) -> Path:
+        """Where what Hydra's job `number` prints is kept, if it is kept."""
+        return self.folder / f"{number + 1}.out"
 
     def note(self, lines: Sequence[str]) -> None:
         """Keep what is to be said of the sweep as a whole."""

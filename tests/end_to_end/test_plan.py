@@ -82,7 +82,7 @@ def test_named_experiments_can_be_planned(experiment: str, sdrun: Sdrun) -> None
 
 
 def test_a_single_run_is_planned_too(sdrun: Sdrun, tmp_path: Path) -> None:
-    plan = sdrun("--plan", "method=dynsdpb", "hydra/launcher=slurm_local", *SMALL)
+    plan = sdrun("--plan", "method=dynsdpb", "hydra/launcher=local", *SMALL)
     assert plan.code == 0, plan.err
     assert "1 run: to do" in plan.out
     held_out = sdrun("--plan", "method=dcs", "task.selection=held_out", *SMALL)

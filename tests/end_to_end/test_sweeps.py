@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.processes import REPOSITORY, Sdrun, start
-from tests.helpers.runs import SECRET, SMALL, rows, table
-
-LAUNCHED = tuple(word for word in SMALL if "epochs" not in word)
+from tests.helpers.runs import SMALL, rows, table
 
 
 def test_a_failing_job_is_reported_and_the_others_go_on(sdrun: Sdrun, tmp_path: Path) -> None:
@@ -98,23 +96,6 @@ def test_a_setting_that_none_of_the_swept_options_has_is_refused(sdrun: Sdrun) -
     assert "dcs, dynsdpb" in ended.err
     misspelt = sdrun("-m", "method=vanilla,kd", "method.tua=1", *SMALL)
     assert "there is no setting 'method.tua'. Did you mean 'method.tau'?" in misspelt.err
-
-
-@pytest.mark.slow
-def test_jobs_as_processes_of_their_own(sdrun: Sdrun, tmp_path: Path) -> None:
-    command = ("-m", "hydra/launcher=slurm_local", "method=vanilla", "schedule.epochs=2,8", *LAUNCHED)
-    # The longer job is killed, as the system kills one that wants too much memory.
-    ended = sdrun(*command, SDRUN_FAULT_AT="60", SECRET_TOKEN=SECRET)
-    assert ended.code == 1
-    jobs = table(tmp_path / "outputs")
-    assert [job["status"] for job in jobs] == ["finished", "failed"]
-    assert "its process ended without a result" in jobs[1]["reason"]
-    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
-        assert SECRET.encode() not in path.read_bytes(), path
-    # Once more: only what is missing is started.
-    again = sdrun(*command)
-    assert again.code == 0, again.err
-    assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished earlier", "finished"]
 
 
 @pytest.mark.slow

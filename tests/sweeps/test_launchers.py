@@ -11,7 +11,7 @@ pytest.importorskip("submitit")
 
 from selfdistill_cli.errors import Interrupted
 from selfdistill_cli.sweeps.launchers import slurm
-from selfdistill_cli.sweeps.launchers.submitted import summary, time_left
+from selfdistill_cli.sweeps.launchers.telling import summary, time_left
 from selfdistill_cli.sweeps.records import JobRecords
 
 
@@ -35,7 +35,7 @@ def test_after_ctrl_c_the_jobs_go_on_and_the_same_command_waits_for_them(
         stop.value
     )
     assert "checkpoint" not in str(stop.value)
-    assert "1 jobs are in SLURM's queue already: 17" in capsys.readouterr().out
+    assert "1 job is in SLURM's queue already: 17" in capsys.readouterr().out
 
 
 def test_states_are_counted_and_the_rest_is_estimated_by_the_jobs_that_trained() -> None:

@@ -1,14 +1,19 @@
-"""Which run a job of a sweep is, told from its overrides."""
+"""Which run a job of a sweep is, and which others it needs, told from its overrides."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config.schema import SCIENCE
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.system.lease import in_use
 
 
 def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None:
@@ -17,8 +22,8 @@ def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None
     None if the job is to be done afresh, or if its configuration is at fault, which the job itself will say.
     """
     try:
-        cfg = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
-        return None if cfg.rerun else RunDirectory(OmegaConf.masked_copy(cfg, [*SCIENCE, "paths"]))
+        cfg = _composed(launcher, overrides)
+        return None if cfg.rerun else RunDirectory(_science(cfg))
     except Exception:
         return None
 
@@ -27,3 +32,55 @@ def has_results(launcher: Any, overrides: Sequence[str]) -> bool:
     """Whether the job's run has finished."""
     directory = directory_of(launcher, overrides)
     return directory is not None and directory.results() is not None
+
+
+@dataclass(frozen=True)
+class RunsOfJob:
+    """The run that a job is, and the teachers that are trained for it where they are missing."""
+
+    own: RunDirectory | None
+    teachers: Sequence[RunDirectory]
+
+    @classmethod
+    def of(cls, launcher: Any, overrides: Sequence[str]) -> RunsOfJob:
+        """Those of a job of this launcher's sweep; none if its configuration is at fault, which the job itself will say."""
+        from selfdistill_cli.teacher import trained_first  # heavy, and only asked for where jobs run side by side
+
+        try:
+            cfg = _composed(launcher, overrides)
+            teachers, asked = [], [_science(cfg)]
+            while asked:  # a teacher may have a teacher
+                first = trained_first(asked.pop())
+                teachers += [RunDirectory(one) for one in first]
+                asked += first
+            return cls(RunDirectory(_science(cfg)), teachers)
+        except Exception:
+            return cls(None, [])
+
+    def paths(self) -> set[Path]:
+        """Of all of these runs."""
+        return {directory.path for directory in (self.own, *self.teachers) if directory is not None}
+
+    def missing_teachers(self) -> set[Path]:
+        """Those that have not finished."""
+        missing = set()
+        for directory in self.teachers:
+            with contextlib.suppress(UserError):  # what is damaged is for the job to say
+                if directory.results() is None:
+                    missing.add(directory.path)
+        return missing
+
+    def would_wait(self, begun: set[Path]) -> bool:
+        """Whether the job would wait for another process: for its own run, or for a teacher. `begun`: what this sweep is at."""
+        own = {self.own.path} if self.own is not None else set()
+        missing = self.missing_teachers()
+        return bool(missing & begun) or any(in_use(path / "lock") for path in own | missing)
+
+
+def _composed(launcher: Any, overrides: Sequence[str]) -> DictConfig:
+    cfg: DictConfig = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
+    return cfg
+
+
+def _science(cfg: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(cfg, [*SCIENCE, "paths"])

@@ -14,9 +14,11 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import directory_of
-from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted, summary, time_left
+from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted
+from selfdistill_cli.sweeps.launchers.telling import summary, time_left
 from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.system.files import read_json, write_json
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tracking.terminal import make_console, say
 
 PASS_SIGNALS_ON = (
@@ -59,11 +61,12 @@ class SlurmJobs(Submitted, SlurmLauncher):
 
     def do(self, jobs: Jobs, records: JobRecords) -> None:
         if shutil.which("sbatch") is None:
-            raise UserError("hydra/launcher=slurm: there is no sbatch here. Without SLURM: hydra/launcher=slurm_local.")
+            raise UserError("hydra/launcher=slurm: there is no sbatch here. Without SLURM: hydra/launcher=local.")
         console = make_console()
         waiting = self._in_the_queue_already(jobs)
         if waiting:
-            say(console, f"{len(waiting)} jobs are in SLURM's queue already: {_arrays(waiting)}")
+            are = "is" if len(waiting) == 1 else "are"
+            say(console, f"{counted(len(waiting), 'job')} {are} in SLURM's queue already: {_arrays(waiting)}")
         known = {queued.number for queued in waiting}
         waiting += self._submit([job for job in jobs if job[0] not in known])
         say(console, f"Ctrl-C leaves them there, the same command waits again; `scancel {_arrays(waiting)}` ends them.")
@@ -105,7 +108,7 @@ class SlurmJobs(Submitted, SlurmLauncher):
         ]
         say(
             make_console(),
-            f"{len(jobs)} jobs are SLURM's job {_arrays(array)}; logs: {submitted[0].paths.folder.parent}",
+            f"{counted(len(jobs), 'job')}: SLURM's job {_arrays(array)}; logs: {submitted[0].paths.folder.parent}",
         )
         for queued in array:
             note = self._note(queued.overrides)

@@ -1,4 +1,4 @@
-"""What submitit's launchers share: jobs in other processes, known by their records."""
+"""Jobs that submitit submits: jobs in other processes, known by their records."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sweeps.choices import Choices
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import has_results
+from selfdistill_cli.sweeps.launchers.telling import job_return
 from selfdistill_cli.sweeps.plan import note_plan
-from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
-from selfdistill_cli.tracking.terminal import about
+from selfdistill_cli.sweeps.records import JobRecords
 
 Jobs = Sequence[tuple[int, Sequence[str]]]
 """Job numbers and their overrides."""
@@ -46,7 +45,7 @@ class Submitted:
         missing = [job for job in jobs if job not in finished]
         if missing:
             self.do(missing, records)
-        return [_job_return(overrides, records.read(number)) for number, overrides in jobs]
+        return [job_return(overrides, records.read(number)) for number, overrides in jobs]
 
     def do(self, jobs: Jobs, records: JobRecords) -> None:
         """Have the jobs done and wait until each has a record."""
@@ -67,23 +66,3 @@ class Submitted:
     def arguments(number: int, overrides: Sequence[str]) -> tuple[Any, ...]:
         """What a job is called with: the parameters of the launcher's own `__call__`."""
         return list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state()
-
-
-def _job_return(overrides: Sequence[str], record: Record | None) -> JobReturn:
-    """What a sweeper gets: what it chooses by, or NaN for a job that failed."""
-    returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-    returned.return_value = objective(record or {})
-    return returned
-
-
-def summary(finished: int, states: list[str]) -> str:
-    """`2 finished, 1 running, 1 pending`."""
-    counts = {state: states.count(state) for state in sorted(states)}
-    return ", ".join([f"{finished} finished", *(f"{count} {state.lower()}" for state, count in counts.items())])
-
-
-def time_left(states: list[str], records: Sequence[Record]) -> str:
-    """` (about 4 min left)` for the jobs in these states, by those of this sweep that have trained; or nothing."""
-    running = sum(state.lower() == "running" for state in states)
-    left = seconds_left(records, len(states), at_once=max(1, running))
-    return f" ({about(left)} left)" if left is not None else ""
