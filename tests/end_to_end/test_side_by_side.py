@@ -36,6 +36,7 @@ def test_each_job_is_the_run_that_it_would_be_alone_and_a_teacher_is_trained_onc
         assert_same(run.parent, tmp_path / "alone" / run.parent.relative_to(tmp_path / "outputs"))
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_or_fails_stops_no_other_and_the_same_command_goes_on(
     sdrun: Sdrun, tmp_path: Path
 ) -> None:
