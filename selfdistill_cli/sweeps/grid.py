@@ -20,21 +20,33 @@ from selfdistill_cli.sweeps.records import JobRecords
 class Grid(BasicSweeper):
     """Takes the place of Hydra's sweeper over lists."""
 
+    typed: Sequence[str] = ()
+    """What stands on the command line."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        """As Hydra's own."""
+        self.typed = arguments
+        super().sweep(arguments)
+
     def get_job_batch(self) -> Sequence[Job]:
         """The next jobs, without the settings that their options lack; of equal ones one is left.
 
-        Raises `UserError` if a setting is one of none of the jobs.
+        Raises `UserError` if a setting on the command line is one of none of the jobs. (An experiment's file may sweep
+        over what only some methods have; it is asked for others as well.)
         """
         asked = super().get_job_batch()
         acting = [tuple(job) for job in Choices(self).acting(asked)]
         distinct = list(dict.fromkeys(acting))
         left_out = {word for job, left in zip(asked, acting, strict=True) for word in job if word not in left}
-        nowhere = [word for word in left_out if not any(word in job for job in acting)]
+        keys = {word.partition("=")[0] for word in self.typed}
+        nowhere = [
+            word for word in left_out if word.partition("=")[0] in keys and not any(word in job for job in acting)
+        ]
         if nowhere:
-            typed = [
+            options = [
                 f"{group}={','.join(_chosen(asked, group))}" for group in default_groups() if _chosen(asked, group)
             ]
-            raise UserError(lacking(nowhere[0].partition("=")[0], typed))
+            raise UserError(lacking(nowhere[0].partition("=")[0], options))
         if left_out:
             assert self.config is not None
             lines = _what_was_left_out(asked, acting, len(distinct))

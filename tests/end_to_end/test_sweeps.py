@@ -98,6 +98,13 @@ def test_a_setting_that_none_of_the_swept_options_has_is_refused(sdrun: Sdrun) -
     assert "there is no setting 'method.tua'. Did you mean 'method.tau'?" in misspelt.err
 
 
+def test_an_experiment_sweeps_over_what_a_method_asked_for_instead_may_lack(sdrun: Sdrun, tmp_path: Path) -> None:
+    ended = sdrun("-m", "+experiment=tau_alpha", "method=vanilla", "seed=0", *SMALL)
+    assert ended.code == 0, ended.err
+    assert [job["status"] for job in table(tmp_path / "outputs")] == ["finished"]
+    assert "vanilla has no method.tau: run without it." in ended.out
+
+
 @pytest.mark.slow
 def test_two_sweeps_at_once_share_the_runs(environment: dict[str, str], tmp_path: Path) -> None:
     command = ("-m", "method=vanilla,static_sd", "seed=0,1", *SMALL)
