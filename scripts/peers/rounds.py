@@ -34,6 +34,8 @@ class Contender:
     precision: str
     once: bool = False
     """Tried in the first round alone, since it takes long or is no better."""
+    compiles: bool = False
+    """In its first steps, so that it is compared in the second half of them."""
 
     @property
     def ours(self) -> bool:
@@ -52,6 +54,8 @@ class Training:
 
     seconds: float
     """Of its steps."""
+    late_seconds: float
+    """Of the second half of them."""
     tokens: int
     """Computed, padding included."""
     memory: float
@@ -76,7 +80,7 @@ def contenders(comparison: Comparison, precisions: Sequence[str], tries: bool = 
         else:
             found += [
                 Contender("Trainer, group_by_length", "trainer_grouped", precision),
-                Contender("the same, torch_compile", "trainer_compiled", precision, once=True),
+                Contender("the same, torch_compile", "trainer_compiled", precision, once=True, compiles=True),
             ]
         found.append(Contender("sdrun", "sdrun", precision))
     return [one for one in found if tries or not one.once]
@@ -120,24 +124,40 @@ def measure(task: str, every: Sequence[Contender], rounds: int, home: Path) -> t
     return real, found
 
 
-def rows_of(comparison: Comparison, real: int, found: Found) -> list[list[str]]:
+def rows_of(comparison: Comparison, every: Sequence[Contender], real: int, found: Found) -> list[list[str]]:
     """Of the table; ratios are to the first row's speed in the same round."""
-    first = _trainings(next(iter(found.values())))
+    seconds_of = step_seconds(every, found)
+    first = seconds_of[every[0]]
     rows = []
-    for title, trainings in found.items():
-        taken = _trainings(trainings)
-        if not taken:
-            rows.append([title, str(trainings[0]), *[""] * (len(COLUMNS) - 2)])
+    for contender in every:
+        taken, seconds = _trainings(found[contender.title]), seconds_of.get(contender)
+        if seconds is None:
+            rows.append([contender.title, str(found[contender.title][0]), *[""] * (len(COLUMNS) - 2)])
             continue
-        speeds = [comparison.examples / one.seconds for one in taken]
-        ratios = [base.seconds / one.seconds for base, one in zip(first, taken, strict=False)]
-        middle = statistics.median(one.seconds for one in taken)
-        computed = statistics.mean(one.tokens for one in taken)
+        speeds = [comparison.examples / each for each in seconds]
+        ratios = [base / each for base, each in zip(first, seconds, strict=False)]
+        used = min(1.0, real / statistics.mean(one.tokens for one in taken))
         rows.append(
-            [title, median(speeds), spread(speeds), median(ratios), plain(real / middle), f"{min(1.0, real / computed):.0%}",
-             plain(max(one.memory for one in taken)), median([one.wall for one in taken])]
+            [contender.title, median(speeds), spread(speeds), median(ratios), plain(real / statistics.median(seconds)),
+             f"{used:.0%}", plain(max(one.memory for one in taken)), median([one.wall for one in taken])]
         )  # fmt: skip
     return rows
+
+
+def step_seconds(every: Sequence[Contender], found: Found) -> dict[Contender, list[float]]:
+    """Of the steps of each training; of a contender that compiles, as if all were like those of the second half.
+
+    Compared with the first contender, whose halves hold the same examples. Those that never trained are left out.
+    """
+    first = _trainings(found[every[0].title])
+    seconds = {}
+    for contender in every:
+        pairs = list(zip(first, _trainings(found[contender.title]), strict=False))
+        if pairs and contender.compiles:
+            seconds[contender] = [base.seconds * one.late_seconds / base.late_seconds for base, one in pairs]
+        elif pairs:
+            seconds[contender] = [one.seconds for _, one in pairs]
+    return seconds
 
 
 def _trainings(found: Sequence[Training | str]) -> list[Training]:
@@ -146,11 +166,7 @@ def _trainings(found: Sequence[Training | str]) -> list[Training]:
 
 def sentences(every: Sequence[Contender], found: Found) -> list[str]:
     """Best against best, in words."""
-    seconds = {
-        one: statistics.median(training.seconds for training in _trainings(found[one.title]))
-        for one in every
-        if _trainings(found[one.title])
-    }
+    seconds = {one: statistics.median(taken) for one, taken in step_seconds(every, found).items()}
     ours, theirs = ({one: taken for one, taken in seconds.items() if one.ours is side} for side in (True, False))
     said = [f"best against best: {min(theirs.values()) / min(ours.values()):.2f} x"]
     precisions = list(dict.fromkeys(one.precision for one in every))
@@ -180,7 +196,7 @@ def run(asked: argparse.Namespace) -> None:
         every = contenders(comparison, asked.precision, not asked.no_tries)
         with tempfile.TemporaryDirectory() as home:
             real, found = measure(task, every, asked.rounds, Path(home))
-        show(COLUMNS, rows_of(comparison, real, found), f"{task}, {comparison.model}", asked.markdown)
+        show(COLUMNS, rows_of(comparison, every, real, found), f"{task}, {comparison.model}", asked.markdown)
         print(
             f"{task}, {comparison.model}, batch {comparison.batch}: {asked.rounds} rounds of {comparison.steps} steps, "
             f"every step counted; {'; '.join(sentences(every, found))}.\n"

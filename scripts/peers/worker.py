@@ -25,7 +25,7 @@ def sdrun(comparison: Comparison, precision: str, seed: int, home: Path, clock: 
     if comparison.model not in EMBEDDED:  # whose weights are random, and have no folder
         words.append(f"model.name={home / 'weights'}")
     sys.argv = ["sdrun", *words]
-    with clock.running():
+    with clock.running(), clock.looking_at_modules():
         main()
 
 
@@ -92,6 +92,7 @@ def _arguments(comparison: Comparison, precision: str, seed: int, home: Path) ->
 
 def _trained(theirs: Any, clock: Any) -> None:
     """Train, score, save: all that a run of `sdrun` does."""
+    theirs.data_collator = clock.collated(theirs.data_collator)
     with clock.running():
         theirs.train()
     theirs.evaluate()
@@ -131,7 +132,8 @@ def main() -> None:
     from selfdistill_cli.system.overhead import peak_memory_mb
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    print(json.dumps({"seconds": clock.seconds, "tokens": clock.tokens, "memory": peak_memory_mb(device)}))
+    taken = {"seconds": clock.seconds, "late_seconds": clock.late_seconds, "tokens": clock.tokens}
+    print(json.dumps({**taken, "memory": peak_memory_mb(device)}))
 
 
 if __name__ == "__main__":
