@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -31,7 +32,9 @@ import tables
 from peers import rounds
 from peers.comparison import COMPARISONS
 
-BATCH, LENGTH, LR, SKIPPED = 32, 128, 5e-5, 2
+BATCH, LENGTH, LR, SKIPPED, LAYERS = 32, 128, 5e-5, 2, 6
+Taken = tuple[list[tuple[int, float]], float | None]
+"""Examples and seconds of each step; the share of the steps that losses, their signals and diagnostics took."""
 WHAT = {
     "trainer": {
         "Trainer, padding to the longest": "trainer longest fp32",
@@ -47,6 +50,8 @@ WHAT = {
         "kd": "sdrun fp32 kd",
         "dcs": "sdrun fp32 dcs",
         "kd, teacher computed in each step": "sdrun fp32 kd recomputed",
+        "kd, teacher of twice the layers, stored": "sdrun fp32 kd twice",
+        "kd, teacher of twice the layers computed in each step": "sdrun fp32 kd twice-recomputed",
     },
     "parts": {
         f"{precision}, {'all' if part == 'nothing' else f'without {part}'}": f"sdrun {precision} vanilla {part}"
@@ -86,7 +91,7 @@ def _texts() -> tuple[Any, Any, Any]:
     return cfg, task, load_model(cfg.model, task, 0).tokenizer
 
 
-def time_trainer(padding: str, precision: str, seed: int, steps: int) -> list[tuple[int, float]]:
+def time_trainer(padding: str, precision: str, seed: int, steps: int) -> Taken:
     """Examples and seconds of each step of the Hugging Face Trainer."""
     import torch
     from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
@@ -121,7 +126,7 @@ def time_trainer(padding: str, precision: str, seed: int, steps: int) -> list[tu
             data_collator=DataCollatorWithPadding(tokenizer, **padded),
             callbacks=[Clock],
         ).train()
-    return [(BATCH, after - before) for before, after in itertools.pairwise(moments)][SKIPPED - 1 :]
+    return [(BATCH, after - before) for before, after in itertools.pairwise(moments)][SKIPPED - 1 :], None
 
 
 # --- our side --------------------------------------------------------------------------------------
@@ -143,20 +148,19 @@ def _without(part: str) -> Iterator[None]:
         yield
 
 
-def time_sdrun(
-    precision: str, method: str, variant: str, seed: int, steps: int, outputs: str
-) -> list[tuple[int, float]]:
-    """Examples and seconds of each step of `sdrun`, as its metrics.jsonl has them."""
+def time_sdrun(precision: str, method: str, variant: str, seed: int, steps: int, outputs: str) -> Taken:
+    """Examples and seconds of each step of `sdrun`, as its metrics.jsonl has them, and what its losses took of them."""
     from selfdistill_cli import experiment
     from selfdistill_cli.engine.loop import TrainingLoop
 
-    folder = f"{outputs}/{precision}-{variant}"
+    folder = f"{outputs}/{seed}/{precision}-{variant}"
     settings = [f"method={method}", f"seed={seed}", f"schedule.max_steps={steps}", f"runtime.precision={precision}"]
+    settings += [f"paths.outputs={folder}", f"paths.cache={outputs}/cache", "runtime.profile=true"]
     teacher = None
     if method in ("kd", "dcs"):
-        teacher = Path(
-            experiment.run(compose(f"paths.outputs={outputs}", "method=vanilla", "schedule.max_steps=2"))["directory"]
-        )
+        layers = [f"+model.config.num_hidden_layers={2 * LAYERS}"] if "twice" in variant else []
+        made = compose(f"paths.outputs={outputs}", "method=vanilla", "schedule.max_steps=2", *layers)
+        teacher = Path(experiment.run(made)["directory"])
         settings.append(f"method.teacher.path={teacher}")
     run = TrainingLoop.run
 
@@ -166,12 +170,14 @@ def time_sdrun(
 
     with contextlib.ExitStack() as changed:
         changed.enter_context(_without(variant))
-        if variant == "recomputed":
+        if "recomputed" in variant:
             changed.enter_context(mock.patch.object(TrainingLoop, "run", recomputing))
-        directory = Path(experiment.run(compose(*settings, f"paths.outputs={folder}"))["directory"])
+        directory = Path(experiment.run(compose(*settings))["directory"])
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     taken = [(row["examples"], row["examples"] / row["examples_per_s"]) for row in rows if row["kind"] == "train"]
-    return taken[SKIPPED:-1]
+    phases = json.loads((directory / "results.json").read_text())["phase_seconds"]
+    of_steps = sum(phases[name] for name in ("data", "forward", "loss", "backward", "optimizer", "diagnostics"))
+    return taken[SKIPPED:-1], (phases["loss"] + phases["diagnostics"]) / of_steps
 
 
 def _forward_teacher_too(loop: Any, folder: Path | None) -> None:
@@ -205,9 +211,10 @@ def _quiet() -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
-def measure(what: str, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Examples a second of every contender in every round."""
+def measure(what: str, rounds: int, steps: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Examples a second of every contender in every round, and the shares that losses took of our steps."""
     speeds: dict[str, list[float]] = {name: [] for name in WHAT[what]}
+    shares: dict[str, list[float]] = {name: [] for name in WHAT[what]}
     spawn = get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as outputs,
@@ -219,14 +226,25 @@ def measure(what: str, rounds: int, steps: int) -> dict[str, list[float]]:
                 side, *words = contender.split()
                 if side == "trainer":
                     padding, precision = words
-                    taken = theirs.submit(time_trainer, padding, precision, number, steps).result()
+                    taken, share = theirs.submit(time_trainer, padding, precision, number, steps).result()
                 else:
                     precision, method, variant = (*words, "nothing")[:3]
-                    folder = f"{outputs}/{number}"
-                    taken = ours.submit(time_sdrun, precision, method, variant, number, steps, folder).result()
+                    arguments = precision, method, variant, number, steps, outputs
+                    taken, share = ours.submit(time_sdrun, *arguments).result()
                 speeds[name].append(sum(n for n, _ in taken) / sum(seconds for _, seconds in taken))
+                shares[name] += [] if share is None else [share]
                 print(f"round {number + 1}: {name}: {speeds[name][-1]:.1f} examples/s", file=sys.stderr, flush=True)
-    return speeds
+    return speeds, shares
+
+
+def rows_of(speeds: dict[str, list[float]], shares: dict[str, list[float]]) -> list[list[str]]:
+    """Of the table; ratios are to the first one in the same round."""
+    first, rows = next(iter(speeds.values())), []
+    for name, found in speeds.items():
+        ratios = [a / b for a, b in zip(found, first, strict=True)]
+        figures = (text for values in (found, ratios) for text in (tables.median(values), tables.spread(values)))
+        rows.append([name, *figures, f"{statistics.median(shares[name]):.1%}" if shares[name] else ""])
+    return rows
 
 
 def main() -> None:
@@ -235,9 +253,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20, help="of a round; not of peers, where each task has its own")
     parser.add_argument(
-        "--task", nargs="+", choices=list(COMPARISONS), default=["rte", "sst2", "gsm8k"], help="of peers"
+        "--task", choices=list(COMPARISONS), default=["rte", "sst2", "gsm8k"], nargs="+", help="of peers"
     )
-    parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"], help="of peers")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default=["fp32", "bf16"], nargs="+", help="of peers")
     parser.add_argument("--json", type=Path, help="of peers: a file for every single figure")
     parser.add_argument("--no-tries", action="store_true", help="of peers: leave out what is tried in one round alone")
     tables.add_option(parser)
@@ -245,17 +263,12 @@ def main() -> None:
     if asked.what == "peers":
         rounds.run(asked)
         return
-    speeds = measure(asked.what, asked.rounds, asked.steps)
-    first = next(iter(speeds))
-    rows = []
-    for name, found in speeds.items():
-        ratios = [a / b for a, b in zip(found, speeds[first], strict=True)]
-        rows.append([name, *(text for v in (found, ratios) for text in (tables.median(v), tables.spread(v)))])
-    columns = ("", "examples/s", "from – to", f"ratio to {first}", "from – to ")
-    tables.show(columns, rows, f"{compose().task.name}, minilm", asked.markdown)
+    speeds, shares = measure(asked.what, asked.rounds, asked.steps)
+    columns = ("", "examples/s", "from – to", f"ratio to {next(iter(speeds))}", "from – to ", "losses")
+    tables.show(columns, rows_of(speeds, shares), f"{compose().task.name}, minilm", asked.markdown)
     print(
         f"batch {BATCH}, at most {LENGTH} tokens, {asked.rounds} rounds of {asked.steps} steps, the first {SKIPPED} "
-        f"not counted; medians\n{tables.machine()}"
+        f"not counted; medians. losses: their share of a step, with signals and diagnostics\n{tables.machine()}"
     )
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.utils.flop_counter import FlopCounterMode
 
-from selfdistill_cli.engine.compute import Compute, Passes, counting
+from selfdistill_cli.engine.compute import Compute, Operations, Passes, counting
 from selfdistill_cli.engine.method import StepPlan
 from selfdistill_cli.runs.costs import compute_by_part, total_compute
 from tests.helpers.loops import make_loop
@@ -119,6 +121,22 @@ def test_fused_attention_counts_as_its_products_do(kv_heads: int) -> None:
     assert counted[SDPBackend.FLASH_ATTENTION][0] == counted[SDPBackend.MATH][0] == 2 * (2 * 2 * 6 * 16 * 16 * 8)
     # the fused one computes the scores a second time instead of keeping them
     assert counted[SDPBackend.FLASH_ATTENTION][1] == counted[SDPBackend.MATH][1] + 2 * 2 * 6 * 16 * 16 * 8
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_operations_are_those_that_torch_counts(inference: bool) -> None:
+    """Forward and backward of a model, and what inference mode leaves to be taken apart (matmul)."""
+    examples, model = make_examples("classification"), make_model("classification")
+    batch, counted = examples.collate(np.arange(5), 1), []
+    for counter in (FlopCounterMode(display=False), Operations()):
+        model.train()
+        with counter, torch.inference_mode(inference), sdpa_kernel(SDPBackend.MATH):
+            logits = examples.forward(model, batch, torch.device("cpu"))
+            torch.matmul(torch.ones(2, 3, 4), torch.ones(4, 5))
+            if not inference:
+                logits.sum().backward()
+        counted.append(counter.get_total_flops())
+    assert counted[0] == counted[1] > 0
 
 
 @pytest.mark.parametrize("kind", ["flash", "efficient", "cudnn"])
