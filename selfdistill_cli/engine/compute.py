@@ -162,7 +162,7 @@ class Compute:
         self.rates = {kind: Rate(**rate) for kind, rate in state["rates"].items()}
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the operations of matrix products and attention while it lasts, as torch's `FlopCounterMode` does.
 
     That one also follows modules and tries with each operation whether it is made of others, every time: a step took
@@ -173,7 +173,7 @@ class Operations(TorchDispatchMode):
     """Operations that are known not to be made of others."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._formulas = flop_registry | _attention_formulas()
         self._total = 0
 
