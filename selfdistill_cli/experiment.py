@@ -132,7 +132,7 @@ def _train(
     evaluator = evaluator_of(task.while_training)
     at_the_end = {name: evaluator_of(scored) for name, scored in task.at_the_end.items()}  # before hours of training
     taught = None if teacher is None else teacher_logits(cfg, task, loaded, train, teacher, runtime)
-    method = _make_method(cfg, TrainingContext.of(losses, train, cfg.schedule.batch_size, taught))
+    method = _make_method(cfg, TrainingContext.of(losses, train, cfg.schedule.batch_size, taught, runtime.device))
     if method.needs_dropout and not draws_at_random(loaded.model, train):
         raise without_dropout(cfg, f"{cfg.model.name} drops nothing")
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.

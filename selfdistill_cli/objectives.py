@@ -19,6 +19,11 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def _like(value: Tensor | float, other: Tensor) -> Tensor:
+    """A tensor or number in the type and on the device of another tensor: filled in there, not copied to a card."""
+    return value.to(other) if isinstance(value, Tensor) else other.new_full((), value)
+
+
 # --- supervised terms ---------------------------------------------------------------------------
 
 
@@ -62,7 +67,7 @@ def tempered_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor
 
     teacher [n, C] (receives no gradient), student [n, C], tau [n] or a number -> [n], ≥ 0.
     """
-    scale = torch.as_tensor(tau, dtype=_wide(student).dtype, device=student.device)
+    scale = _like(tau, _wide(student))
     per_row = scale.unsqueeze(-1) if scale.dim() else scale
     log_p = F.log_softmax(_wide(teacher).detach() / per_row, dim=-1)
     log_q = F.log_softmax(_wide(student) / per_row, dim=-1)
@@ -103,7 +108,7 @@ def gaussian_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor
     The regression form of the divergence; τ_i² times it is that of τ = 1, whatever τ_i is.
     teacher [n] (no gradient), student [n], tau [n] or a number -> [n].
     """
-    scale = torch.as_tensor(tau, dtype=_wide(student).dtype, device=student.device)
+    scale = _like(tau, _wide(student))
     return squared_error(student, teacher.detach()) / (2 * scale.square())
 
 
@@ -120,7 +125,7 @@ def corrected(base: Tensor, labels: Tensor, theta: float) -> Tensor:
     right = (base.argmax(-1) == labels)[:, None]
     raised = torch.where(right, (gold + theta).clamp(max=1), gold + mixed * (1 - gold))
     others = torch.where(right, (1 - raised) / (1 - gold).clamp_min(torch.finfo(p.dtype).tiny), 1 - mixed)
-    return (p * others).scatter(-1, labels[:, None], raised)
+    return (p * others).index_put((torch.arange(len(p), device=p.device), labels), raised[:, 0])
 
 
 def corrected_kl(base: Tensor, student: Tensor, labels: Tensor, theta: float) -> tuple[Tensor, Tensor]:
@@ -247,7 +252,7 @@ def map_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:
 
     teacher [n, V] (no gradient), student [n, V], tau [n] or a number -> [n], ≥ 0.
     """
-    scale = torch.as_tensor(tau, dtype=_wide(student).dtype, device=student.device)
+    scale = _like(tau, _wide(student))
     # A map underflows to 0 where no token gives the entry any probability: bounded, so that no gradient is infinite.
     smallest = torch.finfo(_wide(student).dtype).tiny
     p, q = _wide(teacher).detach(), _wide(student).clamp_min(smallest)
@@ -279,10 +284,11 @@ def bucketed_kl(teacher: Tensor, entries: Tensor, student: Tensor, tau: float) -
     """
     student = _wide(student)
     normaliser = student.logsumexp(-1, keepdim=True)
-    named = (student - normaliser).gather(-1, entries)
+    at = torch.arange(len(entries), device=entries.device)[:, None], entries  # not gathered: that would wait for a card
+    named = (student - normaliser)[at]
     p = teacher.to(student.dtype).detach()
     if entries.shape[-1] < student.shape[-1]:
-        outside = student.scatter(-1, entries, -torch.inf).logsumexp(-1, keepdim=True)
+        outside = student.index_put(at, student.new_full((), -torch.inf)).logsumexp(-1, keepdim=True)
         named = torch.cat([named, outside - normaliser], dim=-1)
         # What the entries leave: log(1 − Σp), bounded below where rounding leaves nothing.
         rest = (1 - p.exp().sum(-1, keepdim=True)).clamp_min(torch.finfo(p.dtype).eps)

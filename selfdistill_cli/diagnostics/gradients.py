@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.probes import recording_interval
-from selfdistill_cli.engine.step import StepResult
+from selfdistill_cli.engine.results import StepResult
 
 
 class GradientProbe:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.probes import recording_interval
-from selfdistill_cli.engine.step import StepResult
+from selfdistill_cli.engine.results import StepResult
 
 MOST_EXAMPLES = 32
 FEWEST_EXAMPLES = 4

@@ -13,8 +13,8 @@ from selfdistill_cli.diagnostics.gradients import GradientProbe
 from selfdistill_cli.diagnostics.maps import MOST_EXAMPLES, MapProbe, examples_within_memory
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.probes import Probe
+from selfdistill_cli.engine.results import StepResult
 from selfdistill_cli.engine.runtime import Runtime
-from selfdistill_cli.engine.step import StepResult
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.tasks import TaskData

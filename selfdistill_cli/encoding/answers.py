@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from selfdistill_cli.encoding.chat import as_chat
 from selfdistill_cli.encoding.labelled import flat_tokens, offsets_of, unchanged
 from selfdistill_cli.engine.predictions import TokenRows
+from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.masks import padding_known
 from selfdistill_cli.models.output_layer import catch_inputs
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class AnswerBatch(NamedTuple):
     arguments: dict[str, Tensor]
     """Of the model's forward pass."""
     predicts: Tensor
-    """Where answer tokens are predicted, bool [m, L]."""
+    """Where answer tokens are predicted, as places in [m · L] [T]."""
     labels: Tensor
     """These tokens [T]."""
     lengths: Tensor
@@ -153,7 +155,7 @@ class AnswerExamples:
             arguments = {"input_ids": inputs, "attention_mask": real, "decoder_input_ids": decoder_inputs}
         return AnswerBatch(
             {name: torch.from_numpy(array) for name, array in arguments.items()},
-            torch.from_numpy(predicts),
+            torch.from_numpy(np.flatnonzero(predicts)),
             labels,
             torch.from_numpy(self.answers.lengths[rows]),
         )
@@ -165,10 +167,13 @@ class AnswerExamples:
 
     def forward(self, model: nn.Module, batch: AnswerBatch, device: torch.device) -> TokenRows:
         """Predictions at the answer tokens of collated examples: `labels`, and `input<j>` of the output layer."""
-        caught = catch_inputs(model, **{name: tensor.to(device) for name, tensor in batch.arguments.items()})
-        where = batch.predicts.to(device)
-        columns = {"labels": batch.labels.to(device)} | {f"input{j}": inputs[where] for j, inputs in enumerate(caught)}
-        return TokenRows(batch.lengths.to(device), columns)
+        arguments = {name: on_device(tensor, device) for name, tensor in batch.arguments.items()}
+        with padding_known(batch.arguments["attention_mask"], device):
+            caught = catch_inputs(model, **arguments)
+        where = on_device(batch.predicts, device)
+        columns = {"labels": on_device(batch.labels, device)}
+        columns |= {f"input{j}": inputs.flatten(0, 1)[where] for j, inputs in enumerate(caught)}
+        return TokenRows(batch.lengths, columns)
 
     def _padded(
         self, rows: list[np.ndarray], side: str, width_multiple: int = 1, widest: int = 0

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 if TYPE_CHECKING:
     from selfdistill_cli.engine.method import StepPlan
-    from selfdistill_cli.engine.step import StepResult
+    from selfdistill_cli.engine.results import StepResult
 
 WRITING = "written answers"
 """The rate of operations of what a language model writes."""

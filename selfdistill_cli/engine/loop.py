@@ -6,9 +6,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -32,24 +32,16 @@ from selfdistill_cli.engine.probes import Probe, rows_of
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.profiling import traced
 from selfdistill_cli.engine.progress import Outcome, Progress, Scorer, total_steps
+from selfdistill_cli.engine.results import StepResult
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.engine.selection import Selection
-from selfdistill_cli.engine.step import StepResult, backward_step
-from selfdistill_cli.errors import Interrupted, UserError
+from selfdistill_cli.engine.step import backward_step
+from selfdistill_cli.engine.step_records import Recorder, StepRecord, StepRecords, diverged
+from selfdistill_cli.errors import Interrupted
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.signals import finishing_steps
 
 log = logging.getLogger(__name__)
-
-
-class Recorder(Protocol):
-    """Takes the rows of metrics.jsonl and can be set back to an earlier length."""
-
-    def start(self, total_steps: int) -> None: ...
-    def row(self, values: dict[str, Any]) -> None: ...
-    def position(self) -> int: ...
-    def rewind(self, position: int) -> None: ...
-    def flush(self) -> None: ...
 
 
 class TrainingLoop:
@@ -79,6 +71,7 @@ class TrainingLoop:
         self.accelerator = runtime.accelerator
         self.phases = runtime.phases
         self.recorder = recorder
+        self.records = StepRecords(runtime, recorder, schedule)
         self.checkpoints = checkpoints
         self.order = EpochOrder(len(examples), method.fresh_per_step, seed)
         self.total_steps = total_steps(schedule, self.order.steps_per_epoch)
@@ -110,7 +103,7 @@ class TrainingLoop:
         self.model.train()
         with finishing_steps() as stop, traced(self._steps_to_trace, self.runtime.trace_to) as trace:
             while self.progress.step < self.total_steps and not self.progress.stopped_early:
-                self._step()
+                self._step_or_say_why_not()
                 if trace is not None:
                     trace.step()
                 # Signals and clocks differ from process to process; what is done must not.
@@ -131,6 +124,13 @@ class TrainingLoop:
         self.progress.compute = self.runtime.compute.state_dict()
         return Outcome(self.progress, self.order.steps_per_epoch, *final)
 
+    def _step_or_say_why_not(self) -> None:
+        try:
+            self._step()
+        except Exception:
+            self.records.settle(self.progress)  # had the training diverged before, it is that which should be heard
+            raise
+
     @property
     def epoch(self) -> float:
         """Where the run stands, in epochs."""
@@ -145,19 +145,16 @@ class TrainingLoop:
         return time.monotonic() - self._began
 
     def _step(self) -> None:
-        began = time.perf_counter()
+        began, epoch = self.records.clock.now(), self.epoch
         with self.phases("data"):
-            plan = self.method.plan(self.order.fresh(self.progress.step), self.epoch)
+            plan = self.method.plan(self.order.fresh(self.progress.step), epoch)
         result = self._backward(plan)
         passing("gradient")
-        self._require_finite("loss", result.loss)
         with self.phases("diagnostics"):
-            observed = rows_of(self.probes, self.progress.step + 1, self.epoch, self.model, result)
+            observed = rows_of(self.probes, self.progress.step + 1, epoch, self.model, result)
         limit = self.schedule.max_grad_norm or math.inf
         with self.phases("optimizer"):
-            grad_norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
-        if self.runtime.precision != "fp16":  # whose gradient scaler skips such a step
-            self._require_finite("gradient norm", grad_norm)
+            grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         with self.phases("loss"):
             self.method.after_backward(plan, result.logits)
         lr = float(self.lr_scheduler.get_last_lr()[0])
@@ -168,18 +165,23 @@ class TrainingLoop:
             self.optimizer.zero_grad(set_to_none=True)
             if not self.optimizer.step_was_skipped:  # as fp16's gradient scaler does
                 self.method.after_step(self.runtime.unwrap(self.model))
-        self.progress.stepped(len(plan.examples), result.tokens, result.parts.get("loss/ce", result.loss))
-        seconds = time.perf_counter() - began
-        self.progress.step_seconds += seconds
-        row = self._train_row(result, lr, grad_norm, seconds)
+        self.progress.stepped(len(plan.examples), result.tokens)
+        times, result = (began, self.records.clock.now()), replace(result, logits=None)
+        record = StepRecord(self.progress.step, self.epoch, epoch, result, grad_norm, lr, times, observed)
+        self._after_step(self.records.add(record))
+
+    def _after_step(self, record: StepRecord) -> None:
+        """What an epoch's end asks for, the steps' rows, and an evaluation, each if it is time for it."""
         if self.progress.step % self.order.steps_per_epoch == 0:
+            self.records.settle(self.progress)
             finished_epoch = self.progress.step // self.order.steps_per_epoch - 1
             with self.phases("evaluation"), self.runtime.compute.part("predictions"):
-                row |= self.method.after_epoch(finished_epoch, self._predict_training_set)
-        for each in (row, *observed):
-            self.recorder.row(each)
+                record.beside = self.method.after_epoch(finished_epoch, self._predict_training_set)
+        evaluates = self.progress.step % self.evaluate_every == 0 or self.progress.step == self.total_steps
+        if evaluates or self.records.due:
+            self.records.write(self.progress)
         passing("step")
-        if self.progress.step % self.evaluate_every == 0 or self.progress.step == self.total_steps:
+        if evaluates:
             self._evaluate()
 
     def _backward(self, plan: StepPlan) -> StepResult:
@@ -187,35 +189,6 @@ class TrainingLoop:
         records = recorded(self.progress.step + 1, self.total_steps)
         work = partial(backward_step, self.model, self.method, self.examples, plan, self.runtime, records)
         return self.runtime.compute.step(plan, self.epoch >= self.method.begins_at, work)
-
-    def _train_row(self, result: StepResult, lr: float, grad_norm: float, seconds: float) -> dict[str, Any]:
-        # fp16: a gradient that overflowed has no norm, and the scaler left the weights as they were.
-        gradient = {"grad_norm": grad_norm} if math.isfinite(grad_norm) else {"update_skipped": True}
-        return {
-            "kind": "train",
-            "step": self.progress.step,
-            "epoch": round(self.epoch, 6),
-            "loss": result.loss,
-            **result.parts,
-            **result.grad_shares,
-            "lr": lr,
-            **gradient,
-            **result.signals,
-            "examples": result.examples,
-            "examples_per_s": round(result.examples / seconds, 2),
-            "tokens_per_s": round(result.tokens / seconds, 1),
-        }
-
-    def _require_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise self._diverged(f"The {what} is {value} at step {self.progress.step + 1}")
-
-    def _diverged(self, what: str) -> UserError:
-        return UserError(
-            f"{what} (epoch {self.epoch:.2f}): training diverged. "
-            f"Try a lower schedule.lr (now {self.schedule.lr:g}), a longer schedule.warmup_ratio, "
-            "schedule.max_grad_norm=1, or runtime.precision=fp32. Nothing was saved as finished."
-        )
 
     def _predict_training_set(self) -> Any:
         return self.runtime.predict(self.model, self.examples, keep=self.method.decisions)
@@ -225,7 +198,7 @@ class TrainingLoop:
             try:
                 found = with_weights(self.model, self.method.evaluated_weights(), self.evaluator.scores)
             except FloatingPointError as error:  # the last update did it: no step came after it to notice
-                raise self._diverged(f"{error} after step {self.progress.step}") from error
+                raise diverged(f"{error} after step {self.progress.step}", self.epoch, self.schedule) from error
         self.selection.see(self.progress, found, self._evaluated_weights)
         row = {f"eval/{name}": value for name, value in (found.metrics | found.writing).items()}
         row |= {f"signal/{name}": value for name, value in found.signals.items()}
@@ -241,6 +214,7 @@ class TrainingLoop:
 
     def _save(self) -> None:
         """Write a checkpoint; every process takes part, since each has random generators of its own."""
+        self.records.write(self.progress)
         random = gathered(random_state())
         if not self.runtime.is_main:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -70,6 +71,23 @@ class MicroBatch:
     predict: Callable[[Weights, Keep], Any] = _no_model
     """Predicts these m examples once more, by the model with these weights in place of its own of the same names: without
     dropout or gradient. Give `Losses.bound` as what is kept."""
+    on_host: Tensor | None = None
+    """`positions` on the CPU: the engine gives them, so that nobody waits for the device to know them."""
+
+    @cached_property
+    def positions_on_host(self) -> Tensor:
+        """`positions` on the CPU [m]."""
+        return self.positions.cpu() if self.on_host is None else self.on_host
+
+    @cached_property
+    def examples_on_host(self) -> Tensor:
+        """`examples` on the CPU [m]."""
+        return self.examples.cpu() if self.on_host is None else torch.tensor(self.plan.examples)[self.on_host]
+
+    @cached_property
+    def repeated(self) -> Tensor:
+        """Which of these m are forwarded again, `plan.previous`: their places [k], on the CPU."""
+        return torch.from_numpy(np.flatnonzero(self.positions_on_host.numpy() >= len(self.plan.fresh)))
 
     @property
     def gold(self) -> Tensor:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from selfdistill_cli.engine.transfer import on_device
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,15 @@ class OutputLayer:
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Columns of values at T answer tokens, the tokens of m examples one after the other; indexed by example."""
+    """Columns of values at T answer tokens, the tokens of m examples one after the other; indexed by example.
+
+    How many tokens each example has is known on the CPU, wherever the values are: nothing here waits for a device.
+    """
 
     lengths: Tensor
-    """Answer tokens of each example, S_i [m]."""
+    """Answer tokens of each example, S_i [m], on the CPU."""
     columns: dict[str, Tensor]
-    """Named values, [T, ...] each."""
+    """Named values, [T, ...] each, on one device."""
     output: OutputLayer | None = None
     """Of a prediction that was made earlier: the output layer of that time. None: the model's, as it is now."""
 
@@ -37,12 +43,22 @@ class TokenRows:
     @property
     def device(self) -> torch.device:
         """Where the values are."""
-        return self.lengths.device
+        return next((values.device for values in self.columns.values()), self.lengths.device)
 
-    @property
+    @cached_property
+    def owners_on_host(self) -> Tensor:
+        """`owners` on the CPU."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.lengths)
+
+    @cached_property
     def owners(self) -> Tensor:
-        """Which example each token belongs to [T]."""
-        return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.lengths)
+        """Which example each token belongs to [T], where the values are."""
+        return on_device(self.owners_on_host, self.device)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """`lengths` where the values are."""
+        return on_device(self.lengths, self.device)
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -50,17 +66,18 @@ class TokenRows:
         return [values for name, values in self.columns.items() if name.startswith("input")]
 
     def __getitem__(self, examples: Tensor | slice | Sequence[int]) -> TokenRows:
-        """These examples (numbers, or a bool mask [m]), in this order."""
-        numbers = torch.arange(len(self), device=self.device)[_on(examples, self.device)]
+        """These examples (numbers, or a bool mask [m]; on the CPU, else it is waited for the device), in this order."""
+        numbers = torch.arange(len(self))[examples.cpu() if isinstance(examples, Tensor) else examples]
         lengths = self.lengths[numbers]
         starts = (self.lengths.cumsum(0) - self.lengths)[numbers] - (lengths.cumsum(0) - lengths)
-        tokens = torch.repeat_interleave(starts, lengths) + torch.arange(int(lengths.sum()), device=self.device)
+        owners = torch.repeat_interleave(starts, lengths)
+        tokens = on_device(owners + torch.arange(len(owners)), self.device)
         return replace(self, lengths=lengths, columns={name: values[tokens] for name, values in self.columns.items()})
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over each example's tokens. values [T] -> [m]."""
         totals = torch.zeros(len(self), dtype=values.dtype, device=values.device).index_add(0, self.owners, values)
-        return totals / self.lengths.to(values.dtype)
+        return totals / self.sizes.to(values.dtype)
 
     def detach(self) -> TokenRows:
         """Without gradients."""
@@ -68,8 +85,7 @@ class TokenRows:
 
     def to(self, device: torch.device | str) -> TokenRows:
         """On this device; the output layer stays where it is."""
-        columns = {name: values.to(device) for name, values in self.columns.items()}
-        return replace(self, lengths=self.lengths.to(device), columns=columns)
+        return replace(self, columns={name: on_device(values, device) for name, values in self.columns.items()})
 
     def cpu(self) -> TokenRows:
         """On the CPU."""
@@ -96,10 +112,6 @@ class TokenRows:
         return cls(state["lengths"], dict(state["columns"]), output)
 
 
-def _on(examples: Any, device: torch.device) -> Any:
-    return examples.to(device) if isinstance(examples, Tensor) else examples
-
-
 Predictions = Tensor | TokenRows
 """Of m examples: logits [m, C], a single output [m], or values at their answer tokens."""
 
@@ -114,7 +126,29 @@ def on_cpu(logits: Tensor) -> Tensor:
     return logits.float().cpu()
 
 
+def rows_of(predictions: Any, rows: Tensor | slice | Sequence[int]) -> Any:
+    """These rows (numbers on the CPU [k], or a slice) of predictions, wherever those are, without waiting for a device."""
+    if isinstance(predictions, Tensor) and not isinstance(rows, slice):
+        return predictions[on_device(torch.as_tensor(rows), predictions.device)]
+    return predictions[rows]
+
+
+HELD_ON_DEVICE = 2**30
+"""Bytes: stored predictions of a training set that take more stay in the machine's memory, and come row by row."""
+
+
+def near(stored: Any, device: torch.device) -> Any:
+    """Stored predictions (or None) on this device for good, if they are not too large for that."""
+    columns = [stored] if isinstance(stored, Tensor) else [] if stored is None else list(stored.columns.values())
+    size = sum(values.numel() * values.element_size() for values in columns)
+    if not columns or size > HELD_ON_DEVICE:
+        return stored
+    if isinstance(stored, Tensor):
+        return stored.to(device)
+    return replace(stored, columns={name: values.to(device) for name, values in stored.columns.items()})
+
+
 def in_order(parts: Sequence[tuple[np.ndarray, Any]]) -> Any:
     """Predictions of some examples, made in parts, in the order of the examples' numbers."""
     numbers, pieces = zip(*parts, strict=True)
-    return join(pieces)[torch.from_numpy(np.argsort(np.concatenate(numbers)))]
+    return rows_of(join(pieces), torch.from_numpy(np.argsort(np.concatenate(numbers))))

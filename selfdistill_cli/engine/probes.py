@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from selfdistill_cli.engine.step import StepResult
+from selfdistill_cli.engine.results import StepResult
 
 RECORDED_STEPS = 200
 """Of a run, at most, by what costs time."""

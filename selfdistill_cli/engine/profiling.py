@@ -44,6 +44,25 @@ class Phases:
             torch.accelerator.synchronize()
 
 
+class Clock:
+    """Times on the device: what work on a card took, without waiting for it before both times are asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_card = device.type == "cuda"
+
+    def now(self) -> Any:
+        """This place in the device's work."""
+        if not self.on_card:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def seconds(self, began: Any, ended: Any) -> float:
+        """From one place to the other, which the device has reached."""
+        return began.elapsed_time(ended) / 1000 if self.on_card else float(ended - began)
+
+
 @contextlib.contextmanager
 def traced(steps: int | None, path: Path | None) -> Iterator[Any]:
     """torch's profiler over `steps` steps after a warm-up, its trace written to `path` (Chrome's format).

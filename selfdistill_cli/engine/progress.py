@@ -52,11 +52,15 @@ class Progress:
     recent_losses: list[float] = field(default_factory=list)
     """Of the first training steps and of the last ones, `FLANK` each at most."""
 
-    def stepped(self, examples: int, tokens: int, loss: float) -> None:
+    def stepped(self, examples: int, tokens: int) -> None:
         """Count a training step."""
         self.step += 1
         self.examples_forwarded += examples
         self.tokens += tokens
+
+    def saw(self, seconds: float, loss: float) -> None:
+        """Take note of what a training step took and found: later than `stepped`, where that had to be fetched."""
+        self.step_seconds += seconds
         if len(self.first_losses) < FLANK:
             self.first_losses.append(loss)
         self.recent_losses = [*self.recent_losses[1 - FLANK :], loss]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.method import MicroBatch
-from selfdistill_cli.engine.predictions import OutputLayer, TokenRows
+from selfdistill_cli.engine.predictions import OutputLayer, TokenRows, rows_of
+from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.losses.base import Comparison, Losses, OfCopies, OfLogits
 from selfdistill_cli.losses.chunked import ChunkLoss, in_type_of, logits_of, over_tokens
 from selfdistill_cli.losses.vocabulary import (
@@ -66,7 +67,7 @@ class AnswerLosses(Losses[TokenRows]):
         compared: Comparison,
     ) -> tuple[Tensor, Tensor]:
         every_tau = torch.ones(len(predictions), dtype=tau.dtype, device=predictions.device)
-        every_tau = every_tau.index_put((repeated,), tau)
+        every_tau = every_tau.index_put((on_device(repeated, predictions.device),), tau)
         if compared.match == "token":
             return self._token_by_token(predictions, repeated, previous, every_tau)
         nll, maps = self._likelihoods_and_maps(predictions, every_tau, repeated)
@@ -78,8 +79,7 @@ class AnswerLosses(Losses[TokenRows]):
         """As the interface says. The second result depends on each example's own map alone, as far as gradients go:
         that of example i is the loss's gradient through it.
         """
-        everybody = torch.ones(len(predictions), dtype=torch.bool, device=predictions.device)
-        nll, maps = self._likelihoods_and_maps(predictions, tau.expand(len(predictions)), everybody)
+        nll, maps = self._likelihoods_and_maps(predictions, tau.expand(len(predictions)))
         target = self.maps(previous, tau.expand(len(previous))).mean(0, keepdim=True)
         mean = maps.mean(0, keepdim=True).detach().requires_grad_()
         with torch.enable_grad():
@@ -95,9 +95,8 @@ class AnswerLosses(Losses[TokenRows]):
         the top entries may be known."""
         top = teacher.columns
         if "log_p" not in top:
-            everybody = torch.ones(len(predictions), dtype=torch.bool, device=predictions.device)
             every_tau = torch.full((len(predictions),), tau, device=predictions.device)
-            return self._token_by_token(predictions, everybody, teacher, every_tau)
+            return self._token_by_token(predictions, torch.arange(len(predictions)), teacher, every_tau)
         loss = WithTopEntries(predictions.columns["labels"], top["log_p"], top["entries"].long(), tau, standardize)
         values, _ = self._over(loss, predictions)
         return predictions.mean(values[:, 0]), predictions.mean(values[:, 1])
@@ -111,13 +110,13 @@ class AnswerLosses(Losses[TokenRows]):
 
     def of_logits(self, function: OfLogits, predictions: TokenRows, batch: MicroBatch) -> Tensor:
         values, _ = self._over(OwnLoss(function, predictions.columns["labels"]), predictions)
-        return _means(predictions, values)
+        return _means(predictions.lengths, values)
 
     def of_copies(self, function: OfCopies, predictions: TokenRows, batch: MicroBatch) -> Tensor:
         copies = batch.plan.copies
         beside = _copies_beside(predictions, copies)
         values, _ = self._over(CopiesLoss(function, beside.columns["labels"], copies), beside)
-        return _means(TokenRows(predictions.lengths[::copies], {}), values[::copies])
+        return _means(predictions.lengths[::copies], values[::copies])
 
     def between_copies(self, predictions: TokenRows, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         supervised, divergence = self.of_copies(objectives.of_two_copies, predictions, batch).unbind(-1)
@@ -129,7 +128,7 @@ class AnswerLosses(Losses[TokenRows]):
     def signals(self, predictions: TokenRows, labels: Tensor | None, discrimination: str) -> tuple[Tensor, Tensor]:
         """u_i = H(m_i(1)) / log V, and d_i from the mean NLL (`gold`) or the mean margin of the tokens [m] each."""
         ones = torch.ones(len(predictions), device=predictions.device)
-        nll, maps = self._likelihoods_and_maps(predictions, ones, ones.bool())
+        nll, maps = self._likelihoods_and_maps(predictions, ones)
         if discrimination == "margin":
             margins, _ = self._over(Margins(), predictions)
             return objectives.map_uncertainty(maps), predictions.mean(margins[:, 0])
@@ -138,7 +137,7 @@ class AnswerLosses(Losses[TokenRows]):
     @torch.no_grad()
     def maps(self, predictions: TokenRows, tau: Tensor) -> Tensor:
         """m_i(τ_i) [m, V]. tau [m]."""
-        return self._likelihoods_and_maps(predictions, tau, torch.ones_like(tau, dtype=torch.bool))[1]
+        return self._likelihoods_and_maps(predictions, tau)[1]
 
     def discordant(self, teacher: TokenRows, student: TokenRows, quantile: float) -> Tensor:
         """Where the likeliest answers differ, in one token or more, given the gold tokens before each; bool [m]."""
@@ -146,7 +145,7 @@ class AnswerLosses(Losses[TokenRows]):
 
     def correct(self, predictions: TokenRows, other: TokenRows, labels: Tensor | None) -> Tensor:
         """Where every likeliest token is the gold one, bool [m]."""
-        gold = (predictions if "labels" in predictions.columns else other).columns["labels"].cpu()
+        gold = (predictions if "labels" in predictions.columns else other).columns["labels"]
         return ~_any_token(predictions, self._chosen(predictions) != gold)
 
     def wrong(self, predictions: TokenRows, labels: Tensor | None, quantile: float) -> Tensor:
@@ -213,12 +212,16 @@ class AnswerLosses(Losses[TokenRows]):
         layer = self._layer(predictions)
         return over_tokens(loss, predictions.inputs, [w for w in layer.weights if w is not None], layer.bias)
 
-    def _likelihoods_and_maps(self, predictions: TokenRows, tau: Tensor, mapped: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean NLL of all m examples [m], and the maps of those `mapped` (bool [m]) [k, V]. tau [m]."""
+    def _likelihoods_and_maps(
+        self, predictions: TokenRows, tau: Tensor, mapped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean NLL of all m examples [m], and the maps of those `mapped` (places [k] on the CPU; None: all). tau [m]."""
         owners = predictions.owners
         shares = torch.zeros(len(predictions), len(owners), device=predictions.device)
-        shares[owners, torch.arange(len(owners), device=predictions.device)] = 1 / predictions.lengths[owners].float()
-        loss = LikelihoodsAndMaps(predictions.columns["labels"], shares[mapped], tau[owners])
+        shares[owners, torch.arange(len(owners), device=predictions.device)] = 1 / predictions.sizes[owners].float()
+        if mapped is not None:
+            shares = rows_of(shares, mapped)
+        loss = LikelihoodsAndMaps(predictions.columns["labels"], shares, tau[owners])
         nll, maps = self._over(loss, predictions)
         assert maps is not None
         return predictions.mean(nll[:, 0]), maps
@@ -226,11 +229,11 @@ class AnswerLosses(Losses[TokenRows]):
     def _token_by_token(
         self, student: TokenRows, repeated: Tensor, teacher: TokenRows, tau: Tensor
     ) -> tuple[Tensor, Tensor]:
-        taught = repeated[student.owners]
+        taught = torch.zeros(len(student), dtype=torch.bool).index_fill(0, repeated, True)[student.owners_on_host]
         rows = torch.where(taught, taught.cumsum(0) - 1, -1)
         loss = WithTeacherLogits(student.columns["labels"], tau[student.owners], rows, self._logits_of(teacher))
         values, _ = self._over(loss, student)
-        return student.mean(values[:, 0]), student.mean(values[:, 1])[repeated]
+        return student.mean(values[:, 0]), rows_of(student.mean(values[:, 1]), repeated)
 
     def _logits_of(self, predictions: TokenRows) -> Callable[[Tensor | slice], Tensor]:
         """What makes logits [c, V] of some of their tokens, without gradient."""
@@ -243,30 +246,31 @@ class AnswerLosses(Losses[TokenRows]):
         return logits
 
     def _chosen(self, predictions: TokenRows) -> Tensor:
-        """The likeliest token at each place [T], int32 on the CPU."""
+        """The likeliest token at each place [T], int32."""
         if "chosen" in predictions.columns:
             return predictions.columns["chosen"]
         if "entries" in predictions.columns:
-            return predictions.columns["entries"][:, 0].int().cpu()
+            return predictions.columns["entries"][:, 0].int()
         with torch.no_grad():
-            return self._over(Choices(), predictions)[0][:, 0].int().cpu()
+            return self._over(Choices(), predictions)[0][:, 0].int()
 
 
-def _means(rows: TokenRows, values: Tensor) -> Tensor:
-    """Means over each example's tokens. values [T, J] -> [m], or [m, J] of several."""
+def _means(lengths: Tensor, values: Tensor) -> Tensor:
+    """Means over each example's tokens. lengths [m], values [T, J] -> [m], or [m, J] of several."""
+    rows = TokenRows(lengths, {"values": values})
     columns = torch.stack([rows.mean(column) for column in values.unbind(-1)], dim=-1)
     return columns[:, 0] if columns.shape[-1] == 1 else columns
 
 
 def _copies_beside(rows: TokenRows, copies: int) -> TokenRows:
     """Tokens in another order, the copies of each one after the other; before, those of an example's copy were."""
-    owners, starts = rows.owners, rows.lengths.cumsum(0) - rows.lengths
+    owners, starts = rows.owners_on_host, rows.lengths.cumsum(0) - rows.lengths
     first = starts[owners - owners % copies]  # of the example's tokens, which those of its copies follow
-    place = torch.arange(len(owners), device=rows.device) - starts[owners]
-    order = (first + place * copies + owners % copies).argsort()
+    place = torch.arange(len(owners)) - starts[owners]
+    order = on_device((first + place * copies + owners % copies).argsort(), rows.device)
     return replace(rows, columns={name: values[order] for name, values in rows.columns.items()})
 
 
 def _any_token(rows: TokenRows, flags: Tensor) -> Tensor:
-    """Whether an example has a flagged token. flags: bool [T] on the CPU -> bool [m]."""
-    return TokenRows(rows.lengths.cpu(), {}).mean(flags.double()) > 0
+    """Whether an example has a flagged token. flags: bool [T] -> bool [m]."""
+    return TokenRows(rows.lengths, {"flags": flags}).mean(flags.double()) > 0

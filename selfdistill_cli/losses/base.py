@@ -46,7 +46,7 @@ class Losses(Protocol[P]):
     ) -> tuple[Tensor, Tensor]:
         """`supervised` of all m, and τ_i² · KL(previous ‖ current) of the k examples that are forwarded again.
 
-        repeated: which these are, bool [m]; previous: what was predicted of these k one step ago; tau [k].
+        repeated: the places of these k among the m, on the CPU; previous: what was predicted of them one step ago; tau [k].
         """
         ...
 

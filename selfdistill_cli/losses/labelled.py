@@ -6,6 +6,7 @@ from torch import Tensor
 
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.method import MicroBatch
+from selfdistill_cli.engine.predictions import rows_of
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.losses.base import Comparison, Losses, OfCopies, OfLogits
 
@@ -37,7 +38,9 @@ class LabelledLosses(Losses[Tensor]):
         tau: Tensor,
         compared: Comparison,
     ) -> tuple[Tensor, Tensor]:
-        return self.supervised(predictions, batch), self.distance(previous, predictions[repeated], tau, compared)
+        return self.supervised(predictions, batch), self.distance(
+            previous, rows_of(predictions, repeated), tau, compared
+        )
 
     def between_batches(
         self, predictions: Tensor, batch: MicroBatch, previous: Tensor, tau: Tensor

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from selfdistill_cli import objectives
+from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.losses.chunked import ChunkLoss
 
 
@@ -50,7 +52,9 @@ class LikelihoodsAndMaps(ChunkLoss):
             del powers
         slope = logits.exp_()
         slope *= by_token / slope.sum(-1, keepdim=True)
-        slope.scatter_add_(1, self.labels[span, None], -by_token)
+        # Not scattered: on a card, where bits are to be the same each time, that would wait for it.
+        rows = torch.arange(len(slope), device=slope.device)
+        slope.index_put_((rows, self.labels[span]), -by_token[:, 0], accumulate=True)
         return slope if through_map is None else slope.add_(through_map)
 
 
@@ -77,7 +81,7 @@ class WithTeacherLogits(ChunkLoss):
     """Token values [T, 2]: −log p(label), and τ_s² · KL(teacher ‖ student) of tokens that have a teacher, else 0."""
 
     def __init__(self, labels: Tensor, tau: Tensor, teacher_rows: Tensor, teacher: Callable[[Tensor], Tensor]) -> None:
-        """labels [T]; tau [T]; teacher_rows [T]: the teacher's token, or −1; teacher: tokens [c] -> logits [c, V]."""
+        """labels [T]; tau [T]; teacher_rows [T], on the CPU: the teacher's token, or −1; teacher: tokens [c] -> logits [c, V]."""
         self.labels = labels
         self.tau = tau
         self.teacher_rows = teacher_rows
@@ -85,11 +89,12 @@ class WithTeacherLogits(ChunkLoss):
 
     def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
         nll = F.cross_entropy(logits, self.labels[span], reduction="none")
-        rows = self.teacher_rows[span]
-        taught = rows >= 0
+        rows = self.teacher_rows[span].numpy()
+        places = np.flatnonzero(rows >= 0)
         kl = torch.zeros_like(nll)
-        if taught.any():
-            divergence = objectives.tempered_kl(self.teacher(rows[taught]), logits[taught], self.tau[span][taught])
+        if len(places):
+            taught, theirs = (on_device(torch.from_numpy(some), logits.device) for some in (places, rows[places]))
+            divergence = objectives.tempered_kl(self.teacher(theirs), logits[taught], self.tau[span][taught])
             kl = kl.index_put((taught,), divergence)
         return torch.stack([nll, kl], dim=-1), None
 

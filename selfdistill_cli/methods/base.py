@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan, Weights
-from selfdistill_cli.engine.predictions import Predictions
+from selfdistill_cli.engine.predictions import Predictions, near, rows_of
 from selfdistill_cli.losses.base import Losses
 
 
@@ -30,16 +30,30 @@ class TrainingContext:
     teacher_logits: Any = None
     """The teacher's logits on the training set, if the method has a `teacher`: [N, C], [N] in regression, of a language
     model its top entries at each answer token."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where the model is, and with it what a method remembers from step to step."""
 
     @classmethod
-    def of(cls, losses: Losses[Any], train: Examples, batch_size: int, teacher_logits: Any = None) -> TrainingContext:
-        """The context of a run on these encoded training examples."""
-        labels = None if train.labels is None else torch.from_numpy(train.labels)
-        return cls(losses, len(train), labels, batch_size, teacher_logits)
+    def of(
+        cls,
+        losses: Losses[Any],
+        train: Examples,
+        batch_size: int,
+        teacher_logits: Any = None,
+        device: torch.device | None = None,
+    ) -> TrainingContext:
+        """The context of a run on these encoded training examples. device: of the model (None: the CPU)."""
+        where = device or torch.device("cpu")
+        labels = None if train.labels is None else torch.from_numpy(train.labels).to(where)
+        return cls(losses, len(train), labels, batch_size, near(teacher_logits, where), where)
 
     def labels_of(self, rows: Any) -> Tensor | None:
-        """Gold labels of these training examples [k], on the CPU, where the kind of task has them."""
-        return None if self.labels is None else self.labels[rows]
+        """Gold labels of these training examples [k], where the model is, if the kind of task has them."""
+        return None if self.labels is None else rows_of(self.labels, rows)
+
+    def taught(self, batch: MicroBatch) -> Any:
+        """The teacher's logits of a micro-batch, where the model is."""
+        return rows_of(self.teacher_logits, batch.examples_on_host).to(self.device)
 
 
 Predict = Callable[[], Any]

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.engine.predictions import rows_of
+from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.methods.base import Predict, TrainingContext
 from selfdistill_cli.methods.kd import KD
 
@@ -47,10 +49,10 @@ class DCS(KD):
         self.discordance_quantile = discordance_quantile
         size = context.examples
         # float64: 2⁻²⁴ relative rounding would drift over thousands of `update=step` normalisations.
-        self.weights = torch.ones(size, dtype=torch.float64)
-        self.discordant = torch.zeros(size, dtype=torch.bool)
-        self.student_right = torch.zeros(size, dtype=torch.bool)
-        self.teacher_right = torch.zeros(size, dtype=torch.bool)
+        self.weights = torch.ones(size, dtype=torch.float64, device=context.device)
+        self.discordant = torch.zeros(size, dtype=torch.bool, device=context.device)
+        self.student_right = torch.zeros_like(self.discordant)
+        self.teacher_right = torch.zeros_like(self.discordant)
 
     @property
     def begins_at(self) -> float:
@@ -61,12 +63,12 @@ class DCS(KD):
             ce = self.context.losses.supervised(logits, batch) / len(batch.plan.examples)
             return PerExampleLoss(ce, {"ce": ce, "kd": torch.zeros_like(ce)})
         weighted = super().loss(logits, batch)
-        signals = {"weights": self.weights[batch.examples.cpu()]}
+        signals = {"weights": self.weights[batch.examples]}
         return PerExampleLoss(weighted.total, weighted.parts, signals, batch.examples)
 
     def example_weights(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         ones, _ = super().example_weights(batch)
-        weights = self.weights[batch.examples.cpu()].to(ones)
+        weights = self.weights[batch.examples].to(ones)
         return (
             ones if self.weight_on == "kd" else weights,
             ones if self.weight_on == "ce" else weights,
@@ -85,7 +87,9 @@ class DCS(KD):
 
     def _reweight(self, rows: Tensor, student: Any) -> None:
         """One boosting round over these training examples [k], given the student's logits of them."""
-        losses, teacher, labels = self.context.losses, self.teacher_logits[rows], self.context.labels_of(rows)
+        losses, device = self.context.losses, self.context.device
+        student, teacher = student.to(device), rows_of(self.context.teacher_logits, rows).to(device)
+        labels, rows = self.context.labels_of(rows), on_device(rows, device)
         discordant = losses.discordant(teacher, student, self.discordance_quantile)
         self.discordant[rows] = discordant
         self.student_right[rows] = losses.correct(student, teacher, labels)
@@ -111,11 +115,11 @@ class DCS(KD):
         return described
 
     def per_example(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in ("weights", "discordant", "student_right", "teacher_right")}
+        return {name: getattr(self, name).cpu() for name in ("weights", "discordant", "student_right", "teacher_right")}
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.per_example())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            setattr(self, name, value)
+            setattr(self, name, value.to(self.context.device))

@@ -59,7 +59,7 @@ class DynSDPB(StaticSD):
         if self.signal == "current":
             u, d = self._signals(student, examples)
         elif self._one_for_all:
-            u, d = self._previous_batch_signals(student.device)
+            u, d = self._previous_batch_signals()
         else:
             u, d = self._signals(teacher, examples)
         if self._one_for_all:
@@ -68,16 +68,15 @@ class DynSDPB(StaticSD):
         alpha = objectives.dynamic_influence(self.alpha_rule, self.alpha, u, d)
         return tau, alpha, {"uncertainty": u, "discrimination": d}
 
-    def _previous_batch_signals(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _previous_batch_signals(self) -> tuple[Tensor, Tensor]:
         """Those of the whole previous batch, read off once a step."""
         if self._batch_signals is None:
-            self._batch_signals = self._signals(self._teacher.to(device), torch.tensor(self._previous))
+            self._batch_signals = self._signals(self._teacher, torch.tensor(self._previous))
         return self._batch_signals
 
     def _signals(self, predictions: Any, examples: Tensor) -> tuple[Tensor, Tensor]:
         """u and d of the predictions of these examples [k], or their mean over the batch, repeated [k]."""
-        labels = self.context.labels_of(examples.cpu())
-        labels = None if labels is None else labels.to(predictions.device)
+        labels = self.context.labels_of(examples)
         u, d = self.context.losses.signals(predictions, labels, self.discrimination)
         if self._one_for_all:
             u, d = u.mean().expand_as(u), d.mean().expand_as(d)

@@ -26,11 +26,10 @@ class KD(Method):
         self.tau = tau
         self.alpha = alpha
         self.standardize = standardize
-        self.teacher_logits = context.teacher_logits
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         n = len(batch.plan.examples)
-        teacher = self.teacher_logits[batch.examples.cpu()].to(logits.device)
+        teacher = self.context.taught(batch)
         ce_weight, kd_weight = self.example_weights(batch)
         supervised, divergence = self.context.losses.from_teacher(logits, batch, teacher, self.tau, self.standardize)
         ce = ce_weight * self.alpha * supervised / n

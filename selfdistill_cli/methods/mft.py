@@ -22,11 +22,10 @@ class MFT(Method):
     def __init__(self, context: TrainingContext, theta: float) -> None:
         super().__init__(context)
         self.theta = theta
-        self.teacher_logits = context.teacher_logits
         self._start: dict[str, Tensor] = {}  # the starting model's weights, as far as they are trained
 
     def before_training(self, model: nn.Module) -> None:
-        if self.teacher_logits is None:
+        if self.context.teacher_logits is None:
             trained = (named for named in model.named_parameters() if named[1].requires_grad)
             self._start = {name: parameter.detach().clone() for name, parameter in trained}
 
@@ -38,6 +37,6 @@ class MFT(Method):
 
     def _base(self, logits: Any, batch: MicroBatch) -> Any:
         """What is corrected: stored logits, or this micro-batch's predictions by the starting weights."""
-        if self.teacher_logits is None:
+        if self.context.teacher_logits is None:
             return batch.predict(self._start, self.context.losses.bound)
-        return self.teacher_logits[batch.examples.cpu()].to(logits.device)
+        return self.context.taught(batch)

@@ -38,8 +38,8 @@ class Reweight(Method):
         self.warmup_epochs = warmup_epochs
         self.error_quantile = error_quantile
         # float64, as in dcs: rounding would drift over many rounds.
-        self.weights = torch.ones(context.examples, dtype=torch.float64)
-        self.wrong = torch.zeros(context.examples, dtype=torch.bool)
+        self.weights = torch.ones(context.examples, dtype=torch.float64, device=context.device)
+        self.wrong = torch.zeros(context.examples, dtype=torch.bool, device=context.device)
 
     @property
     def begins_at(self) -> float:
@@ -47,15 +47,16 @@ class Reweight(Method):
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         supervised = self.context.losses.supervised(logits, batch)
-        weights = self.weights[batch.examples.cpu()]
+        weights = self.weights[batch.examples]
         ce = weights.to(supervised) * supervised / len(batch.plan.examples)
         return PerExampleLoss(ce, {"ce": ce}, {"weights": weights}, batch.examples)
 
     def after_epoch(self, epoch: int, predict: Predict) -> dict[str, float]:
         finished = epoch + 1
         if finished == self.warmup_epochs or (self.rule == "boosting" and finished > self.warmup_epochs):
-            labels = self.context.labels_of(torch.arange(len(self.weights)))
-            self.wrong = self.context.losses.wrong(predict(), labels, self.error_quantile)
+            labels = None if self.context.labels is None else self.context.labels.cpu()  # as predictions are
+            wrong = self.context.losses.wrong(predict(), labels, self.error_quantile)
+            self.wrong = wrong.to(self.context.device)
             self.weights = objectives.boost(self.weights, self.wrong, self.gain, self.max_weight)
         if finished < self.warmup_epochs:
             return {}
@@ -67,10 +68,10 @@ class Reweight(Method):
         }
 
     def per_example(self) -> dict[str, Tensor]:
-        return {"weights": self.weights, "wrong": self.wrong}
+        return {"weights": self.weights.cpu(), "wrong": self.wrong.cpu()}
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.per_example())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.weights, self.wrong = state["weights"], state["wrong"]
+        self.weights, self.wrong = (state[name].to(self.context.device) for name in ("weights", "wrong"))

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.engine.predictions import rows_of
+from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.losses.base import Comparison
 from selfdistill_cli.methods.base import Method, TrainingContext
 
@@ -69,24 +71,24 @@ class StaticSD(Method):
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         plan, losses = batch.plan, self.context.losses
-        repeated = batch.positions >= len(plan.fresh)
-        compares = self._teacher is not None if self.overlap == "none" else bool(repeated.any())
+        repeated = batch.repeated
+        compares = self._teacher is not None if self.overlap == "none" else len(repeated) > 0
         if plan.epoch < self.start_epoch or not compares:
             ce = losses.supervised(logits, batch) / len(plan.examples)
             return PerExampleLoss(ce, {"ce": ce, "kd": torch.zeros_like(ce)})
+        signals_of: Tensor | None = None
         if self.overlap == "none":
-            teacher = self._teacher.to(logits.device)
-            tau, alpha, signals = self.dynamics(teacher, logits.detach(), batch.examples)
-            supervised, kd = losses.between_batches(logits, batch, teacher, tau[0])
+            tau, alpha, signals = self.dynamics(self._teacher, logits.detach(), batch.examples)
+            supervised, kd = losses.between_batches(logits, batch, self._teacher, tau[0])
             kd = alpha[0] * kd
         else:
-            rows = batch.positions[repeated].cpu() - len(plan.fresh)
-            teacher = self._teacher[rows].to(logits.device)
-            tau, alpha, signals = self.dynamics(teacher, logits[repeated].detach(), batch.examples[repeated])
+            teacher = rows_of(self._teacher, batch.positions_on_host[repeated] - len(plan.fresh))
+            places, student = on_device(repeated, batch.examples.device), rows_of(logits, repeated).detach()
+            signals_of = batch.examples[places]
+            tau, alpha, signals = self.dynamics(teacher, student, signals_of)
             supervised, divergence = losses.from_previous(logits, batch, repeated, teacher, tau, self.compared)
-            kd = torch.zeros_like(supervised).index_put((repeated,), alpha * divergence / len(plan.previous))
+            kd = torch.zeros_like(supervised).index_put((places,), alpha * divergence / len(plan.previous))
         ce = supervised / len(plan.examples)
-        signals_of = batch.examples[repeated] if self.overlap != "none" else None
         return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd}, {"tau": tau, "alpha": alpha, **signals}, signals_of)
 
     def dynamics(self, teacher: Any, student: Any, examples: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -100,11 +102,12 @@ class StaticSD(Method):
 
     def after_backward(self, plan: StepPlan, logits: Any) -> None:
         self._previous = list(plan.fresh[: self.previous_per_step])
-        self._teacher = self.context.losses.snapshot(logits[: len(self._previous)])
+        self._teacher = self.context.losses.snapshot(logits[: len(self._previous)].to(self.context.device))
 
     def state_dict(self) -> dict[str, Any]:
         return {"previous": self._previous, "teacher": self.context.losses.to_state(self._teacher)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._previous = list(state["previous"])
-        self._teacher = self.context.losses.from_state(state["teacher"])
+        kept = self.context.losses.from_state(state["teacher"])
+        self._teacher = None if kept is None else kept.to(self.context.device)

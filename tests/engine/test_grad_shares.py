@@ -12,7 +12,8 @@ import torch
 from scipy.special import softmax
 
 from selfdistill_cli.engine.grad_shares import STEPS_OF_ANSWERS, grad_shares, recorded
-from selfdistill_cli.engine.step import StepResult, backward_step
+from selfdistill_cli.engine.results import StepResult
+from selfdistill_cli.engine.step import backward_step
 from tests.helpers.loops import make_loop
 from tests.helpers.runtimes import cpu_runtime
 from tests.helpers.steps import CASES, SIZE, make_examples, make_methods, make_model, prepare
@@ -41,7 +42,7 @@ def second_step(kind: str, name: str, budget: int, records: bool = True) -> tupl
 def test_labels_against_the_closed_form() -> None:
     """∂CE/∂z = (p − y) / n, and ∂(α τ² KL)/∂z = α τ (p(z; τ) − p(z^prev; τ)) / n, both times the example's weight."""
     result, _, method = second_step("classification", "static_sd", 300)
-    logits, previous = result.logits.double().numpy(), method._teacher.double().numpy()  # type: ignore[union-attr]
+    logits, previous = result.logits.double().numpy(), method._teacher.double().numpy()
     labels = make_examples("classification").labels
     rows = [*range(10, 20), *range(10)]
     weights = WEIGHTS[rows, None]

@@ -59,7 +59,8 @@ def test_a_loss_that_ends_far_above_its_beginning_is_said() -> None:
     def after(losses: list[float]) -> str | None:
         progress = Progress()
         for loss in losses:
-            progress.stepped(8, 80, loss)
+            progress.stepped(8, 80)
+            progress.saw(0.1, loss)
         assert (progress.step, progress.examples_forwarded) == (len(losses), 8 * len(losses))
         return progress.rise()
 

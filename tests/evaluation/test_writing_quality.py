@@ -46,7 +46,7 @@ def test_entropy_and_likelihood_against_dense_logits(kind: str) -> None:
         found = AnswerLosses(lambda: output_layer(model)).nll_and_entropy(
             examples.forward(model, batch, torch.device("cpu"))
         )
-        logits = model(**batch.arguments).logits.double()[batch.predicts].numpy()
+        logits = model(**batch.arguments).logits.double().flatten(0, 1)[batch.predicts].numpy()
     p = np.exp(logits - logits.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
     of_tokens = np.stack([-np.log(p[np.arange(len(p)), batch.labels.numpy()]), entropy(p, axis=-1)], axis=-1)

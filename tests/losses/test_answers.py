@@ -73,7 +73,7 @@ def test_distillation_is_what_is_written(form: str, match: str, reference: Any) 
     then, now = layer(form), layer(form)
     teacher = AnswerLosses(lambda: then).snapshot(rows(then))
     student, losses = rows(now), AnswerLosses(lambda: now)
-    again = torch.tensor([True, False, True, True])
+    again = torch.tensor([0, 2, 3])
     tau = torch.from_numpy(TAU)[again]
     supervised, divergence = losses.from_previous(
         student, BATCH, again, teacher[again], tau, Comparison(match, "scaled")
@@ -90,7 +90,7 @@ def test_gradients_are_those_of_dense_logits(form: str, match: str) -> None:
     then, now = layer(form), layer(form)
     teacher = AnswerLosses(lambda: then).snapshot(rows(then))
     student, losses = rows(now), AnswerLosses(lambda: now)
-    everybody, tau = torch.ones(4, dtype=torch.bool), torch.from_numpy(TAU)
+    everybody, tau = torch.arange(4), torch.from_numpy(TAU)
     leaves = [w for w in now.weights if w is not None] + [v for n, v in student.columns.items() if n != "labels"]
     coefficients = torch.tensor([0.3, 1.0, 0.1, 2.0], dtype=torch.double)
     supervised, divergence = losses.from_previous(student, BATCH, everybody, teacher, tau, Comparison(match, "scaled"))
@@ -118,7 +118,7 @@ def test_gradients_are_those_of_dense_logits(form: str, match: str) -> None:
 def test_equal_predictions_teach_nothing() -> None:
     of = layer("plain")
     student, losses = rows(of), AnswerLosses(lambda: of)
-    everybody, tau = torch.ones(4, dtype=torch.bool), torch.from_numpy(TAU)
+    everybody, tau = torch.arange(4), torch.from_numpy(TAU)
     _, divergence = losses.from_previous(
         student, BATCH, everybody, losses.snapshot(student), tau, Comparison("vmm", "scaled")
     )
