@@ -14,11 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import measured
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
-from rich.console import Console
-from rich.table import Table
 
 STEPS = 100
 WORDS = np.array([a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in ("", "n", "ra", "lo", "mik")])
@@ -72,16 +71,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--model", default="tiny_bert")
+    measured.add_option(parser)
     arguments = parser.parse_args()
-    table = Table("rows", "start", "first step after, s", "memory, MiB", "a step, ms", title=arguments.model)
+    found = []
     with tempfile.TemporaryDirectory() as folder:
         write_rows(Path(folder) / "validation.parquet", 500, seed=1)
         for rows in arguments.rows:
             write_rows(Path(folder) / f"{rows}.parquet", rows, seed=0)
             for seed, start in enumerate(("first", "second", "third")):
                 seconds, memory, step = measure(Path(folder), rows, arguments.model, seed)
-                table.add_row(f"{rows:,}", start, f"{seconds:.1f}", f"{memory:,.0f}", f"{step:.1f}")
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+                found.append([f"{rows:,}", start, f"{seconds:.1f}", f"{memory:,.0f}", f"{step:.1f}"])
+    columns = ("rows", "start", "first step after, s", "most memory, MiB", "a step, ms")
+    measured.show(columns, found, arguments.model, arguments.markdown)
+    print(measured.machine())
 
 
 if __name__ == "__main__":

@@ -17,11 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import measured
 import torch
-from rich.console import Console
-from rich.table import Table
 
-ROUNDS = 7
 SDRUN = [sys.executable, "-m", "selfdistill_cli.train"]
 SHORT = ["model=tiny_bert", "task=synth_entailment", "method=vanilla", "tracking=none", "schedule.max_steps=20"]
 LONGER = ["model=minilm", "task=synth_entailment", "method=vanilla", "tracking=none", "schedule.max_steps=100"]
@@ -63,7 +61,7 @@ def weights(outputs: Path) -> dict[str, str]:
     return {path.parent.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def starts(table: Table, folder: Path) -> None:
+def starts(rows: list[list[str]], folder: Path, rounds: int) -> None:
     """The command's own start, and twelve jobs in one process and as twelve."""
     commands = {
         "python -c 'import hydra'": [sys.executable, "-c", "import hydra"],
@@ -71,7 +69,7 @@ def starts(table: Table, folder: Path) -> None:
         "sdrun --cfg job": [*SDRUN, "--cfg", "job"],
     }
     taken: dict[str, list[float]] = {name: [] for name in (*commands, "to the first step")}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for name, command in commands.items():
             taken[name].append(seconds(command))
         taken["to the first step"].append(first_step(folder / f"first{number}"))
@@ -79,12 +77,12 @@ def starts(table: Table, folder: Path) -> None:
     for name, found in taken.items():
         middle = statistics.median(found)
         spread = f"{min(found):.2f} – {max(found):.2f}"
-        table.add_row(name, f"{middle:.2f}", spread, f"{middle / base:.1f} x import hydra")
+        rows.append([name, f"{middle:.2f}", spread, f"{middle / base:.1f} x import hydra"])
     swept = sweep(folder / "swept", SHORT)
     beside = (swept - trained(folder / "swept")) / len(SEEDS)
-    table.add_row("12 jobs in one process", f"{swept:.1f}", "", f"{beside:.2f} s a job beside its training")
+    rows.append(["12 jobs in one process", f"{swept:.1f}", "", f"{beside:.2f} s a job beside its training"])
     apart = sum(seconds([*SDRUN, *SHORT, f"seed={seed}", f"paths.outputs={folder}/apart"]) for seed in SEEDS)
-    table.add_row("12 processes, one after the other", f"{apart:.1f}", "", f"{apart / swept:.1f} x as long")
+    rows.append(["12 processes, one after the other", f"{apart:.1f}", "", f"{apart / swept:.1f} x as long"])
 
 
 def sweep(outputs: Path, words: list[str]) -> float:
@@ -92,7 +90,7 @@ def sweep(outputs: Path, words: list[str]) -> float:
     return seconds([*SDRUN, "-m", *words, f"seed={','.join(map(str, SEEDS))}", f"paths.outputs={outputs}"])
 
 
-def side_by_side(table: Table, folder: Path, jobs: int, words: list[str]) -> None:
+def side_by_side(rows: list[list[str]], folder: Path, jobs: int, words: list[str]) -> None:
     """Twelve jobs one after the other and `jobs` at a time, two rounds of each in turn; and one alone with as many threads."""
     local = ["hydra/launcher=local", f"hydra.launcher.jobs_per_gpu={jobs}"]
     ways = {"one after the other": [], f"{jobs} side by side": local}
@@ -108,22 +106,25 @@ def side_by_side(table: Table, folder: Path, jobs: int, words: list[str]) -> Non
         spread = f"{min(found):.1f} – {max(found):.1f}"
         bits = "the same" if weights(folder / f"{name}1")[key] == digest else "other"
         note = f"{first / min(found):.2f} x as fast; {bits} bits as alone with {threads} thread(s)"
-        table.add_row(f"12 jobs {name}", f"{min(found):.1f}", spread, note)
+        rows.append([f"12 jobs {name}", f"{min(found):.1f}", spread, note])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side-by-side", type=int, metavar="JOBS", help="compare so many jobs at a time with one")
     parser.add_argument("words", nargs="*", help="of the sweep, in the place of what is swept by default")
+    parser.add_argument("--rounds", type=int, default=7, help="of each start")
+    measured.add_option(parser)
     asked = parser.parse_args()
-    table = Table("", "seconds", "from – to", "")
+    rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as temporary:
         if asked.side_by_side:
             words = [*asked.words, "tracking=none"] if asked.words else LONGER
-            side_by_side(table, Path(temporary), asked.side_by_side, words)
+            side_by_side(rows, Path(temporary), asked.side_by_side, words)
         else:
-            starts(table, Path(temporary))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+            starts(rows, Path(temporary), asked.rounds)
+    measured.show(("", "seconds", "from – to", " "), rows, "starting", asked.markdown)
+    print(measured.machine())
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import tables
+import measured
 from peers import rounds
 from peers.comparison import COMPARISONS
 
@@ -242,7 +242,7 @@ def rows_of(speeds: dict[str, list[float]], shares: dict[str, list[float]]) -> l
     first, rows = next(iter(speeds.values())), []
     for name, found in speeds.items():
         ratios = [a / b for a, b in zip(found, first, strict=True)]
-        figures = (text for values in (found, ratios) for text in (tables.median(values), tables.spread(values)))
+        figures = (text for values in (found, ratios) for text in (measured.median(values), measured.spread(values)))
         rows.append([name, *figures, f"{statistics.median(shares[name]):.1%}" if shares[name] else ""])
     return rows
 
@@ -258,17 +258,17 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default=["fp32", "bf16"], nargs="+", help="of peers")
     parser.add_argument("--json", type=Path, help="of peers: a file for every single figure")
     parser.add_argument("--no-tries", action="store_true", help="of peers: leave out what is tried in one round alone")
-    tables.add_option(parser)
+    measured.add_option(parser)
     asked = parser.parse_args()
     if asked.what == "peers":
         rounds.run(asked)
         return
     speeds, shares = measure(asked.what, asked.rounds, asked.steps)
     columns = ("", "examples/s", "from – to", f"ratio to {next(iter(speeds))}", "from – to ", "losses")
-    tables.show(columns, rows_of(speeds, shares), f"{compose().task.name}, minilm", asked.markdown)
+    measured.show(columns, rows_of(speeds, shares), f"{compose().task.name}, minilm", asked.markdown)
     print(
         f"batch {BATCH}, at most {LENGTH} tokens, {asked.rounds} rounds of {asked.steps} steps, the first {SKIPPED} "
-        f"not counted; medians. losses: their share of a step, with signals and diagnostics\n{tables.machine()}"
+        f"not counted; medians. losses: their share of a step, with signals and diagnostics\n{measured.machine()}"
     )
 
 

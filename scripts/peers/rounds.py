@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tables import machine, median, plain, show, spread
+from measured import machine, median, plain, show, spread
 
 from peers.comparison import COMPARISONS, Comparison, prepare, require_data
 
