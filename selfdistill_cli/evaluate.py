@@ -19,6 +19,7 @@ from selfdistill_cli.config import schema
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError, end_in_words
 from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
+from selfdistill_cli.system.words import counted
 
 schema.register_schemas()
 
@@ -44,7 +45,7 @@ def evaluate(words: Sequence[str]) -> None:
         for name, scores in found.items():
             say(
                 console,
-                f"{shortest(run.path)}  {name}: {scores['metric']} {scores['score']:.4f} ({scores['examples']:,} examples)",
+                f"{shortest(run.path)}  {name}: {scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')})",
             )
 
 

@@ -35,6 +35,7 @@ from selfdistill_cli.runs.keys import effective_schedule
 from selfdistill_cli.runs.model_card import save_model
 from selfdistill_cli.runs.results import Results, save_examples, save_predictions, summarize
 from selfdistill_cli.system.overhead import Overhead
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks import Split, TaskData, findings
 from selfdistill_cli.tasks.weights import training_weights
 from selfdistill_cli.teacher import is_taught, teacher_folder, teacher_logits
@@ -64,8 +65,13 @@ def run(cfg: DictConfig, group: str | None = None, others: Sequence[DictConfig] 
         finished = on_main(runtime.accelerator, lambda: _open(cfg, directory, lock))
         if finished is None:
             logging_to_file = directory.logging() if runtime.is_main else contextlib.nullcontext()
-            with logging_to_file, naming_what_cannot_be_deterministic():
-                results = _train(cfg, directory, group, runtime, others)
+            try:
+                with logging_to_file, naming_what_cannot_be_deterministic():
+                    results = _train(cfg, directory, group, runtime, others)
+            except UserError:
+                if runtime.is_main:
+                    directory.withdraw()
+                raise
     if finished is not None:
         on_main(runtime.accelerator, lambda: _require_same_data(cfg, finished))
         results = replace(finished, status="finished earlier")
@@ -86,6 +92,7 @@ def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) 
     finished = None if afresh else directory.results()
     if finished is not None and not directory.checkpoints.exists():
         return finished
+    lock.callback(directory.remove_if_empty)
     lock.enter_context(directory.held())
     if afresh:
         directory.clear()
@@ -201,7 +208,7 @@ def _opening(cfg: DictConfig, task: TaskData, train: Any, directory: RunDirector
     held_out = f", {len(task.selection):,} held out to select on" if task.selection is not None else ""
     return (
         f"{cfg.method.name} on {task.name}: {cfg.model.name}, {len(task.train):,} training and "
-        f"{sum(map(len, task.validation)):,} validation examples{held_out}; longest {train.uncut:,} tokens, "
+        f"{counted(sum(map(len, task.validation)), 'validation example')}{held_out}; longest {counted(train.uncut, 'token')}, "
         f"task.max_length={cfg.task.max_length}{cut}; {directory.path}"
     )
 

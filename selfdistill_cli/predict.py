@@ -21,6 +21,7 @@ from selfdistill_cli.errors import UserError, did_you_mean, end_in_words
 from selfdistill_cli.evaluation.glue_server import file_name, require_glue_task, write_for_server
 from selfdistill_cli.kinds import KINDS
 from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.unlabelled import unlabelled_rows, without_labels
 
@@ -57,7 +58,7 @@ def predict(words: Sequence[str]) -> None:
         one.out.parent.mkdir(parents=True, exist_ok=True)
         with new_file(one.out) as beside:
             one.write(beside, table)
-        say(console, f"{table.num_rows:,} predictions for {one.origin}: {one.out}")
+        say(console, f"{counted(table.num_rows, 'prediction')} for {one.origin}: {one.out}")
 
 
 def _parser() -> argparse.ArgumentParser:

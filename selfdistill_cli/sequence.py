@@ -57,6 +57,14 @@ def run_sequence(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     return results
 
 
+def planned(cfg: DictConfig) -> list[DictConfig]:
+    """The stages in order, before it is known what each starts from."""
+    tasks = [_task(cfg, name) for name in sequence_of(cfg)]
+    for task in tasks:
+        task.max_length = max(one.max_length for one in tasks)  # each is scored on the others' examples
+    return [_stage(cfg, task) for task in tasks]
+
+
 def stages(
     cfg: DictConfig, run: Callable[[DictConfig, list[DictConfig]], dict[str, Any]]
 ) -> tuple[dict[str, Any], list[tuple[str, Scores]]]:
@@ -64,11 +72,10 @@ def stages(
 
     The matrix's rows are the task of each stage (before training: "start") and the scores of all tasks then.
     """
-    names = sequence_of(cfg)
-    tasks = [_task(cfg, name) for name in names]
-    for task in tasks:
-        task.max_length = max(one.max_length for one in tasks)  # each is scored on the others' examples
-        check(_stage(cfg, task))
+    names, asked = sequence_of(cfg), planned(cfg)
+    for stage in asked:
+        check(stage)
+    tasks = [stage.task for stage in asked]
     matrix: list[tuple[str, Scores]] = []
     results: dict[str, Any] = {}
     for number, task in enumerate([tasks[0], *tasks]):

@@ -16,15 +16,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.checks import idle
 from selfdistill_cli.config.command_line import advice, readable, sweeps
 from selfdistill_cli.config.help import explained, help_text, version_text
-from selfdistill_cli.config.inputs import check_inputs
 from selfdistill_cli.config.messages import explain
 from selfdistill_cli.config.options import find_installed_plugins
 from selfdistill_cli.errors import Interrupted, UserError
-from selfdistill_cli.kinds import check
 from selfdistill_cli.planning.command import plan, taken_out
+from selfdistill_cli.ready import notes, require_ready
 from selfdistill_cli.runs.results import objective
 from selfdistill_cli.self_training.rounds import run_rounds, trains_itself
 from selfdistill_cli.sequence import run_sequence, sequence_of
@@ -38,17 +36,16 @@ schema.register_schemas()
 
 
 def run(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
-    """Check the configuration, do the run, and show and return its results."""
+    """Check the configuration, do the run or runs, and show and return the results of the last one."""
     with leaving_when_asked():
+        require_ready(cfg)
+        given = HydraConfig.get().overrides.task if HydraConfig.initialized() and is_main() else []
+        for words in notes(cfg, [word.lstrip("+").partition("=")[0] for word in given]):
+            print(f"note: {words}", file=sys.stderr)
         if trains_itself(cfg):
             return run_rounds(cfg, group)
         if sequence_of(cfg):
             return run_sequence(cfg, group)
-        check(cfg)
-        check_inputs(cfg)
-        given = HydraConfig.get().overrides.task if HydraConfig.initialized() and is_main() else []
-        for words in idle(cfg, [word.lstrip("+").partition("=")[0] for word in given]):
-            print(f"note: {words}", file=sys.stderr)
         from selfdistill_cli import experiment  # torch and transformers: seconds that --help should not cost
 
         return experiment.run(cfg, group)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
+import hydra.conf
 from hydra.errors import MissingConfigException
 
 from selfdistill_cli.config import naming
 from selfdistill_cli.config.command_line import OPEN_MAPPINGS, SETTING, advice, command, sweeps
 from selfdistill_cli.config.options import added_groups, default_groups, groups, keys, options_of
+from selfdistill_cli.config.schema import nodes
 from selfdistill_cli.config.settings import every_key, holders, prefix_of, setting_groups
 from selfdistill_cli.errors import did_you_mean
 
@@ -22,6 +25,9 @@ def explain(error: Exception, overrides: list[str]) -> str:
     unknown = re.search(r"Could not (?:override|append to config\. An item is already at) '([^']+)'", str(error))
     if unknown:
         return _of_an_unknown_name(unknown[1], overrides)
+    in_file = re.search(r"In '([^']+)': .*\nKey '([^']+)' not in '(\w+)'", str(error))
+    if in_file:
+        return _of_a_key_in_a_file(*in_file.groups())
     told = advice(overrides)
     if told:
         return told
@@ -53,15 +59,37 @@ def _of_an_unknown_name(name: str, words: list[str]) -> str:
             first = "" if exact else f"there is no setting '{name}'. "
             return f"{first}{naming.told(name, found)}{_with_an_option(words, name, found)}"
     of_hydra = name.startswith("hydra.")
-    names = list(holders("hydra/launcher")) if of_hydra else [*groups(), *keys(words)]
+    of_launcher = name.startswith("hydra.launcher.")
+    own = list(holders("hydra/launcher")) if of_launcher else of_hydra_itself()
+    names = own if of_hydra else [*groups(), *keys(words)]
     parent = name.rpartition(".")[0]
     beside = sorted(
         {key[len(parent) + 1 :].partition(".")[0] for key in names if key.startswith(f"{parent}.")} - {"name"}
     )
     if parent.count(".") and beside and not of_hydra:
         return f"there is no setting '{name}'. {parent} has {naming.listed(beside)}; `sdrun --explain {parent}` explains them."
-    shown_by = "sdrun --cfg hydra hydra/launcher=slurm" if of_hydra else "sdrun --cfg job"
+    shown_by = f"sdrun --cfg hydra{' hydra/launcher=slurm' * of_launcher}" if of_hydra else "sdrun --cfg job"
     return f"there is no setting '{name}'.{did_you_mean(name, names)} `{shown_by}` shows them all."
+
+
+def _of_a_key_in_a_file(file: str, key: str, kind: str) -> str:
+    """Of an option's or an experiment's file. `kind`: the name of the dataclass that lacks the key."""
+    declared = next(
+        (one for one in (*vars(hydra.conf).values(), *nodes()) if getattr(one, "__name__", "") == kind), None
+    )
+    known = [field.name for field in dataclasses.fields(declared) if not field.name.startswith("_")] if declared else []
+    there = f" Allowed there are {', '.join(sorted(known))}." if known else ""
+    return f"{file}.yaml: there is no setting '{key}'.{did_you_mean(key, known)}{there}"
+
+
+def of_hydra_itself() -> list[str]:
+    """Hydra's own settings, two levels deep: `hydra.sweeper`, `hydra.sweep.dir`."""
+    found = []
+    for field in dataclasses.fields(hydra.conf.HydraConf):
+        inside = getattr(hydra.conf, str(field.type).rpartition(".")[2], field.type)
+        below = dataclasses.fields(inside) if dataclasses.is_dataclass(inside) else ()
+        found += [f"hydra.{field.name}", *(f"hydra.{field.name}.{one.name}" for one in below)]
+    return found
 
 
 def lacking(key: str, words: Sequence[str]) -> str:

@@ -205,11 +205,8 @@ class Config:
     sequence: Any = None
 
 
-def register_schemas() -> None:
-    """Make the dataclasses known to Hydra as `schema/...`, apart from the options that a user chooses."""
-    store = ConfigStore.instance()
-    store.store(group="schema", name="config", node=Config)
-    groups: dict[str, dict[str, Any]] = {
+def _groups() -> dict[str, dict[str, Any]]:
+    return {
         "model": {"model": Model},
         "task": {"task": Task},
         "schedule": {"schedule": Schedule},
@@ -219,6 +216,17 @@ def register_schemas() -> None:
         "launcher": {"slurm": Slurm, "local": Local},
         "method": {declared.__name__: declared for declared in methods()},
     }
-    for group, nodes in groups.items():
-        for name, node in nodes.items():
+
+
+def nodes() -> list[Any]:
+    """All dataclasses of settings."""
+    return [Config, Paths, *(node for named in _groups().values() for node in named.values())]
+
+
+def register_schemas() -> None:
+    """Make the dataclasses known to Hydra as `schema/...`, apart from the options that a user chooses."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config)
+    for group, named in _groups().items():
+        for name, node in named.items():
             store.store(group=f"schema/{group}", name=name, node=node)

@@ -18,6 +18,7 @@ from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.fault_points import passing
+from selfdistill_cli.system.words import counted
 
 
 def require_room(examples: AnswerExamples, config: Any, decoding: DictConfig, what: str) -> None:
@@ -28,7 +29,7 @@ def require_room(examples: AnswerExamples, config: Any, decoding: DictConfig, wh
     longest = int(examples.prompts.lengths.max())
     if longest + decoding.max_new_tokens > context:
         raise UserError(
-            f"{what}: the longest prompt has {longest} tokens, and task.decoding.max_new_tokens="
+            f"{what}: the longest prompt has {counted(longest, 'token')}, and task.decoding.max_new_tokens="
             f"{decoding.max_new_tokens} more do not fit into this model's context of {context}. Give fewer new tokens, "
             "or a smaller task.max_length with task.long_prompts=cut."
         )

@@ -8,11 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from selfdistill_cli.config.inputs import check_inputs
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.kinds import check
+from selfdistill_cli.ready import require_ready
 from selfdistill_cli.runs.directory import RunDirectory
-from selfdistill_cli.self_training.rounds import gold_alone, require_possible, trains_itself
+from selfdistill_cli.self_training.rounds import gold_alone, trains_itself
 from selfdistill_cli.sequence import sequence_of, stages
 from selfdistill_cli.system.lease import in_use
 
@@ -64,13 +63,10 @@ def cells_of(jobs: Sequence[tuple[DictConfig, Sequence[str]]]) -> list[Cell]:
 
 def _stages(cfg: DictConfig) -> list[tuple[DictConfig, bool]]:
     """The runs of one job, and whether each can be told from others already. Raises `UserError` if it cannot be run."""
+    require_ready(cfg)
     if trains_itself(cfg):
-        require_possible(cfg)
-        check(cfg)
         return [(gold_alone(cfg), True), *[(gold_alone(cfg), False)] * cfg.self_training.rounds]
     if not sequence_of(cfg):
-        check(cfg)
-        check_inputs(cfg)
         return [(cfg, True)]
     found: list[tuple[DictConfig, bool]] = []
 

@@ -12,7 +12,7 @@ from selfdistill_cli.planning.cells import Cell
 from selfdistill_cli.planning.costs import FORWARD_SHARE, Cost, Known, Sizes, data_of, kind_of_cost, known_runs, typical
 from selfdistill_cli.planning.short_runs import STEPS, ShortRuns
 from selfdistill_cli.runs.keys import effective_schedule
-from selfdistill_cli.system.words import for_screen
+from selfdistill_cli.system.words import counted, for_screen
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class _Costs:
         self._sizes = {run.data: run.sizes for run in known}
         for kind in {run.kind for run in known}:
             alike = [run.cost for run in known if run.kind == kind]
-            runs = f"{len(alike)} finished run{'s' * (len(alike) != 1)} of the kind"
+            runs = f"{counted(len(alike), 'finished run')} of the kind"
             self._by_kind[kind] = typical(alike), runs
 
     @property

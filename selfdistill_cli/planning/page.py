@@ -12,6 +12,7 @@ from selfdistill_cli.planning.cells import Cell
 from selfdistill_cli.planning.estimates import Estimate, Plan
 from selfdistill_cli.sweeps.plan import varied_settings
 from selfdistill_cli.sweeps.summary import ABSENT, columns_of_settings
+from selfdistill_cli.system import words
 from selfdistill_cli.tracking.terminal import about, duration, say, shortest
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def print_plan(console: Console, plan: Plan, outputs: Path) -> None:
 def _counted(cells: Sequence[Cell]) -> str:
     asked = [cell for cell in cells if cell.jobs]
     teachers = [cell for cell in cells if not cell.jobs]
-    words = f"{len(asked)} run{'s' * (len(asked) != 1)}: {_states(asked)}"
-    return words + (f"; {len(teachers)} teacher{'s' * (len(teachers) != 1)}: {_states(teachers)}" if teachers else "")
+    told = f"{words.counted(len(asked), 'run')}: {_states(asked)}"
+    return told + (f"; {words.counted(len(teachers), 'teacher')}: {_states(teachers)}" if teachers else "")
 
 
 def _states(cells: Sequence[Cell]) -> str:
@@ -99,7 +100,7 @@ def _sources(plan: Plan) -> list[str]:
     counted = Counter(estimate.source for estimate in plan.left)
     if not counted:
         return []
-    told = "; ".join(f"{source} ({count} run{'s' * (count != 1)})" for source, count in counted.items())
+    told = "; ".join(f"{source} ({words.counted(count, 'run')})" for source, count in counted.items())
     stops = any(cell.left and cell.cfg.schedule.patience is not None for cell in plan.cells)
     early = " With schedule.patience a run may end earlier." * stops
     return [f"Times are from {told}, on this machine as busy as it was then.{early}"]

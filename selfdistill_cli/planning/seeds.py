@@ -28,6 +28,7 @@ from selfdistill_cli.reports.statistics import (
 )
 from selfdistill_cli.reports.studies import gather, what_is_constant
 from selfdistill_cli.reports.variants import Group, Study
+from selfdistill_cli.system.words import counted
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,14 @@ def in_words(seen: Seen, points: float, seeds: int) -> str:
     unit = (" point" if points == 1 else " points") if scale == 100 else ""
     what = f"a difference of {points:g}{unit} in {seen.metric} (power {POWER:g}, two-sided 5 %)"
     said = (
-        f"To show {what} takes {needed} seeds a method"
+        f"To show {what} takes {counted(needed, 'seed')} a method"
         if needed is not None
         else f"No number of seeds shows {what}: {seen.spread.size:,} validation examples are too few for it"
     )
     shown = f"the {seeds} of this command show {scale * detectable(seen.spread, seeds):.3g}" if seeds > 1 else (
         "one seed shows nothing about other seeds"
     )  # fmt: skip
-    pairs = f"{seen.pairs} pair{'s' * (seen.pairs != 1)} of methods"
+    pairs = f"{counted(seen.pairs, 'pair')} of methods"
     return f"{said}; {shown}. The spread is that of {pairs} in {seen.study}."
 
 

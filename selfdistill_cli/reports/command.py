@@ -138,6 +138,7 @@ def _write(runs: Sequence[Run], arguments: argparse.Namespace, console: Console)
 
     with _installed():
         from selfdistill_cli.reports.paper import write_paper
+        from selfdistill_cli.reports.plates import cores
         from selfdistill_cli.reports.report import in_short, write_report
     title = arguments.title or f"Report on {', '.join(folder.name or str(folder) for folder in arguments.folders)}"
     runs = with_whole_tables(runs)
@@ -152,7 +153,7 @@ def _write(runs: Sequence[Run], arguments: argparse.Namespace, console: Console)
         made = write_paper(runs, title, out)
         say(console, f"written to {shortest((out / 'paper.tex').absolute())}, with {', '.join(made[1:])}")
         return
-    for line in in_short(write_report(runs, title, out)):
+    for line in in_short(write_report(runs, title, out, cores())):
         say(console, line)
     say(console, f"written to {shortest((out / 'index.html').absolute())}, with report.md, figures/ and tables/")
 

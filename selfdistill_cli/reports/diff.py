@@ -16,6 +16,7 @@ from selfdistill_cli.reports.intact import DamagedFileError, read_config, read_r
 from selfdistill_cli.reports.listing import ago, model_of, written_at
 from selfdistill_cli.reports.naming import ABSENT
 from selfdistill_cli.reports.runs import Run, find_runs, flat
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tracking.tables import Column, print_table
 from selfdistill_cli.tracking.terminal import say, shortest
 
@@ -161,7 +162,7 @@ def print_partings(a: Run, b: Run, console: Console) -> None:
     ]
     found = [(name, parting(rows_a, rows_b, name), parting(rows_a, rows_b, name, CLEARLY)) for name in names]
     if all(first is None for _, first, _ in found):
-        say(console, f"\nTheir losses are the same in all {len(common):,} steps that both recorded.")
+        say(console, f"\nTheir losses are the same in all {counted(len(common), 'step')} that both recorded.")
         return
 
     def at(step: int | None, name: str) -> tuple[str, str, str]:
@@ -177,7 +178,7 @@ def print_partings(a: Run, b: Run, console: Console) -> None:
         Column("B", [value for _, _, value in cells], right=True),
         Column("1\u00a0%\u00a0apart at step", [at(clearly, name)[0] for name, _, clearly in found], right=True),
     ]
-    print_table(console, f"\nWhere the losses part, of {len(common):,} steps that both recorded", columns)
+    print_table(console, f"\nWhere the losses part, of {counted(len(common), 'step')} that both recorded", columns)
 
 
 def _train_rows(run: Run) -> dict[int, dict[str, Any]]:

@@ -14,6 +14,7 @@ from selfdistill_cli.reports.diff import introduce
 from selfdistill_cli.reports.intact import DamagedFileError, require_predictions
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.system.files import new_file
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tracking.tables import Column, print_table
 from selfdistill_cli.tracking.terminal import say, shortest
 
@@ -113,7 +114,7 @@ def print_examples(a: Run, b: Run, console: Console, out: Path | None) -> None:
     if out is not None:
         with new_file(out / "examples.csv") as beside:
             table.to_csv(beside, index=False)
-        say(console, f"\nall {len(table):,} examples: {shortest((out / 'examples.csv').absolute())}")
+        say(console, f"\nall {counted(len(table), 'example')}: {shortest((out / 'examples.csv').absolute())}")
 
 
 def _print_counts(table: pd.DataFrame, console: Console) -> None:
@@ -124,7 +125,7 @@ def _print_counts(table: pd.DataFrame, console: Console) -> None:
         Column("B right", [f"{(right_a & right_b).sum():,}", f"{only_b:,}"], right=True),
         Column("B wrong", [f"{only_a:,}", f"{(~right_a & ~right_b).sum():,}"], right=True),
     ]
-    print_table(console, f"\n{len(table):,} examples", columns)
+    print_table(console, f"\n{counted(len(table), 'example')}", columns)
     say(
         console,
         f"{only_a:,} are right in A alone, {only_b:,} in B alone: of two equally good models such a difference or a larger "
@@ -166,7 +167,7 @@ def _print_errors(table: pd.DataFrame, console: Console) -> None:
     gain = table["A error"] - table["B error"]
     say(
         console,
-        f"\n{len(table):,} examples; mean absolute error {table['A error'].mean():.4f} in A, {table['B error'].mean():.4f} "
+        f"\n{counted(len(table), 'example')}; mean absolute error {table['A error'].mean():.4f} in A, {table['B error'].mean():.4f} "
         f"in B; A is nearer in {int((gain < 0).sum()):,}, B in {int((gain > 0).sum()):,}.",
     )
     for letter, order in (("A", gain), ("B", -gain)):

@@ -1,4 +1,4 @@
-"""All figures of a report as pictures and files, drawn in as many processes as there are cores to use."""
+"""All figures of a report as pictures and files, drawn in this process or in several."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ WORTH_A_PROCESS = 12
 """Figures that take as long to draw as a process takes to start and import matplotlib."""
 
 
-def draw_all(figures: Sequence[Figure], folder: Path) -> dict[str, str]:
-    """Each figure by its name as SVG for a page, a picture a panel; beside it `<name>.svg` and `<name>.csv` in `folder`."""
+def draw_all(figures: Sequence[Figure], folder: Path, processes: int = 1) -> dict[str, str]:
+    """Each figure by its name as SVG for a page, a picture a panel; beside it `<name>.svg` and `<name>.csv` in `folder`.
+
+    At most so many `processes` share the work. They import the program that was started, so more than one is for a
+    program that does nothing when it is imported, as our commands.
+    """
     names = [figure.name for figure in figures]
     draw = partial(_draw, folder=folder)
-    processes = min(cores(), len(figures) // WORTH_A_PROCESS)
+    processes = min(processes, len(figures) // WORTH_A_PROCESS)
     if processes < 2:
         return dict(zip(names, map(draw, figures), strict=True))
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:

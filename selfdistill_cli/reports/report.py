@@ -106,16 +106,18 @@ def _named(section: Section, prefix: str) -> Section:
     return dataclasses.replace(section, parts=parts)
 
 
-def write_report(runs: Sequence[Run], title: str, folder: Path) -> list[Chapter]:
+def write_report(runs: Sequence[Run], title: str, folder: Path, processes: int = 1) -> list[Chapter]:
     """index.html (whole in itself), report.md, figures/*.svg and *.csv, tables/*.csv and *.tex in `folder`.
 
+    `processes`: how many draw; of more than one, a script that is not guarded by `if __name__ == "__main__"` would begin
+    anew in each.
     Raises `ValueError` before anything is written if two figures or tables have one name: the later one would take
     the files of the earlier.
     """
     made = chapters(runs)
     parts = [part for chapter in made for section in chapter.sections for part in section.parts]
     _require_own_names([part.name for part in parts if not isinstance(part, str)])
-    pictures = draw_all([part for part in parts if isinstance(part, Figure)], folder / "figures")
+    pictures = draw_all([part for part in parts if isinstance(part, Figure)], folder / "figures", processes)
     for part in parts:
         if isinstance(part, Table):
             for ending, write in (("csv", csv_table), ("tex", latex_table)):

@@ -12,6 +12,7 @@ from selfdistill_cli.reports.older import completed, default_settings
 from selfdistill_cli.reports.roles import Served, as_served, only_served
 from selfdistill_cli.reports.runs import Run, Settings
 from selfdistill_cli.reports.variants import BASELINE, Group, Study
+from selfdistill_cli.system.words import counted
 
 BUDGET = tuple(f"schedule.{name}" for name in ("epochs", "max_steps", "evaluate_every", "patience", "keep"))
 """How long training lasts and which epoch counts: what differs here is another study. What else a schedule says (the
@@ -122,9 +123,9 @@ def _name(run: Run) -> str:
     task = Path(path).name if path else run.task
     examples = run.results.get("train_examples")
     steps, epochs = run.settings.get("schedule.max_steps"), run.settings.get("schedule.epochs")
-    length = f"{steps:,} steps" if steps is not None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+    length = counted(steps, "step") if steps is not None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
     return " · ".join(
-        [task, _model(run), *([f"{examples:,} examples"] if examples else []), length]
+        [task, _model(run), *([counted(examples, "example")] if examples else []), length]
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from selfdistill_cli.reports.panels import Cells, Curves, Intervals, Line, Look,
 from selfdistill_cli.reports.statistics import mean_interval
 from selfdistill_cli.reports.sweeps import Scores, Slice, Sweep, levels, numeric, on_same_seeds, slices
 from selfdistill_cli.reports.variants import SAME_COMPUTE, Group, Study
+from selfdistill_cli.system.words import counted
 
 MOST_PANELS = 6
 WIDE = 20
@@ -72,7 +73,9 @@ def _of_trials(study: Study, sweep: Sweep, trials: Sequence[Group]) -> Figure:
         if len(trials) >= 2 * BINS
         else ""
     )
-    caption = f"{sweep.method}, {len(trials)} trials of a search, a dot each, against each setting{some}.{middle}"
+    caption = (
+        f"{sweep.method}, {counted(len(trials), 'trial')} of a search, a dot each, against each setting{some}.{middle}"
+    )
     return Figure(file_name("sensitivity", f"{sweep.method} trials"), caption, panels)
 
 

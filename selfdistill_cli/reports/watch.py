@@ -19,6 +19,7 @@ from selfdistill_cli.reports.search import search
 from selfdistill_cli.reports.studies import gather
 from selfdistill_cli.sweeps.plan import read_plan
 from selfdistill_cli.sweeps.records import JobRecords
+from selfdistill_cli.system import words
 from selfdistill_cli.tracking.tables import Column, make_table
 
 SECONDS = 3.0
@@ -91,7 +92,11 @@ def _sweep(place: Path) -> list[str]:
     counts = Counter(str(record.get("status")) for record in records)
     left = plan.total - len(records) if plan is not None and plan.total is not None else 0
     told = [f"{number} {status}" for status, number in counts.items()] + [f"{left} to come"] * (left > 0)
-    jobs = f"{plan.total} jobs" if plan is not None and plan.total is not None else f"{len(records)} jobs so far"
+    jobs = (
+        words.counted(plan.total, "job")
+        if plan is not None and plan.total is not None
+        else f"{words.counted(len(records), 'job')} so far"
+    )
     failed: dict[str, list[str]] = defaultdict(list)
     for record in records:
         if record.get("status") == "failed":
@@ -136,9 +141,9 @@ def view(runs: Sequence[Run], width: int | None = None, sweeps: Sequence[str] = 
     return Group(*parts)
 
 
-def _if_all_same(words: Iterable[str]) -> int:
+def _if_all_same(of: Iterable[str]) -> int:
     """When a column may be left out: early if it says the same in every row, else not at all."""
-    return 2 if len(set(words)) == 1 else 0
+    return 2 if len(set(of)) == 1 else 0
 
 
 def _progress(run: Run) -> str:

@@ -93,6 +93,19 @@ class RunDirectory:
             elif entry.name != "lock":
                 entry.unlink()
 
+    def withdraw(self) -> None:
+        """Take back what a refused run has written, unless anything was trained: it is no interrupted one."""
+        rows = self.path / "metrics.jsonl"
+        trained = self.checkpoints.exists() or (rows.is_file() and rows.stat().st_size > 0)
+        held_still = self._lease is not None and self._lease.compromise is None
+        if held_still and not trained:
+            self.clear()
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder of a run that was taken back, once it is unlocked."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
     def begin(self, cfg: DictConfig, fingerprints: dict[str, str]) -> dict[str, Any]:
         """Write config.yaml, environment.json and run.json, or take up those of an interrupted run.
 

@@ -21,6 +21,7 @@ from selfdistill_cli.kinds import KINDS, check
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.system.lease import held
 from selfdistill_cli.system.ranks import is_main
+from selfdistill_cli.system.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
     assert isinstance(decoding, DictConfig)
     if runtime.is_main:
         print(
-            f"round {number}: drawing {asked.samples} answers to each of {len(task.train):,} training problems",
+            f"round {number}: drawing {counted(asked.samples, 'answer')} to each of {counted(len(task.train), 'training problem')}",
             flush=True,
         )
     with runtime.compute.part("drawing"):

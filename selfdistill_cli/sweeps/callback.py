@@ -21,6 +21,7 @@ from selfdistill_cli.sweeps.plan import name_of, read_plan, varied_settings
 from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.sweeps.summary import print_summary
 from selfdistill_cli.system.ranks import world_size
+from selfdistill_cli.system.words import counted
 
 COLUMNS = (
     "job",
@@ -86,7 +87,7 @@ class SweepReport(Callback):
             say(console, line)
         failed = sum(record["status"] == "failed" for record in records)
         if failed:
-            raise SystemExit(f"sdrun: {failed} of {len(records)} jobs failed.")
+            raise SystemExit(f"sdrun: {failed} of {counted(len(records), 'job')} failed.")
 
 
 def _quiet_search(sweeper: str) -> None:

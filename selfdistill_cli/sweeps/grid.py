@@ -7,14 +7,14 @@ from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-from selfdistill_cli.config.inputs import check_inputs
 from selfdistill_cli.config.messages import lacking
 from selfdistill_cli.config.naming import listed
 from selfdistill_cli.config.options import default_groups
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.kinds import check
+from selfdistill_cli.ready import require_ready
 from selfdistill_cli.sweeps.choices import Choices, Job
 from selfdistill_cli.sweeps.records import JobRecords
+from selfdistill_cli.system.words import counted
 
 
 class Grid(BasicSweeper):
@@ -57,9 +57,7 @@ class Grid(BasicSweeper):
         """Raise `UserError` if any job cannot be run: none has been until now."""
         for number, job in enumerate(batch, start=1):
             try:
-                cfg = Choices(self).composed(job)
-                check(cfg)
-                check_inputs(cfg)
+                require_ready(Choices(self).composed(job))
             except UserError as error:
                 of_a_job = f"\nNothing was run: this is job {number} of {len(batch)}, {' '.join(job)}"
                 raise UserError(f"{error}{of_a_job if len(batch) > 1 else ''}") from error
@@ -80,5 +78,5 @@ def _what_was_left_out(asked: Sequence[Job], acting: Sequence[Job], distinct: in
         names = list(dict.fromkeys(options))
         lines.append(f"{listed(names)} {'has' if len(names) == 1 else 'have'} no {key}: run without it.")
     if distinct < len(asked):
-        lines.append(f"{len(asked)} combinations are {distinct} jobs: what comes out equal is run once.")
+        lines.append(f"{len(asked)} combinations are {counted(distinct, 'job')}: what comes out equal is run once.")
     return lines

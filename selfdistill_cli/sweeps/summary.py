@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sweeps.plan import SEED, Plan, name_of, value_of, varied_settings
 from selfdistill_cli.sweeps.records import Record
+from selfdistill_cli.system.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +47,7 @@ def print_summary(
         console.print()
     counts = Counter(record["status"] for record in records)
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    print_table(console, f"{len(records)} job{'s' * (len(records) != 1)}: {told}", jobs(records, plan))
+    print_table(console, f"{counted(len(records), 'job')}: {told}", jobs(records, plan))
     for record in records:
         if record["status"] == "failed":
             say(console, f"job {record['job']} failed: {record['reason']}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.sampling import HOLD_OUT_SEED, stratified_rows
 from selfdistill_cli.tasks.split import Split
 
@@ -77,7 +78,9 @@ def fold_rows(
     order = [rng.permutation(firsts[strata[firsts] == value]) for value in dealt]
     dealt_units = np.concatenate([*order, np.zeros(0, dtype=np.int64)])
     if len(dealt_units) < folds:
-        raise UserError(f"task.folds={folds}: only {len(dealt_units)} examples can be dealt out. Take fewer folds.")
+        raise UserError(
+            f"task.folds={folds}: only {counted(len(dealt_units), 'example')} can be dealt out. Take fewer folds."
+        )
     held_out = np.isin(units, dealt_units[fold::folds])
     if classes:
         held_out = _leaving_every_class(strata, units, held_out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.words import counted
 
 HOLD_OUT_SEED = 0
 """Fixed, so that runs of all seeds are scored on the same examples."""
@@ -46,7 +47,7 @@ def subset_rows(strata: np.ndarray, size: int, seed: int, classes: bool = False)
     If there are more classes than examples, the frequent ones have some. Raises `UserError` if there are fewer rows.
     """
     if size > len(strata):
-        raise UserError(f"task.train_examples={size}: the training split has {len(strata)} examples.")
+        raise UserError(f"task.train_examples={size}: the training split has {counted(len(strata), 'example')}.")
     return stratified_rows(strata, size, np.random.default_rng([seed, size]), least=int(classes))
 
 

@@ -165,21 +165,26 @@ def reading_of(task: DictConfig, columns: Collection[str] | None = None) -> Read
     )
 
 
+def places_of(task: DictConfig, data_dir: Path, with_train: bool = True) -> list[tuple[Path, str, DictConfig | None]]:
+    """Where the splits of a named task are looked for, but for those in files of their own: folder, name, data set on the Hub."""
+    own = [
+        (data_dir / task.name, split, task.hub) for split in (task.validation if task.validation_path is None else ())
+    ]
+    train = (data_dir / (task.train_task or task.name), task.train, task.train_hub or task.hub)
+    return [train, *own] if with_train else own
+
+
 def _benchmark(task: DictConfig, data_dir: Path, how: Reading, cache: Path | None, with_train: bool) -> list[_Found]:
     """The splits of a named task; the file of `task.validation_path` takes the place of its validation splits."""
-    found = []
-    if with_train:
-        folder, hub = task.train_task or task.name, task.train_hub or task.hub
-        found.append(_find_split(task, data_dir / folder, task.train, hub, how, cache))
-    if task.validation_path is not None:
-        return [*found, _in_files("validation", Path(task.validation_path), how, cache)]
-    return found + [_find_split(task, data_dir / task.name, split, task.hub, how, cache) for split in task.validation]
+    found = [find_split(task, *place, how, cache) for place in places_of(task, data_dir, with_train)]
+    path = task.validation_path
+    return found if path is None else [*found, _in_files("validation", Path(path), how, cache)]
 
 
 def _test_split(task: DictConfig, data_dir: Path, how: Reading, cache: Path | None) -> _Found:
     if task.test_path is not None:
         return _in_files("test", Path(task.test_path), how, cache)
-    return _find_split(task, data_dir / task.name, task.test, task.hub, how, cache)
+    return find_split(task, data_dir / task.name, task.test, task.hub, how, cache)
 
 
 @dataclass(frozen=True)
@@ -226,15 +231,21 @@ def _in_files(name: str, path: Path, how: Reading, cache: Path | None) -> _Found
     return _Found(read, str(path), digests[0] if len(files) == 1 else _digest(digests), size, tuple(files))
 
 
-def _find_split(
-    task: DictConfig, folder: Path, split: str, hub: DictConfig | None, how: Reading, cache: Path | None
-) -> _Found:
-    """One split in the data folder, else on the Hub."""
+def local_split(folder: Path, split: str) -> Path | None:
+    """The file of a split in a data folder, or its shards."""
     with reading(folder):
         places = [folder / f"{split}.{ending}" for ending in ENDINGS]
         local = next((path for path in places if path.exists()), None)
         if local is None and next(folder.glob(f"{split}-*-of-*.*"), None) is not None:  # as the Hub names shards
             local = folder / f"{split}-*-of-*.*"
+    return local
+
+
+def find_split(
+    task: DictConfig, folder: Path, split: str, hub: DictConfig | None, how: Reading, cache: Path | None
+) -> _Found:
+    """One split in the data folder, else on the Hub. Raises `UserError` if it is in neither."""
+    local = local_split(folder, split)
     if local is not None:
         return _in_files(split, local, how, cache)
     problem = "the task names no data set on the Hub"

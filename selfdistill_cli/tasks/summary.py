@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from omegaconf import DictConfig
 
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.missing import LeftOut
 from selfdistill_cli.tasks.sampling import HOLD_OUT_SEED
 from selfdistill_cli.tasks.split import Split
@@ -67,20 +68,22 @@ def summary(
         words = f"read {settings.path}: {trained:,} rows, {what}; "
         if read.held_out:
             part = "a fifth" if settings.folds is None else f"fold {settings.fold} of {settings.folds}, counted from 0"
-            words += f"{part} ({_rows(len(first))}, seed {HOLD_OUT_SEED}) is held out for validation"
+            words += f"{part} ({counted(len(first), 'row')}, seed {HOLD_OUT_SEED}) is held out for validation"
         else:
-            words += f"{_rows(len(first))} of {settings.validation_path} for validation"
+            words += f"{counted(len(first), 'row')} of {settings.validation_path} for validation"
     if read.notes:
         words += f"; read with {', '.join(read.notes)}"
     for left_out in read.left_out:
         if left_out.rows:
-            words += f"; {_rows(left_out.rows)} left out ({left_out})"
+            words += f"; {counted(left_out.rows, 'row')} left out ({left_out})"
     if used < every:
         words += f"; {used:,} of {every:,} are drawn for training (seed {seed})"
     if drawn[1]:
         words += f"; {drawn[1]:,} of {used:,} training rows (seed {HOLD_OUT_SEED}) are held out to select on"
     if read.test is not None:
-        words += f"; {_rows(len(read.test))} of {settings.test_path or settings.test} are scored once, at the end"
+        words += (
+            f"; {counted(len(read.test), 'row')} of {settings.test_path or settings.test} are scored once, at the end"
+        )
     if settings.validation_examples is not None and settings.validation_examples < len(first):
         words += f"; the first {settings.validation_examples:,} of validation are scored"
     return words
@@ -104,7 +107,3 @@ def _labels(kind: str, names: Sequence[str], read: WasRead) -> str:
         between = f"{min(offered)}" if min(offered) == max(offered) else f"{min(offered)} to {max(offered)}"
         return f", {between} choices each"
     return ", prompts with answers"
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 
 from selfdistill_cli.config.command_line import advice, command, quoted, readable
 from selfdistill_cli.config.messages import explain
+from selfdistill_cli.config.schema import CONF_DIR
 from tests.helpers.runs import composed
 
 
@@ -201,3 +203,22 @@ def test_the_command_is_quoted_for_a_shell() -> None:
 def test_names_of_the_users_own_are_given_as_a_mapping(word: str) -> None:
     key = word.lstrip("+").partition("=")[0]
     assert OmegaConf.select(composed(*readable([word])), key) == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("hydra: {sweper: {params: {seed: '0,1'}}}", "there is no setting 'sweper'. Did you mean 'sweeper'?"),
+        ("hydra: {launcher: {job_per_gpu: 2}}", "Did you mean 'jobs_per_gpu'? Allowed there are jobs_per_gpu."),
+        ("schedule: {epoch: 3}", "there is no setting 'epoch'. Did you mean 'epochs'?"),
+    ],
+)
+def test_an_unknown_key_in_a_file_is_said_in_our_words(written: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = f"# @package _global_\ndefaults: [override /hydra/launcher: local]\n{written}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    words = ["+experiment=mine", f"hydra.searchpath=[file://{tmp_path}]"]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"), pytest.raises(HydraException) as error:
+        compose("config", overrides=words, return_hydra_config=True)
+    assert explain(error.value, words).startswith("experiment/mine.yaml: there is no setting")
+    assert said in explain(error.value, words)

@@ -43,6 +43,11 @@ MISTAKES = {
         ["task=synth_entailment generates", "task=custom task.path=no.csv"],
     ),
     "missing data": (["task=rte"], ["no train split", "Three ways out", "SDRUN_DATA"]),
+    "missing data of a stage": (["sequence=[synth_entailment,rte]"], ["task=rte: there is no train split"]),
+    "missing model of a sequence": (
+        ["sequence=[synth_arithmetic,synth_facts]", "model.name=./weights"],
+        ["model.name=./weights: there is no such folder"],
+    ),
     "missing model": (["model.name=mini"], ["'mini' cannot be loaded", "Did you mean 'minilm'?", "Three ways out"]),
     "missing folder": (["model.name=./weights"], ["there is no such folder"]),
     "missing teacher": (["method=kd", "method.teacher.path=nowhere", *SMALL], ["no such run or model"]),
@@ -50,6 +55,14 @@ MISTAKES = {
     "no such device": (["runtime.device=mps", *SMALL], ["this machine has none"]),
     "fp16 on a CPU": (["runtime.precision=fp16", "runtime.device=cpu", *SMALL], ["needs a GPU"]),
 }
+
+
+def test_a_run_that_is_refused_late_leaves_nothing(sdrun: Sdrun, tmp_path: Path) -> None:
+    undropped = ("model=tiny_llama", "task=synth_arithmetic", "method=rdrop", "task.train_examples=8", "tracking=none")
+    ended = sdrun(*undropped)
+    assert_one_clear_message(ended, ["method=rdrop", "tiny_llama drops nothing"])
+    assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file() and ".cache" not in path.parts]
+    assert not list((tmp_path / "outputs").glob("synth_arithmetic/*/*/*"))
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import format_of
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.readers.base import Read, Reading, Rows, rows_without_columns
 from selfdistill_cli.tasks.readers.dialects import Dialect, dialect_of, differs
 from selfdistill_cli.tasks.readers.encodings import open_lines
@@ -173,7 +174,7 @@ def _wrong_number(path: Path, number: int, text: str, found: int, names: Sequenc
         )
     shown = ", ".join(names[:9]) + (", …" if len(names) > 9 else "")
     return UserError(
-        f"{path}, line {number} has {found} field{'s' * (found != 1)}, the first line has {len(names)} ({shown}): "
+        f"{path}, line {number} has {counted(found, 'field')}, the first line has {len(names)} ({shown}): "
         f"{_shown(text)}. {way} (Fields are cut at {dialect}; task.delimiter=<character> names another.)"
     )
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from selfdistill_cli.errors import UserError, first_line
 from selfdistill_cli.system.data_files import format_of
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.readers.base import Read, Reading, reading
 from selfdistill_cli.tasks.readers.columnar import read_arrow, read_parquet
 from selfdistill_cli.tasks.readers.delimited import read_delimited
@@ -50,7 +51,7 @@ def read_table(paths: Sequence[Path], how: Reading) -> Read:
     except pa.ArrowException as error:
         raise UserError(f"{paths[0]} and the files beside it do not fit together: {first_line(error)}") from error
     notes = dict.fromkeys(note for one in found for note in one.notes)
-    return Read(table, (*names, *twice), (f"{len(paths)} files", *notes))
+    return Read(table, (*names, *twice), (counted(len(paths), "file"), *notes))
 
 
 def require_settings_used(paths: Sequence[Path], how: Reading) -> None:

@@ -1,0 +1,49 @@
+"""Whether everything that a command asks for can be begun: asked before anything heavy is imported, of every way of running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.config.checks import idle
+from selfdistill_cli.config.inputs import check_inputs
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import check
+from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.self_training.rounds import gold_alone, require_possible, trains_itself
+from selfdistill_cli.sequence import planned, sequence_of
+
+
+def require_ready(cfg: DictConfig) -> None:
+    """Raise `UserError` if a run that this configuration asks for cannot be made: by its settings, or what they name is not there."""
+    for one in runs_of(cfg):
+        check(one)
+        check_inputs(one)
+        from selfdistill_cli.tasks.presence import (
+            require_data,  # pyarrow: a tenth of a second that --help should not cost
+        )
+
+        try:
+            require_data(one.task, str(one.paths.data))
+        except UserError:
+            if RunDirectory(one).results() is None:  # what has finished is shown, whatever became of its data
+                raise
+
+
+def notes(cfg: DictConfig, given: Sequence[str]) -> list[str]:
+    """What to say of settings that were `given` (their keys) and do nothing in any of the runs."""
+    of_each = [idle(one, given) for one in runs_of(cfg)]
+    return [words for words in of_each[0] if all(words in others for others in of_each)]
+
+
+def runs_of(cfg: DictConfig) -> list[DictConfig]:
+    """The runs that are known before the first is made: one; the stages of a sequence; of self-training round 0.
+
+    Raises `UserError` if they do not go together.
+    """
+    if trains_itself(cfg):
+        require_possible(cfg)
+        check(cfg)  # with what is asked of the rounds
+        return [gold_alone(cfg)]
+    return planned(cfg) if sequence_of(cfg) else [cfg]
