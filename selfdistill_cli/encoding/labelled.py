@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from selfdistill_cli.encoding.token_store import TokenPart, gathered_tokens, kept_tokens
+from selfdistill_cli.encoding.token_store import TokenPart, gathered_tokens, kept_tokens, place_below, unchanged
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.masks import padding_known
@@ -118,7 +116,7 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> Examples:
             part = slice(begin, begin + ROWS_AT_ONCE)
             yield _tokenized(tokenizer, texts[part], None if pairs is None else pairs[part], max_length)
 
-    place = split.folder and _place_below(split.folder, tokenizer, max_length)
+    place = place_below(split.folder, tokenizer, max_length)
     tokens = kept_tokens(place, make) if place else gathered_tokens(make())
     # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
     side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
@@ -131,18 +129,6 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> Examples:
         truncated=tokens.truncated,
         uncut=tokens.uncut,
     )
-
-
-def _place_below(folder: Path, tokenizer: Any, max_length: int) -> Path | None:
-    """Where the tokens of one tokenizer and length are kept; nowhere if it is a slow one, which cannot say what it is."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return None
-    with unchanged(tokenizer):  # what earlier calls set is no part of what a tokenizer is
-        backend.no_truncation()
-        backend.no_padding()
-        content = f"{type(tokenizer).__name__} {max_length} {backend.to_str()}"
-    return folder / "tokens" / hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenPart:
@@ -178,17 +164,6 @@ def _longest(tokenizer: Any, texts: list[str], pairs: list[str] | None, cut: lis
 def separates_pairs(tokenizer: Any) -> bool:
     """Whether the tokenizer marks where the second text begins; most of decoders' do not."""
     return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
-
-
-@contextmanager
-def unchanged(tokenizer: Any) -> Iterator[None]:
-    """Set a fast tokenizer's truncation and padding back: a call changes them, and they are saved with the model."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    before = (backend.truncation, backend.padding) if backend else (None, None)
-    yield
-    if backend:
-        backend.enable_truncation(**before[0]) if before[0] else backend.no_truncation()
-        backend.enable_padding(**before[1]) if before[1] else backend.no_padding()
 
 
 def offsets_of(rows: list[list[int]]) -> np.ndarray:

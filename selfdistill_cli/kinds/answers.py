@@ -73,14 +73,19 @@ class AnswerKind(Kind):
         require_plain_output(model, {name: tensor.to(device) for name, tensor in arguments.items()})
 
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
-        from selfdistill_cli.encoding.answers import Form, encode_answers
+        from selfdistill_cli.encoding.answers import Form, encode_answers, kept_examples
 
         settings = task.settings
         context = getattr(loaded.model.config, "max_position_embeddings", None) or settings.max_length
         if settings.max_length > context:
             raise UserError(f"task.max_length={settings.max_length}: this model takes at most {context} tokens.")
         form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
-        return encode_answers(loaded.tokenizer, form, self.rows(split), settings, f"{task.name}, {split.name}")
+        tokenizer, what = loaded.tokenizer, f"{task.name}, {split.name}"
+
+        def make() -> Any:
+            return encode_answers(tokenizer, form, self.rows(split), settings, what)
+
+        return kept_examples((split.folder, tokenizer), form, settings, self.name, make)
 
     def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:
         """Whether prompts and answers are turns of a conversation. Choices are scored as they stand behind a text."""
