@@ -11,7 +11,7 @@ from selfdistill_cli.config.inputs import check_inputs
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.directory import RunDirectory
-from selfdistill_cli.self_training.rounds import gold_alone, require_possible, trains_itself
+from selfdistill_cli.self_training.rounds import require_possible, trains_itself
 from selfdistill_cli.sequence import planned, sequence_of
 
 
@@ -38,12 +38,12 @@ def notes(cfg: DictConfig, given: Sequence[str]) -> list[str]:
 
 
 def runs_of(cfg: DictConfig) -> list[DictConfig]:
-    """The runs that are known before the first is made: one; the stages of a sequence; of self-training round 0.
+    """The runs that are known before the first is made: the stages of a sequence; else one, of self-training for all rounds.
 
     Raises `UserError` if they do not go together.
     """
     if trains_itself(cfg):
         require_possible(cfg)
-        check(cfg)  # with what is asked of the rounds
-        return [gold_alone(cfg)]
-    return planned(cfg) if sequence_of(cfg) else [cfg]
+    elif sequence_of(cfg):
+        return planned(cfg)
+    return [cfg]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from selfdistill_cli.encoding.chat import as_chat
 from selfdistill_cli.encoding.labelled import flat_tokens, offsets_of
-from selfdistill_cli.encoding.token_store import kept_arrays, place_below, unchanged
+from selfdistill_cli.encoding.token_store import unchanged
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
@@ -28,8 +26,6 @@ log = logging.getLogger(__name__)
 
 MOST_CUT = 0.05
 """The share of answers that may be cut off before it is an error."""
-DETERMINE_TOKENS = ("max_length", "long_prompts")
-"""Settings of a task on which its tokens depend, beside those that say which texts it has."""
 
 
 @dataclass(frozen=True)
@@ -202,30 +198,6 @@ class AnswerExamples:
             tokens[number, place] = row
             real[number, place] = 1
         return tokens, real
-
-
-def kept_examples(
-    where: tuple[Path | None, Any], form: Form, settings: DictConfig, kind: str, make: Callable[[], AnswerExamples]
-) -> AnswerExamples:
-    """What `make` gives, mapped from a folder below that of the split, if it has one: made once, it is there the next time.
-
-    `where`: the split's folder, and the tokenizer. What determines the tokens is in the folder's name, with what the
-    tokenizer is: its chat template, if `form` asks for it, and the `settings` (cfg.task) of this `kind` that say what is
-    cut and what is learned.
-    """
-    folder, tokenizer = where
-    asked = {name: settings.get(name) for name in DETERMINE_TOKENS}
-    place = place_below(folder, tokenizer, kind, form, asked, tokenizer.chat_template if form.chat else None)
-    if place is None:
-        return make()
-
-    def arrays() -> tuple[dict[str, np.ndarray], dict[str, int]]:
-        made = make()
-        return made.arrays(), {"truncated": made.truncated, "uncut": made.uncut}
-
-    found, numbers = kept_arrays(place, arrays)
-    prompts, answers = (Flat(found[name], found[f"{name}_offsets"]) for name in ("prompts", "answers"))
-    return AnswerExamples(prompts, answers, form, **numbers)
 
 
 def encode_answers(

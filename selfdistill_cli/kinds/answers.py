@@ -73,7 +73,8 @@ class AnswerKind(Kind):
         require_plain_output(model, {name: tensor.to(device) for name, tensor in arguments.items()})
 
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
-        from selfdistill_cli.encoding.answers import Form, encode_answers, kept_examples
+        from selfdistill_cli.encoding.answers import Form, encode_answers
+        from selfdistill_cli.encoding.kept_answers import kept_examples
 
         settings = task.settings
         context = getattr(loaded.model.config, "max_position_embeddings", None) or settings.max_length

@@ -13,7 +13,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.encoding import labelled
-from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers, kept_examples
+from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
+from selfdistill_cli.encoding.kept_answers import kept_examples
 from selfdistill_cli.encoding.token_store import kept_arrays
 from selfdistill_cli.tasks import Split
 from tests.encoding.test_answers import tokenizer as of_words
@@ -68,7 +69,7 @@ def test_the_second_start_asks_no_tokenizer_and_has_the_same_bytes(tmp_path: Pat
 
 
 def test_what_determines_the_tokens_tells_them_apart(tmp_path: Path) -> None:
-    ways = [
+    ways: list[tuple[Form, str | None, dict[str, Any]]] = [
         (Form(0, None), None, {}),
         (Form(0, 0), None, {}),
         (Form(0, None), None, {"max_length": 6}),

@@ -145,7 +145,7 @@ def test_a_short_run_of_any_method_is_one_that_can_be_run_and_acts_at_once(metho
 
 def test_a_mistake_says_which_job_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.path(.|\n)*job 2 of 2: task=custom"):
-        cells(tmp_path, ("task=rte",), ("task=custom",))
+        cells(tmp_path, ("task=synth_entailment",), ("task=custom",))
 
 
 # --- what they take -------------------------------------------------------------------------------
