@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of, never_acts, without_dropout
+from selfdistill_cli.config.methods import holds_teacher
 from selfdistill_cli.config.options import option
 from selfdistill_cli.diagnostics.probes import make_probes
 from selfdistill_cli.engine.checkpoint import Checkpoints
@@ -38,7 +39,7 @@ from selfdistill_cli.system.overhead import Overhead
 from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks import Split, TaskData, findings
 from selfdistill_cli.tasks.weights import training_weights
-from selfdistill_cli.teacher import is_taught, teacher_folder, teacher_logits
+from selfdistill_cli.teacher import is_taught, teacher_folder, teacher_logits, teacher_model
 from selfdistill_cli.tracking import MetricsRecorder, SilentRecorder, Terminal, WandbTracker, Watcher
 from selfdistill_cli.tracking.terminal import make_console, print_results, say
 
@@ -138,8 +139,14 @@ def _train(
 
     evaluator = evaluator_of(task.while_training)
     at_the_end = {name: evaluator_of(scored) for name, scored in task.at_the_end.items()}  # before hours of training
-    taught = None if teacher is None else teacher_logits(cfg, task, loaded, train, teacher, runtime)
-    method = _make_method(cfg, TrainingContext.of(losses, train, cfg.schedule.batch_size, taught, runtime.device))
+    held = teacher is not None and holds_teacher(cfg.method)
+    taught = None if teacher is None or held else teacher_logits(cfg, task, loaded, train, teacher, runtime)
+    context = replace(
+        TrainingContext.of(losses, train, cfg.schedule.batch_size, taught, runtime.device),
+        teacher=teacher_model(task, loaded, train, teacher, runtime) if teacher is not None and held else None,
+        make_writer=partial(task.kind.answer_writer, task, loaded, train, runtime, cfg.seed) if task.kind.writes else None,
+    )
+    method = _make_method(cfg, context)
     if method.needs_dropout and not draws_at_random(loaded.model, train):
         raise without_dropout(cfg, f"{cfg.model.name} drops nothing")
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.

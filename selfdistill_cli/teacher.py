@@ -22,6 +22,7 @@ from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.methods import TeacherModel
 from selfdistill_cli.models import LoadedModel, load_finished
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import model_folder
@@ -129,6 +130,17 @@ def teacher_logits(
         return tensors["logits"]
     require_same_cuts(tensors["lengths"], train.answers.lengths)
     return TokenRows(tensors.pop("lengths"), tensors)
+
+
+def teacher_model(task: TaskData, student: LoadedModel, train: Any, folder: Path, runtime: Runtime) -> TeacherModel:
+    """The teacher in this folder, held in memory to predict what the student is given. `train`: the student's encoded
+    training set. Raises `UserError` if the teacher reads or predicts other tokens than the student.
+    """
+    teacher = load_finished(folder, task)
+    task.kind.require_same_outputs(task, teacher, student, folder)
+    task.kind.require_same_reading(task, teacher, student, train, folder)
+    prepared = runtime.prepare(teacher.model.requires_grad_(False).eval())
+    return TeacherModel(prepared, task.kind.losses(task, teacher.model))
 
 
 def require_same_cuts(teacher: Tensor, student: np.ndarray) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import string
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config.fields import BOUNDS
-from selfdistill_cli.config.methods import acting_elsewhere
+from selfdistill_cli.config.methods import acting_elsewhere, void
 from selfdistill_cli.config.metrics import LOSS
 from selfdistill_cli.errors import UserError, did_you_mean
 
@@ -130,6 +131,13 @@ def _check_method(cfg: DictConfig) -> None:
             "lengths, so there are no pairs of tokens. Take method.match=vmm, whose maps have no length, or "
             "method.overlap=append or half."
         )
+    if method.get("match") == "token" and method.get("outputs") == "sampled":
+        raise UserError(
+            "method.match=token with method.outputs=sampled: a drawn answer and the gold one have different lengths, so "
+            "there are no pairs of tokens. Take method.match=vmm, whose maps have no length."
+        )
+    if method.get("demonstration") is not None:
+        _check_demonstration(method.demonstration)
     if method.get("overlap") == "half" and cfg.schedule.batch_size < 2:
         raise UserError("method.overlap=half needs schedule.batch_size of at least 2: the batch holds both halves.")
     if method.get("factor") == "lambda" and method.lambda_ < 1:
@@ -141,6 +149,22 @@ def _check_method(cfg: DictConfig) -> None:
     lora_drops = cfg.model.lora.rank is not None and cfg.model.lora.dropout > 0
     if getattr(OmegaConf.get_type(method), "needs_dropout", False) and cfg.model.dropout == 0 and not lora_drops:
         raise without_dropout(cfg, "with model.dropout=0 there is none")
+
+
+def _check_demonstration(template: str) -> None:
+    """Refuse a template of the teacher's prompt that cannot be filled in."""
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise UserError(f"method.demonstration={template!r} cannot be read: {error}. Type other braces twice.") from None
+    strange = [field for field in fields if field not in ("prompt", "answer")]
+    if strange:
+        raise UserError(
+            f"method.demonstration={template!r}: there is no {{{strange[0]}}}. Allowed are {{prompt}}, the prompt of the "
+            "task, and {answer}, the gold answer."
+        )
+    if "prompt" not in fields:
+        raise UserError(f"method.demonstration={template!r} lacks {{prompt}}: the teacher must see the question too.")
 
 
 def without_dropout(cfg: DictConfig, why: str) -> UserError:
@@ -174,7 +198,7 @@ def never_acts(method: DictConfig, epochs: float) -> str:
 def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
     """What to say of settings that were given (their keys) and that another setting makes void."""
     schedule, method = cfg.schedule, cfg.method
-    void = {
+    idle = {
         "model.lora.": ("model.lora.rank is null: the whole model is trained", cfg.model.lora.rank is None),
         "schedule.epochs": (f"schedule.max_steps={schedule.max_steps} takes its place", schedule.max_steps is not None),
         "schedule.patience": (
@@ -194,11 +218,13 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
         "method.match": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
     }
     for name, kinds in acting_elsewhere(method, cfg.task.kind).items():
-        void[f"method.{name}"] = f"it is for {' and '.join(kinds)}", True
+        idle[f"method.{name}"] = f"it is for {' and '.join(kinds)}", True
+    for name, other in void(method).items():
+        idle[f"method.{name}"] = f"method.{other} does without it", True
     return [
         f"{key} does nothing here: {reason}."
         for key in given
-        for beginning, (reason, holds) in void.items()
+        for beginning, (reason, holds) in idle.items()
         if holds and key.startswith(beginning)
     ]
 

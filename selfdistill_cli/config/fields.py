@@ -24,14 +24,17 @@ def number(
     at_most: float | None = None,
     below: float | None = None,
     neutral: float | None = None,
+    acts_with: tuple[str, str] | None = None,
 ) -> Any:
     """A number within bounds; the value comes from conf/.
 
     `neutral`: the value at which the setting does nothing, and is no part of a run's key (runs/keys.py). Null and an
     empty list or mapping are always neutral; the default of a setting that always acts never is.
+    `acts_with`: another setting of the same part and the value of it without which this one does nothing; then it is no
+    part of a key either.
     """
     bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
-    return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral})
+    return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral, "acts_with": acts_with})
 
 
 def switch(*, neutral: bool = False) -> Any:

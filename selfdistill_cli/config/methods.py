@@ -19,6 +19,10 @@ class Method:
     """Whether it compares passes that differ by dropout alone, as far as that is known before the method is made."""
     needs_distribution: ClassVar[bool] = False
     """Whether its loss is one of probabilities, which a regression does not have."""
+    draws_answers: ClassVar[bool] = False
+    """Whether it learns from answers that the model writes, whatever its settings are."""
+    holds_teacher: ClassVar[bool] = False
+    """Whether its teacher is held in memory, and no logits of it are stored."""
     name: str = MISSING
     passes: float = number(above=0, neutral=1)
 
@@ -38,6 +42,8 @@ class StaticSD(Method):
     # Neutral is what runs from before the setting computed, and not the default: those are no runs of the default.
     regression: str = choice("scaled", "width", neutral="width", acts_in=("regression",))
     start_epoch: float = number(at_least=0, neutral=0)
+    outputs: str = choice("gold", "sampled", neutral="gold")
+    temperature: float = number(above=0, acts_with=("outputs", "sampled"))
 
 
 @dataclass
@@ -148,6 +154,35 @@ class EMA(Method):
     evaluate: str = choice("student", "average")
 
 
+@dataclass
+class OnDrawnAnswers(Method):
+    draws_answers: ClassVar[bool] = True
+    temperature: float = number(above=0)
+    divergence: str = choice("forward_kl", "reverse_kl", "jsd")
+    beta: float = number(above=0, below=1, acts_with=("divergence", "jsd"))
+
+
+@dataclass
+class HeldTeacher:
+    path: str = location()
+
+
+@dataclass
+class GKD(OnDrawnAnswers):
+    holds_teacher: ClassVar[bool] = True
+    _target_: str = "selfdistill_cli.methods.GKD"
+    lambda_: float = number(at_least=0, at_most=1)
+    teacher: HeldTeacher = MISSING
+
+
+@dataclass
+class SDFT(OnDrawnAnswers):
+    _target_: str = "selfdistill_cli.methods.SDFT"
+    demonstration: str = MISSING
+    weights: str = choice("start", "ema", "current")
+    ema_beta: float = number(at_least=0, below=1, acts_with=("weights", "ema"))
+
+
 def methods() -> list[type[Method]]:
     """Every dataclass of a method's settings, the built-in ones and those that plugins have defined."""
     found: list[type[Method]] = []
@@ -165,6 +200,26 @@ def declared(method: DictConfig) -> type | None:
         return typed
     target = method.get("_target_")
     return next((known for known in methods() if getattr(known, "_target_", None) == target), None)
+
+
+def draws_answers(method: DictConfig) -> bool:
+    """Whether the method learns from answers that the model writes in training."""
+    return getattr(declared(method), "draws_answers", False) or method.get("outputs") == "sampled"
+
+
+def holds_teacher(method: DictConfig) -> bool:
+    """Whether the method's teacher is held in memory."""
+    return getattr(declared(method), "holds_teacher", False)
+
+
+def void(method: DictConfig) -> dict[str, str]:
+    """By name, settings of the method that another one makes void, and that one as it is given: `outputs=gold`."""
+    schema, found = declared(method), {}
+    for field in () if schema is None else dataclasses.fields(schema):
+        name, value = field.metadata.get("acts_with") or (None, None)
+        if name is not None and method.get(name) != value:
+            found[field.name] = f"{name}={method.get(name)}"
+    return found
 
 
 def acting_elsewhere(method: DictConfig, kind: str | None) -> dict[str, tuple[str, ...]]:

@@ -53,26 +53,34 @@ class OtherWeights:
         self.passes = Passes()
         """Of this process; their operations are counted among the step's."""
 
-    def predict(self, rows: np.ndarray, weights: Weights, keep: Keep) -> Any:
+    def predict(
+        self,
+        rows: np.ndarray,
+        weights: Weights | None,
+        keep: Keep,
+        of: Examples | None = None,
+        by: nn.Module | None = None,
+    ) -> Any:
         """`keep` of the predictions of these rows [m], in their order: dropout off, without gradient.
 
         `keep` is called while the model has the other weights. Under the token budget, also where a method sees the
-        whole step at once.
+        whole step at once. of, by: other examples under these row numbers, another model (`engine.method.Predict`).
         """
         batching, device = self.runtime.batching, self.runtime.device
-        self.passes += Passes(forward=len(rows), tokens=int(self.examples.lengths[rows].sum()))
+        examples, model = self.examples if of is None else of, self.model if by is None else by
+        self.passes += Passes(forward=len(rows), tokens=int(examples.lengths[rows].sum()))
 
         def forward(model: nn.Module) -> Any:
-            parts = micro_batches(self.examples.lengths[rows], batching)
-            batches = [self.examples.collate(rows[part], batching.width_multiple) for part in parts]
-            kept = [keep(self.examples.forward(model, batch, device)) for batch in batches]
+            parts = micro_batches(examples.lengths[rows], batching)
+            batches = [examples.collate(rows[part], batching.width_multiple) for part in parts]
+            kept = [keep(examples.forward(model, batch, device)) for batch in batches]
             return in_order(list(zip(parts, kept, strict=True)))
 
-        was_training = self.model.training
-        self.model.eval()
+        was_training = model.training
+        model.eval()
         with torch.no_grad():
-            found = with_weights(self.model, weights, forward)
-        self.model.train(was_training)
+            found = with_weights(model, weights, forward)
+        model.train(was_training)
         return found
 
 

@@ -50,7 +50,23 @@ Keep = Callable[[Any], Any]
 """What is kept of some predictions."""
 
 
-def _no_model(weights: Weights, keep: Keep) -> NoReturn:
+class Predict(Protocol):
+    """Predicts the examples of a micro-batch once more: without dropout or gradient."""
+
+    def __call__(
+        self, weights: Weights | None, keep: Keep, of: Examples | None = None, by: nn.Module | None = None
+    ) -> Any:
+        """`keep` of the predictions, made by the model with these weights in place of its own of the same names.
+
+        Give `Losses.bound` as what is kept. weights: None leaves the model its own; of: other examples under the same row
+        numbers, such as the same answers behind other prompts (None: what the step forwards); by: another model.
+        """
+        ...
+
+
+def _no_model(
+    weights: Weights | None, keep: Keep, of: Examples | None = None, by: nn.Module | None = None
+) -> NoReturn:
     raise RuntimeError("this micro-batch was made without a model, so nothing can be predicted with other weights")
 
 
@@ -68,9 +84,8 @@ class MicroBatch:
     weights: Tensor | None = None
     """How much each example counts [m], 1 on average over the training set; None: all the same. The engine multiplies
     what `Method.loss` gives by them, so a method need not."""
-    predict: Callable[[Weights, Keep], Any] = _no_model
-    """Predicts these m examples once more, by the model with these weights in place of its own of the same names: without
-    dropout or gradient. Give `Losses.bound` as what is kept."""
+    predict: Predict = _no_model
+    """Predicts these m examples once more, by other weights, behind other prompts or by another model."""
     on_host: Tensor | None = None
     """`positions` on the CPU: the engine gives them, so that nobody waits for the device to know them."""
 
@@ -130,6 +145,7 @@ class TrainingMethod(Protocol):
     def fresh_per_step(self) -> int: ...
     def before_training(self, model: nn.Module) -> None: ...
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan: ...
+    def before_forward(self, plan: StepPlan) -> Examples | None: ...
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss: ...
     def after_backward(self, plan: StepPlan, logits: Any) -> None: ...
     def after_step(self, model: nn.Module) -> None: ...
@@ -138,6 +154,45 @@ class TrainingMethod(Protocol):
     def after_epoch(self, epoch: int, predict: Any) -> dict[str, float]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+Drawn = Mapping[int, np.ndarray]
+"""Answers in token numbers, by the row numbers of their examples in the training set."""
+
+
+class AnswerWriter(Protocol):
+    """Draws answers to training examples from the model as it is now: without dropout or gradient.
+
+    Each example has a stream of random numbers of its own, which follows from the run's seed, the number of the drawing
+    and the example: so an example's answer does not depend on what is drawn beside it, on micro-batches or on processes,
+    and a method that keeps the number in its state draws the same after a kill. Processes share the work, all call it
+    alike, and each gets everything. What it costs is counted as `drawing`.
+    """
+
+    def draw(self, rows: Sequence[int], number: int, temperature: float) -> Drawn:
+        """An answer to each of these examples, of one token at least: with its end of sequence, unless it was cut at
+        `task.decoding.max_new_tokens` or `task.max_length`. number: which drawing of the run it is, from 0."""
+        ...
+
+    def chance(self, number: int) -> float:
+        """A number in [0, 1), drawn for this drawing."""
+        ...
+
+    def examples(self, answers: Drawn, behind: Examples | None = None) -> Examples:
+        """The training examples with these answers in place of the gold ones, behind their own prompts or those of
+        `prompted`."""
+        ...
+
+    def prompted(self, template: str) -> Examples:
+        """The training examples behind other prompts: `template` with {prompt} and {answer} filled in, the gold answer.
+
+        Raises `UserError` if they are too long.
+        """
+        ...
+
+    def predict(self, examples: Examples, rows: Sequence[int], keep: Keep) -> Any:
+        """`keep` of the model's predictions of these rows, in their order."""
+        ...
 
 
 class Examples(Protocol):

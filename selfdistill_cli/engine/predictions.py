@@ -21,6 +21,8 @@ class OutputLayer:
     weights: tuple[Tensor | None, ...]
     """[V, k_j] each. None in the memory of a method: not trained, so still the model's own."""
     bias: Tensor | None
+    whole: bool = True
+    """Whether this is all of the layer that made the predictions. False: what is None is the model's own."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class TokenRows:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> TokenRows:
         """Take back what `state_dict` gave."""
-        output = None if state["output"] is None else OutputLayer(tuple(state["output"][0]), state["output"][1])
+        output = None if state["output"] is None else OutputLayer(tuple(state["output"][0]), state["output"][1], False)
         return cls(state["lengths"], dict(state["columns"]), output)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-PHASES = ("data", "forward", "loss", "backward", "optimizer", "diagnostics", "evaluation", "checkpoint")
+PHASES = ("data", "drawing", "forward", "loss", "backward", "optimizer", "diagnostics", "evaluation", "checkpoint")
 WARM_UP_STEPS = 3
 """Before a trace begins."""
 

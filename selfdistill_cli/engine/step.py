@@ -61,6 +61,8 @@ def backward_step(
     parts where predictions are answer tokens, which takes time; elsewhere that is always done.
     """
     accelerator, batching, phases = runtime.accelerator, runtime.batching, runtime.phases
+    chosen = method.before_forward(plan)
+    examples = examples if chosen is None else chosen
     rows = np.asarray(plan.examples)
     with phases("data"):
         own, lengths = own_units(plan, accelerator), examples.lengths[np.asarray(plan.units)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import nn
-from transformers import GenerationConfig
+from torch import Tensor, nn
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form
 from selfdistill_cli.engine.batching import prediction_batches
@@ -71,6 +73,50 @@ class Written:
     """Whether it came to its end; else it was cut at `task.decoding.max_new_tokens`."""
 
 
+@dataclass(frozen=True)
+class Chances:
+    """Random numbers by which tokens are drawn, of each example its own."""
+
+    numbers: np.ndarray
+    """Uniform in [0, 1) [N, task.decoding.max_new_tokens]."""
+    temperature: float
+    """Above 0: tokens are drawn from softmax(z / temperature), the whole of it."""
+
+
+class _ByChance(LogitsProcessor):  # type: ignore[misc]
+    """Leaves of each row's next-token scores [m, V] the one that its random number falls on, so that greedy search takes it.
+
+    Probabilities are added up as whole numbers: exactly, and on a card in no order that matters.
+    """
+
+    def __init__(self, numbers: np.ndarray, temperature: float) -> None:
+        """numbers [m, max_new_tokens]."""
+        self.numbers = torch.from_numpy(numbers)
+        self.temperature = temperature
+        self.place = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        wide, unit = (torch.float32, 2**20) if scores.device.type == "mps" else (torch.float64, 2**48)
+        shifted = scores.to(wide) - scores.amax(-1, keepdim=True)  # so that no temperature is too low
+        heights = (shifted / self.temperature).softmax(-1).mul_(unit).round_().long().cumsum(-1)
+        number = self.numbers[:, self.place, None].to(scores.device, wide)
+        self.place += 1
+        total = heights[:, -1:]
+        chosen = torch.searchsorted(heights, torch.minimum((number * total).long(), total - 1), right=True)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
+
+
+@contextlib.contextmanager
+def _without_preferences(writer: Any) -> Iterator[None]:
+    """While this lasts, the model's own generation settings, such as a penalty on repetition, do nothing."""
+    model = writer.get_base_model() if hasattr(writer, "get_base_model") else writer
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
 @torch.no_grad()
 def write_answers(
     model: nn.Module,
@@ -79,11 +125,13 @@ def write_answers(
     decoding: DictConfig,
     runtime: Runtime,
     seed: int,
+    chances: Chances | None = None,
 ) -> Written:
     """What the model writes after each prompt, dropout off, up to its end of sequence.
 
     Always the same texts: greedy or by beams, or, with a temperature, drawn from generators seeded by `seed` and the
-    batch. Several processes share the work; each gets all texts.
+    batch, or each by the random numbers of its example (`chances`; decoding is to be greedy then). Several processes
+    share the work; each gets all texts.
     """
     writer = runtime.unwrap(model)
     was_training = writer.training
@@ -99,7 +147,12 @@ def write_answers(
         with torch.random.fork_rng(enabled=decoding.temperature > 0), counting(counts) as counter:
             if decoding.temperature > 0:
                 torch.manual_seed(seed + number)
-            written = writer.generate(**inputs, generation_config=settings)
+            if chances is None:
+                written = writer.generate(**inputs, generation_config=settings)
+            else:
+                by_chance = LogitsProcessorList([_ByChance(chances.numbers[rows], chances.temperature)])
+                with _without_preferences(writer):
+                    written = writer.generate(**inputs, generation_config=settings, logits_processor=by_chance)
         before = inputs["input_ids"].shape[1] if examples.form.decoder_start is None else 1
         written = written[:, before:]
         if counter is not None:

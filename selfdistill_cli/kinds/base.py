@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.methods import draws_answers
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.settings import require_metrics
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from selfdistill_cli.engine.method import Examples
+    from selfdistill_cli.engine.method import AnswerWriter, Examples
     from selfdistill_cli.engine.runtime import Runtime
     from selfdistill_cli.evaluation.base import Evaluator
     from selfdistill_cli.losses.base import Losses
@@ -43,6 +44,8 @@ class Kind:
     """Settings of the task that it reads, and that another kind may not read."""
     has_classes: ClassVar[bool] = False
     """Whether labels are classes, of which one can stand for another (`task.label_noise`)."""
+    writes: ClassVar[bool] = False
+    """Whether the model writes answers, so that it can draw some in training (`answer_writer`)."""
     diagnostics: ClassVar[tuple[str, ...]] = ("gradients", "examples")
     """Those that `runtime.diagnostics` may name."""
     model_words: ClassVar[str]
@@ -55,6 +58,12 @@ class Kind:
     def check(self, cfg: DictConfig, labels: Sequence[str] | None = None) -> None:
         """Raise `UserError` unless task and method settings go with this kind. labels: class names, once they are known."""
         self.check_task(cfg.task)
+        if draws_answers(cfg.method) and not self.writes:
+            what = "method.outputs=sampled" if "outputs" in cfg.method else f"method={cfg.method.name}"
+            raise UserError(
+                f"{what} learns from answers that the model writes in training, and a task of {self.name} has none. "
+                "Choose a task of generation: task=synth_arithmetic, gsm8k …"
+            )
 
     def check_task(self, task: DictConfig) -> None:
         """The part of `check` that needs the task's settings alone (cfg.task)."""
@@ -105,6 +114,15 @@ class Kind:
         """What a method may ask of the model's predictions."""
         raise NotImplementedError
 
+    def answer_writer(
+        self, task: TaskData, loaded: LoadedModel, train: Any, runtime: Runtime, seed: int
+    ) -> AnswerWriter:
+        """What draws answers to the encoded training examples, where the model `writes`. `seed`: of what it draws.
+
+        Raises `UserError` if a prompt leaves no room for an answer.
+        """
+        raise NotImplementedError
+
     def evaluator(
         self, task: TaskData, loaded: LoadedModel, validation: Sequence[Any], losses: Any, runtime: Runtime, seed: int
     ) -> Evaluator:
@@ -140,6 +158,12 @@ class Kind:
 
     def require_same_outputs(self, task: TaskData, teacher: LoadedModel, student: LoadedModel, folder: Path) -> None:
         """Raise `UserError` if teacher and student do not predict the same things. `folder`: the teacher's."""
+        raise NotImplementedError
+
+    def require_same_reading(
+        self, task: TaskData, teacher: LoadedModel, student: LoadedModel, train: Any, folder: Path
+    ) -> None:
+        """Raise `UserError` unless the teacher can be given what the student is given: `train`, and answers drawn to it."""
         raise NotImplementedError
 
     def kept_of_teacher(self, losses: Any, method: DictConfig) -> tuple[str, Callable[[Any], Any]]:

@@ -12,6 +12,7 @@ from selfdistill_cli.kinds.answers import AnswerKind
 from selfdistill_cli.kinds.base import Recipe
 
 if TYPE_CHECKING:
+    from selfdistill_cli.engine.method import AnswerWriter
     from selfdistill_cli.engine.runtime import Runtime
     from selfdistill_cli.evaluation.base import Evaluator
     from selfdistill_cli.kinds.snippets import PromptForm
@@ -27,6 +28,7 @@ class Generation(AnswerKind):
     metrics = ("exact_match", "f1", "rouge1", "rouge2", "rougeL")
     default_metrics = ("exact_match",)
     required = ("answer",)
+    writes = True
     uses = AnswerKind.uses | {"answer", "references", "answer_rule", "chat_template", "added", "decoding"}
 
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
@@ -56,6 +58,32 @@ class Generation(AnswerKind):
         from selfdistill_cli.evaluation.answers import GenerationEvaluator
 
         return GenerationEvaluator(task, loaded.tokenizer, validation, losses, runtime, seed)
+
+    def answer_writer(
+        self, task: TaskData, loaded: LoadedModel, train: Any, runtime: Runtime, seed: int
+    ) -> AnswerWriter:
+        from selfdistill_cli.evaluation.drawing import TrainingAnswers
+
+        texts = self.rows(task.train)
+        writer = TrainingAnswers(loaded.model, loaded.tokenizer, train, texts, task.settings, runtime, seed)
+        writer.require_room()
+        return writer
+
+    def require_same_reading(
+        self, task: TaskData, teacher: LoadedModel, student: LoadedModel, train: Any, folder: Path
+    ) -> None:
+        from selfdistill_cli.evaluation.decoding import require_room
+        from selfdistill_cli.models.output_layer import output_layer
+
+        theirs = self.encode(task, teacher, task.train)
+        entries = [len(output_layer(of.model).weights[0]) for of in (teacher, student)]  # type: ignore[arg-type]
+        if theirs.form != train.form or theirs.digest() != train.digest() or entries[0] != entries[1]:
+            raise UserError(
+                f"The teacher in {folder} reads or writes the training examples in other tokens than the student (a prompt "
+                f"format, special tokens, an encoder, or {entries[0]:,} outputs for {entries[1]:,}), so nothing can be "
+                "compared token by token. Choose a teacher of the same kind and tokenizer."
+            )
+        require_room(train, teacher.model.config, task.settings.decoding, f"{task.name}, the teacher in {folder}")
 
     def before_saving(self, task: TaskData, loaded: LoadedModel, model: Any) -> None:
         from selfdistill_cli.evaluation.decoding import keep_generation_settings

@@ -20,6 +20,7 @@ from selfdistill_cli.engine.predictions import OutputLayer, TokenRows, rows_of
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.losses.base import Comparison, Losses, OfCopies, OfLogits
 from selfdistill_cli.losses.chunked import ChunkLoss, in_type_of, logits_of, over_tokens
+from selfdistill_cli.losses.divergences import Measure
 from selfdistill_cli.losses.vocabulary import (
     Choices,
     CopiesLoss,
@@ -30,6 +31,7 @@ from selfdistill_cli.losses.vocabulary import (
     OwnLoss,
     TopEntries,
     WithCorrectedBase,
+    WithDivergence,
     WithTeacherLogits,
     WithTopEntries,
 )
@@ -108,6 +110,10 @@ class AnswerLosses(Losses[TokenRows]):
         values, _ = self._over(loss, predictions)
         return predictions.mean(values[:, 0]), predictions.mean(values[:, 1]).detach()
 
+    def divergence(self, predictions: TokenRows, batch: MicroBatch, teacher: TokenRows, measure: Measure) -> Tensor:
+        values, _ = self._over(WithDivergence(measure, self._logits_of(teacher)), predictions)
+        return predictions.mean(values[:, 0])
+
     def of_logits(self, function: OfLogits, predictions: TokenRows, batch: MicroBatch) -> Tensor:
         values, _ = self._over(OwnLoss(function, predictions.columns["labels"]), predictions)
         return _means(predictions.lengths, values)
@@ -164,7 +170,7 @@ class AnswerLosses(Losses[TokenRows]):
         weights = tuple(w.detach().clone() if w is not None and w.requires_grad else None for w in layer.weights)
         trained_bias = layer.bias is not None and layer.bias.requires_grad
         bias = layer.bias.detach().clone() if trained_bias and layer.bias is not None else None
-        return replace(predictions.detach(), output=OutputLayer(weights, bias))
+        return replace(predictions.detach(), output=OutputLayer(weights, bias, whole=False))
 
     def to_state(self, predictions: TokenRows | None) -> dict[str, Any] | None:
         """A snapshot for a checkpoint."""
@@ -198,6 +204,8 @@ class AnswerLosses(Losses[TokenRows]):
 
     def _layer(self, predictions: TokenRows) -> OutputLayer:
         """The output layer that made these predictions: the remembered one, the model's own where that is empty."""
+        if predictions.output is not None and predictions.output.whole:
+            return predictions.output
         live = self._live()
         if predictions.output is None:
             return live

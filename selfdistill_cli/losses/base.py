@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from torch import Tensor
 
 from selfdistill_cli.engine.method import MicroBatch
+from selfdistill_cli.losses.divergences import Measure
 
 P = TypeVar("P")
 """The predictions of a kind of task."""
@@ -71,6 +72,14 @@ class Losses(Protocol[P]):
         """KL(p̃ ‖ student) of mft, and how much more probability p̃ gives the label than `base` did [m] each.
 
         base: predictions of these m examples, which the labels correct; means over answer tokens.
+        """
+        ...
+
+    def divergence(self, predictions: P, batch: MicroBatch, teacher: P, measure: Measure) -> Tensor:
+        """D(teacher, student) of gkd and sdft [m], its mean over answer tokens.
+
+        teacher: predictions of these m examples, whose answers have the same tokens; it receives no gradient.
+        Raises `ValueError` where there is no distribution (regression).
         """
         ...
 

@@ -9,6 +9,7 @@ from selfdistill_cli.engine.method import MicroBatch
 from selfdistill_cli.engine.predictions import rows_of
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.losses.base import Comparison, Losses, OfCopies, OfLogits
+from selfdistill_cli.losses.divergences import Measure
 
 
 class LabelledLosses(Losses[Tensor]):
@@ -87,6 +88,9 @@ class ClassificationLosses(LabelledLosses):
     ) -> tuple[Tensor, Tensor]:
         return objectives.corrected_kl(base, predictions, batch.gold, theta)
 
+    def divergence(self, predictions: Tensor, batch: MicroBatch, teacher: Tensor, measure: Measure) -> Tensor:
+        return measure(teacher, predictions)
+
     def of_logits(self, function: OfLogits, predictions: Tensor, batch: MicroBatch) -> Tensor:
         return function(predictions.float(), batch.gold)
 
@@ -138,6 +142,9 @@ class RegressionLosses(LabelledLosses):
     def from_corrected(
         self, predictions: Tensor, batch: MicroBatch, base: Tensor, theta: float
     ) -> tuple[Tensor, Tensor]:
+        raise ValueError("a regression has no distribution: the checks of settings refuse it")
+
+    def divergence(self, predictions: Tensor, batch: MicroBatch, teacher: Tensor, measure: Measure) -> Tensor:
         raise ValueError("a regression has no distribution: the checks of settings refuse it")
 
     def of_copies(self, function: OfCopies, predictions: Tensor, batch: MicroBatch) -> Tensor:

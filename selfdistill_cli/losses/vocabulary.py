@@ -12,6 +12,7 @@ from torch import Tensor
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.losses.chunked import ChunkLoss
+from selfdistill_cli.losses.divergences import Measure
 
 
 class LikelihoodsAndMaps(ChunkLoss):
@@ -131,6 +132,18 @@ class WithCorrectedBase(ChunkLoss):
 
     def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
         return torch.stack(objectives.corrected_kl(self.base(span), logits, self.labels[span], self.theta), -1), None
+
+
+class WithDivergence(ChunkLoss):
+    """Token values [T, 1]: D(teacher, student)."""
+
+    def __init__(self, measure: Measure, teacher: Callable[[slice], Tensor]) -> None:
+        """teacher: a span of tokens -> logits [c, V]."""
+        self.measure = measure
+        self.teacher = teacher
+
+    def values(self, logits: Tensor, span: slice) -> tuple[Tensor, Tensor | None]:
+        return self.measure(self.teacher(span), logits)[:, None], None
 
 
 class Margins(ChunkLoss):

@@ -9,9 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan, Weights
+from selfdistill_cli.engine.method import AnswerWriter, Examples, MicroBatch, PerExampleLoss, StepPlan, Weights
 from selfdistill_cli.engine.predictions import Predictions, near, rows_of
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.losses.base import Losses
+
+
+@dataclass(frozen=True)
+class TeacherModel:
+    """A teacher that is held in memory: it does not learn, and has the student's vocabulary."""
+
+    model: nn.Module
+    """In evaluation mode, ready to compute beside the student."""
+    losses: Losses[Any]
+    """Those of its own output layer: `losses.bound` is what is kept of its predictions."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,10 @@ class TrainingContext:
     model its top entries at each answer token."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where the model is, and with it what a method remembers from step to step."""
+    teacher: TeacherModel | None = None
+    """The teacher itself, if the method holds it in memory."""
+    make_writer: Callable[[], AnswerWriter] | None = None
+    """Makes what draws answers to the training examples, where the kind of task writes any."""
 
     @classmethod
     def of(
@@ -46,6 +61,15 @@ class TrainingContext:
         where = device or torch.device("cpu")
         labels = None if train.labels is None else torch.from_numpy(train.labels).to(where)
         return cls(losses, len(train), labels, batch_size, near(teacher_logits, where), where)
+
+    def writer(self) -> AnswerWriter:
+        """What draws answers. Raises `UserError` where none are written, or a prompt leaves them no room."""
+        if self.make_writer is None:
+            raise UserError(
+                "This method learns from answers that the model writes, and this task has none. Choose a task of "
+                "generation: task=synth_arithmetic."
+            )
+        return self.make_writer()
 
     def labels_of(self, rows: Any) -> Tensor | None:
         """Gold labels of these training examples [k], where the model is, if the kind of task has them."""
@@ -97,6 +121,13 @@ class Method:
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan:
         """Choose the examples that this step forwards, how often, given the fresh ones and the time in epochs."""
         return StepPlan(fresh, epoch)
+
+    def before_forward(self, plan: StepPlan) -> Examples | None:
+        """Choose what is forwarded in place of the training examples, under the same row numbers; None: these themselves.
+
+        Here answers may be drawn (`self.context.writer()`, made once). Every process calls it.
+        """
+        return None
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         """Turn logits [m, C] ([m] in regression, values at answer tokens of a language model) into per-example losses."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from selfdistill_cli import objectives
 from selfdistill_cli.engine.method import StepPlan
+from selfdistill_cli.engine.predictions import rows_of
 from selfdistill_cli.methods.base import TrainingContext
 from selfdistill_cli.methods.static_sd import StaticSD
 
@@ -35,14 +36,17 @@ class DynSDPB(StaticSD):
         signal: str,
         granularity: str,
         discrimination: str,
+        outputs: str = "gold",
+        temperature: float = 1.0,
     ) -> None:
-        super().__init__(context, tau, alpha, overlap, match, regression, start_epoch)
+        super().__init__(context, tau, alpha, overlap, match, regression, start_epoch, outputs, temperature)
         self.tau_rule = tau_rule
         self.alpha_rule = alpha_rule
         self.signal = signal
         self.granularity = granularity
         self.discrimination = discrimination
         self._batch_signals: tuple[Tensor, Tensor] | None = None
+        self._of_gold: Tensor | None = None  # d of the previous batch's gold answers, where the teacher's are drawn [N]
 
     @property
     def needs_whole_step(self) -> bool:
@@ -57,11 +61,11 @@ class DynSDPB(StaticSD):
 
     def dynamics(self, teacher: Any, student: Any, examples: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         if self.signal == "current":
-            u, d = self._signals(student, examples)
+            u, d = self._signals(student, examples, None)
         elif self._one_for_all:
             u, d = self._previous_batch_signals()
         else:
-            u, d = self._signals(teacher, examples)
+            u, d = self._signals(teacher, examples, self._of_gold)
         if self._one_for_all:
             u, d = u[:1].expand(len(teacher)), d[:1].expand(len(teacher))
         tau = objectives.dynamic_temperature(self.tau_rule, self.tau, u, d)
@@ -71,13 +75,18 @@ class DynSDPB(StaticSD):
     def _previous_batch_signals(self) -> tuple[Tensor, Tensor]:
         """Those of the whole previous batch, read off once a step."""
         if self._batch_signals is None:
-            self._batch_signals = self._signals(self._teacher, torch.tensor(self._previous))
+            self._batch_signals = self._signals(self._teacher, torch.tensor(self._previous), self._of_gold)
         return self._batch_signals
 
-    def _signals(self, predictions: Any, examples: Tensor) -> tuple[Tensor, Tensor]:
-        """u and d of the predictions of these examples [k], or their mean over the batch, repeated [k]."""
+    def _signals(self, predictions: Any, examples: Tensor, of_gold: Tensor | None) -> tuple[Tensor, Tensor]:
+        """u and d of the predictions of these examples [k], or their mean over the batch, repeated [k].
+
+        of_gold: d of the previous examples [N], in place of that of answers that were drawn.
+        """
         labels = self.context.labels_of(examples)
         u, d = self.context.losses.signals(predictions, labels, self.discrimination)
+        if of_gold is not None:
+            d = rows_of(of_gold, examples)
         if self._one_for_all:
             u, d = u.mean().expand_as(u), d.mean().expand_as(d)
         return u, d
@@ -85,7 +94,22 @@ class DynSDPB(StaticSD):
     def after_backward(self, plan: StepPlan, logits: Any) -> None:
         super().after_backward(plan, logits)
         self._batch_signals = None
+        if self.writer is not None and self.discrimination == "gold":
+            # A drawn answer has no gold tokens: what singles them out is this step's pass over the gold answer.
+            gold = logits[: len(self._previous)].to(self.context.device)
+            self._remember(self.context.losses.signals(gold, None, self.discrimination)[1])
+
+    def _remember(self, of_gold: Tensor) -> None:
+        """Keep d of the previous examples' gold answers [k]."""
+        previous = torch.tensor(self._previous).to(of_gold.device)
+        self._of_gold = of_gold.new_zeros(self.context.examples).index_put((previous,), of_gold)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        return state if self._of_gold is None else {**state, "discrimination": self._of_gold[self._previous]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._batch_signals = None
+        if "discrimination" in state:
+            self._remember(state["discrimination"].to(self.context.device))

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, Weights
+from selfdistill_cli.methods.averaging import WeightAverage
 from selfdistill_cli.methods.base import Method, TrainingContext
 
 
@@ -25,48 +25,27 @@ class EMA(Method):
         super().__init__(context)
         self.tau = tau
         self.alpha = alpha
-        self.beta = beta
         self.evaluate = evaluate
-        self.average: dict[str, Tensor] = {}
-        """θ̄ by names, float32 at least: in bfloat16 a thousandth of a weight would be lost. Set before training."""
-        self.steps = 0
-        """How many have been averaged, t."""
-        self._types: dict[str, torch.dtype] = {}
+        self.averaged = WeightAverage(beta)
 
-    @torch.no_grad()
     def before_training(self, model: nn.Module) -> None:
-        trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-        self._types = {name: p.dtype for name, p in trained.items()}
-        self.average = {
-            name: p.to(torch.promote_types(p.dtype, torch.float32), copy=True) for name, p in trained.items()
-        }
+        self.averaged.begin(model)
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         losses, n = self.context.losses, len(batch.plan.examples)
-        teacher = batch.predict(self._teacher(), losses.bound)
+        teacher = batch.predict(self.averaged.weights(), losses.bound)
         supervised, divergence = losses.from_teacher(logits, batch, teacher, self.tau)
         ce, kd = supervised / n, self.alpha * divergence / n
         return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd})
 
-    def _teacher(self) -> Weights:
-        """The average in the types of the model's weights."""
-        return {name: mean.to(self._types[name]) for name, mean in self.average.items()}
-
-    @torch.no_grad()
     def after_step(self, model: nn.Module) -> None:
-        self.steps += 1
-        beta = min(self.beta, (1 + self.steps) / (10 + self.steps))
-        weights = dict(model.named_parameters())
-        for name, mean in self.average.items():
-            mean.lerp_(weights[name].to(mean.dtype), 1 - beta)
+        self.averaged.take_in(model)
 
     def evaluated_weights(self) -> Weights | None:
-        return self._teacher() if self.evaluate == "average" else None
+        return self.averaged.weights() if self.evaluate == "average" else None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": self.average, "steps": self.steps}
+        return self.averaged.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps = state["steps"]
-        for name, mean in self.average.items():
-            mean.copy_(state["average"][name])
+        self.averaged.load_state_dict(state)

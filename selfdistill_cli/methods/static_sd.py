@@ -5,6 +5,9 @@
 A step forwards the fresh examples and again those of the step before. What these got when they were
 fresh, one optimizer step ago, is the teacher. In generation an example's distribution is its vocabulary map m_i (VMM,
 arXiv 2411.16991), and with `overlap=none` nothing is forwarded twice: τ² · KL(mean m^prev(τ) ‖ mean m(τ)).
+
+With `outputs=sampled` m_i^prev is the map of an answer that the model drew freely one step ago, without dropout, and
+m_i that of the gold answer: answers of different lengths, which only their maps can compare.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
+from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.engine.predictions import rows_of
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.losses.base import Comparison
@@ -34,6 +37,8 @@ class StaticSD(Method):
         match: str,
         regression: str,
         start_epoch: float,
+        outputs: str = "gold",
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(context)
         self.tau = tau
@@ -41,8 +46,13 @@ class StaticSD(Method):
         self.overlap = overlap
         self.compared = Comparison(match, regression)
         self.start_epoch = start_epoch
+        self.temperature = temperature
+        self.writer = context.writer() if outputs == "sampled" else None
+        self.drawings = 0
+        """How many there have been, with `outputs=sampled`."""
         self._previous: list[int] = []
         self._teacher: Any = None  # predictions of `_previous`, in its order
+        self._drawn: Any = None  # with `outputs=sampled`, predictions at this step's drawn answers
 
     @property
     def begins_at(self) -> float:
@@ -69,10 +79,25 @@ class StaticSD(Method):
     def plan(self, fresh: Sequence[int], epoch: float) -> StepPlan:
         return StepPlan(fresh, epoch, previous=() if self.overlap == "none" else tuple(self._previous))
 
+    def before_forward(self, plan: StepPlan) -> Examples | None:
+        self._drawn = None
+        steps_per_epoch = -(-self.context.examples // self.fresh_per_step)
+        if self.writer is None or plan.epoch + 1 / steps_per_epoch < self.start_epoch - 1e-9:
+            return None  # the next step does not act yet either
+        rows = self._kept(plan)
+        answers = self.writer.draw(rows, self.drawings, self.temperature)
+        self.drawings += 1
+        self._drawn = self.writer.predict(self.writer.examples(answers), rows, lambda predicted: predicted)
+        return None
+
+    def _kept(self, plan: StepPlan) -> list[int]:
+        """The examples of this step that the next one looks back at."""
+        return list(plan.fresh[: self.previous_per_step])
+
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         plan, losses = batch.plan, self.context.losses
         repeated = batch.repeated
-        compares = self._teacher is not None if self.overlap == "none" else len(repeated) > 0
+        compares = self._teacher is not None and (self.overlap == "none" or len(repeated) > 0)
         if plan.epoch < self.start_epoch or not compares:
             ce = losses.supervised(logits, batch) / len(plan.examples)
             return PerExampleLoss(ce, {"ce": ce, "kd": torch.zeros_like(ce)})
@@ -101,13 +126,16 @@ class StaticSD(Method):
         return self.tau * ones, self.alpha * ones, {}
 
     def after_backward(self, plan: StepPlan, logits: Any) -> None:
-        self._previous = list(plan.fresh[: self.previous_per_step])
-        self._teacher = self.context.losses.snapshot(logits[: len(self._previous)].to(self.context.device))
+        self._previous = self._kept(plan)
+        kept = logits[: len(self._previous)] if self.writer is None else self._drawn
+        self._teacher = None if kept is None else self.context.losses.snapshot(kept.to(self.context.device))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"previous": self._previous, "teacher": self.context.losses.to_state(self._teacher)}
+        state = {"previous": self._previous, "teacher": self.context.losses.to_state(self._teacher)}
+        return state if self.writer is None else {**state, "drawings": self.drawings}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._previous = list(state["previous"])
         kept = self.context.losses.from_state(state["teacher"])
         self._teacher = None if kept is None else kept.to(self.context.device)
+        self.drawings = state.get("drawings", 0)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.inputs import FILES
-from selfdistill_cli.config.methods import acting_elsewhere, declared
+from selfdistill_cli.config.methods import acting_elsewhere, declared, void
 from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of, format_of
@@ -88,7 +88,7 @@ def scientific_settings(cfg: DictConfig, kind: str | None = None) -> dict[str, A
     for name in (*FILES, "added"):
         if name in task:
             task[name] = _file_content(Path(task[name]), cache)
-    for name in ("passes", *acting_elsewhere(cfg.method, cfg.task.get("kind") or kind)):
+    for name in ("passes", *void(cfg.method), *acting_elsewhere(cfg.method, cfg.task.get("kind") or kind)):
         method.pop(name, None)
     if "answer" not in task:  # nothing is written, so there is no conversation
         task.pop("chat_template", None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -21,14 +23,18 @@ from selfdistill_cli.encoding.answers import AnswerExamples, Flat, Form
 from selfdistill_cli.encoding.labelled import Examples, Padding
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.predictions import TokenRows
+from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.engine.step import backward_step
+from selfdistill_cli.evaluation.drawing import TrainingAnswers
 from selfdistill_cli.losses.answers import AnswerLosses
 from selfdistill_cli.losses.labelled import ClassificationLosses, RegressionLosses
 from selfdistill_cli.methods import (
     DCS,
     EMA,
+    GKD,
     KD,
     MFT,
+    SDFT,
     DynSDPB,
     Focal,
     LabelSmoothing,
@@ -36,6 +42,7 @@ from selfdistill_cli.methods import (
     RDrop,
     Reweight,
     StaticSD,
+    TeacherModel,
     TrainingContext,
     Vanilla,
 )
@@ -107,11 +114,52 @@ def make_context(kind: str, examples: Any, model: Any) -> TrainingContext:
         lengths = examples.answers.lengths
         log_p, entries = torch.randn(int(lengths.sum()), 100).log_softmax(-1).topk(10)
         teacher = TokenRows(torch.from_numpy(lengths), {"log_p": log_p, "entries": entries.int()})
-    return TrainingContext.of(losses, examples, 10, teacher)
+    context = TrainingContext.of(losses, examples, 10, teacher)
+    if not is_language(kind) or model is None:
+        return context
+    other = other_model(kind).eval()
+    held = TeacherModel(other, AnswerLosses(lambda: output_layer(other)))
+    return replace(context, teacher=held, make_writer=lambda: writer_of(examples, model, cpu_runtime(200)))
+
+
+def other_model(kind: str) -> Any:
+    """A model as that of `make_model`, with other weights."""
+    model = make_model(kind)
+    enlarge(model)
+    return model
+
+
+@torch.no_grad()
+def enlarge(model: Any) -> None:
+    """Change the weights, so that they are about ten times as large as a model begins with."""
+    for parameter in model.parameters():
+        parameter += 0.3 * torch.sin(70 * parameter)
+
+
+class ByTokens(TrainingAnswers):
+    """Draws answers to examples that have no texts: a demonstration is the gold answer's tokens before the prompt's."""
+
+    def prompted(self, template: str) -> AnswerExamples:
+        if template == "{prompt}":
+            return self.train
+        prompts, answers = self.train.prompts, self.train.answers
+        rows = [np.concatenate([answers.row(i), prompts.row(i)]) for i in range(len(self.train))]
+        return replace(self.train, prompts=Flat(np.concatenate(rows), offsets_of(np.array([*map(len, rows)]))))
+
+
+def writer_of(examples: Any, model: Any, runtime: Runtime, seed: int = 0) -> ByTokens:
+    """What draws answers of eight tokens at most, by a model that would like to repeat nothing."""
+    model.generation_config.repetition_penalty = 5.0  # drawing heeds no such preference
+    tokenizer = SimpleNamespace(eos_token_id=1, batch_decode=lambda rows, **_: ["" for _ in rows])
+    settings = OmegaConf.create({"name": "t", "max_length": 60, "decoding": {"max_new_tokens": 8}})
+    return ByTokens(model, tokenizer, examples, ([], []), settings, runtime, seed)
 
 
 def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
-    """Every method, and variants that take another path through a step, with a random teacher."""
+    """Every method, and variants that take another path through a step, with a random teacher.
+
+    Without a model, those that draw answers do not work.
+    """
     context = make_context(kind, examples, model)
     static: dict[str, Any] = {"tau": 3.0, "alpha": 1.0, "overlap": "append", "match": "vmm", "regression": "scaled"}
     static["start_epoch"] = 0.0
@@ -154,12 +202,39 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
             "dynsdpb_none": DynSDPB(context, **apart, **rules, **own),
             "dynsdpb_none_current": DynSDPB(context, **apart, **rules, signal="current", granularity="batch"),
         }
+        methods |= make_drawing_methods(context, static, rules)
     return methods
+
+
+def make_drawing_methods(context: TrainingContext, static: dict[str, Any], rules: dict[str, Any]) -> dict[str, Method]:
+    """Methods that learn from drawn answers."""
+    names = ("gkd", "sdft_start", "sdft_ema", "sdft_current", "static_sd_sampled", "dynsdpb_sampled", "dynsdpb_sampled_none")
+    if context.make_writer is None:
+        return dict.fromkeys(names, Vanilla(context))
+    drawing: dict[str, Any] = {"temperature": 0.8, "divergence": "jsd", "beta": 0.3}
+    teachers: dict[str, Any] = {"demonstration": "{answer}{prompt}", "ema_beta": 0.5}
+    sampled, own = static | {"outputs": "sampled"}, {"signal": "previous", "granularity": "example"}
+    return dict(
+        zip(
+            names,
+            [
+                GKD(context, lambda_=1.0, **drawing),
+                *(SDFT(context, weights=weights, **teachers, **drawing) for weights in ("start", "ema", "current")),
+                StaticSD(context, **sampled),
+                DynSDPB(context, **sampled, **rules, **own),
+                DynSDPB(context, **sampled | {"overlap": "none"}, **rules, **own),
+            ],
+            strict=True,
+        )
+    )
 
 
 def prepare(method: Method, model: Any) -> None:
     """As before training. Where there are two copies of examples, every second row of a micro-batch computes with other
-    embeddings, as with dropout, but always the same."""
+    embeddings, as with dropout, but always the same. One that teaches itself by its prompt gets larger weights, with
+    which prompts have an influence that float32 can tell."""
+    if isinstance(method, SDFT):
+        enlarge(model)
     method.before_training(model)
 
     def scale(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ def walk(method: EMA, layer: nn.Linear, weights: np.ndarray) -> list[np.ndarray]
             method.before_training(layer)
         else:
             method.after_step(layer)
-            averages.append(method.average["weight"].double().numpy()[0].copy())
+            averages.append(method.averaged.mean["weight"].double().numpy()[0].copy())
     return averages
 
 
@@ -68,7 +68,7 @@ def test_the_average_of_bfloat16_weights_is_kept_in_float32() -> None:
         beta = (1 + t) / (10 + t)
         expected = beta * expected + (1 - beta) * now
     assert averages[-1] == pytest.approx(np.full(3, expected), rel=1e-6)  # bfloat16 itself has three digits
-    assert method._teacher()["weight"].dtype == torch.bfloat16
+    assert method.averaged.weights()["weight"].dtype == torch.bfloat16
 
 
 def with_dropout(kind: str) -> Any:
@@ -122,8 +122,8 @@ def test_with_lora_the_update_alone_is_averaged() -> None:
     model = get_peft_model(make_model("classification"), LoraConfig(task_type="SEQ_CLS", r=2))
     method = ema()
     method.before_training(model)
-    assert method.average.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
-    assert all("lora_" in name or "modules_to_save" in name for name in method.average)
+    assert method.averaged.mean.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name or "modules_to_save" in name for name in method.averaged.mean)
 
 
 class Watching:
@@ -154,7 +154,7 @@ def test_the_average_is_scored_and_kept_if_asked_and_training_is_the_same(keep: 
         losses.append([row["loss"] for row in loop.recorder.rows if row["kind"] == "train"])  # type: ignore[attr-defined]
         kept.append(flat(model))
         scored.append(watching.seen)
-        average = torch.cat([mean.flatten() for mean in method.average.values()])
+        average = torch.cat([mean.flatten() for mean in method.averaged.mean.values()])
     assert losses[0] == losses[1]
     assert len(losses[0]) == 9
     for found, seen in zip(kept, scored, strict=True):
@@ -178,5 +178,5 @@ def test_a_checkpoint_holds_the_average(tmp_path: Path) -> None:
     again.load_state_dict(state["method"])
     for each in (method, again):
         each.after_step(model)
-    assert again.steps == method.steps == 2
-    assert all(torch.equal(again.average[name], mean) for name, mean in method.average.items())
+    assert again.averaged.steps == method.averaged.steps == 2
+    assert all(torch.equal(again.averaged.mean[name], mean) for name, mean in method.averaged.mean.items())
