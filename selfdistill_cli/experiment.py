@@ -144,7 +144,9 @@ def _train(
     context = replace(
         TrainingContext.of(losses, train, cfg.schedule.batch_size, taught, runtime.device),
         teacher=teacher_model(task, loaded, train, teacher, runtime) if teacher is not None and held else None,
-        make_writer=partial(task.kind.answer_writer, task, loaded, train, runtime, cfg.seed) if task.kind.writes else None,
+        make_writer=partial(task.kind.answer_writer, task, loaded, train, runtime, cfg.seed)
+        if task.kind.writes
+        else None,
     )
     method = _make_method(cfg, context)
     if method.needs_dropout and not draws_at_random(loaded.model, train):

@@ -156,7 +156,9 @@ def _check_demonstration(template: str) -> None:
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
     except ValueError as error:
-        raise UserError(f"method.demonstration={template!r} cannot be read: {error}. Type other braces twice.") from None
+        raise UserError(
+            f"method.demonstration={template!r} cannot be read: {error}. Type other braces twice."
+        ) from None
     strange = [field for field in fields if field not in ("prompt", "answer")]
     if strange:
         raise UserError(

@@ -64,9 +64,7 @@ class Predict(Protocol):
         ...
 
 
-def _no_model(
-    weights: Weights | None, keep: Keep, of: Examples | None = None, by: nn.Module | None = None
-) -> NoReturn:
+def _no_model(weights: Weights | None, keep: Keep, of: Examples | None = None, by: nn.Module | None = None) -> NoReturn:
     raise RuntimeError("this micro-batch was made without a model, so nothing can be predicted with other weights")
 
 

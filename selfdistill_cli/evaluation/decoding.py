@@ -83,7 +83,7 @@ class Chances:
     """Above 0: tokens are drawn from softmax(z / temperature), the whole of it."""
 
 
-class _ByChance(LogitsProcessor):  # type: ignore[misc]
+class _ByChance(LogitsProcessor):
     """Leaves of each row's next-token scores [m, V] the one that its random number falls on, so that greedy search takes it.
 
     Probabilities are added up as whole numbers: exactly, and on a card in no order that matters.

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.answers import AnswerKind
 from selfdistill_cli.kinds.base import Recipe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from selfdistill_cli.engine.method import AnswerWriter
     from selfdistill_cli.engine.runtime import Runtime
     from selfdistill_cli.evaluation.base import Evaluator

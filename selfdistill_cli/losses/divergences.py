@@ -1,8 +1,8 @@
 """Divergences between a teacher's and a student's distribution, by name (GKD, Agarwal et al., arXiv 2306.13649).
 
-    forward_kl   KL(p_T ‖ p_θ)
-    reverse_kl   KL(p_θ ‖ p_T)
-    jsd          β · KL(p_T ‖ m) + (1 − β) · KL(p_θ ‖ m),    m = β · p_T + (1 − β) · p_θ
+forward_kl   KL(p_T ‖ p_θ)
+reverse_kl   KL(p_θ ‖ p_T)
+jsd          β · KL(p_T ‖ m) + (1 − β) · KL(p_θ ‖ m),    m = β · p_T + (1 − β) · p_θ
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Measure:
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    return torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    found = torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    return found.clamp_min(-1e30)  # of entries that a model rules out (−∞), whose differences would be no numbers
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p ‖ q) along the last axis. Entries to which neither gives any probability (−∞) add nothing."""
-    gap = torch.where(log_p == log_q, 0, log_p - log_q)
-    return (log_p.exp() * gap).sum(-1)
+    """KL(p ‖ q) along the last axis."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.every_method import METHODS, has_state, refusal, run_of, short_teacher
+from tests.helpers.every_method import METHODS, given_teacher, has_state, refusal, run_of, short_teacher
 from tests.helpers.processes import Finished, run_command, user_environment
 from tests.helpers.runs import SMALL, assert_same
 
@@ -32,11 +33,18 @@ def command(method: str, task: str) -> list[str]:
     writes = ["model=tiny_llama", "task.decoding.max_new_tokens=4"] if task == "synth_arithmetic" else []
     looks = ["gradients", "examples", *(["maps"] if task == "synth_arithmetic" else [])]
     diagnostics = f"runtime.diagnostics=[{','.join(looks)}]"
-    return [f"method={method}", f"task={task}", *SMALL, *every, *short_teacher(method), *writes, diagnostics]
+    name, *settings = method.split()
+    taught = [*short_teacher(name), *given_teacher(name, "../teacher/model")]
+    return [f"method={name}", *settings, f"task={task}", *SMALL, *every, *taught, *writes, diagnostics]
 
 
-CASES = [(method, FIRST) for method in METHODS]
-CASES += [(m, task) for task in OTHERS for m in METHODS if has_state(m) and refusal(*command(m, task)) is None]
+def can_run(method: str, task: str) -> bool:
+    return refusal(*command(method, task)) is None
+
+
+CASES = [(method, FIRST) for method in METHODS if can_run(method, FIRST)]
+CASES += [(method, task) for task in OTHERS for method in METHODS if has_state(method) and can_run(method, task)]
+CASES += [("dynsdpb method.outputs=sampled", "synth_arithmetic")]
 KILLS_PER_CASE = max(1, int(os.environ.get("SDRUN_CRASH_KILLS", 0)) // len(CASES))
 
 
@@ -51,6 +59,10 @@ def test_a_killed_run_ends_as_the_undisturbed_one(
 ) -> None:
     undisturbed, points = tmp_path / "undisturbed", tmp_path / "points"
     words = command(method, task)
+    if given_teacher(method.split()[0]):  # it stays where it is
+        teacher = [*command("vanilla", task), "schedule.epochs=1"]
+        assert sdrun(tmp_path, teacher).code == 0
+        shutil.move(run_of(tmp_path / "outputs", *teacher), tmp_path / "teacher")
     ended = sdrun(undisturbed, words, SDRUN_FAULT_LOG=str(points))
     assert ended.code == 0, ended.err
     passed = points.read_text().splitlines()

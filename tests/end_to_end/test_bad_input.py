@@ -26,6 +26,11 @@ MISTAKES = {
         ["method=rdrop", "model.dropout=0"],
         ["method=rdrop", "differ by dropout alone, and with model.dropout=0 there is none", "model.dropout=0.1"],
     ),
+    "drawn classes": (["method=sdft"], ["method=sdft learns from answers that the model writes", "has none"]),
+    "drawn classes of static_sd": (
+        ["method=static_sd", "method.outputs=sampled"],
+        ["method.outputs=sampled learns from answers", "task=synth_arithmetic"],
+    ),
     "all of the average": (["method=ema", "method.beta=1"], ["method.beta=1.0: must be less than 1"]),
     "warm-up to the end": (["method=dcs", "schedule.epochs=1"], ["method.warmup_epochs=1", "plain training"]),
     "new key of an open mapping": (["model.config.layers=2"], ["wants a plus: +model.config.layers=<value>"]),

@@ -14,7 +14,7 @@ import torch
 from pyarrow import parquet
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from tests.helpers.every_method import METHODS, forwards_twice, run_of
+from tests.helpers.every_method import SELF_CONTAINED, forwards_twice, given_teacher, run_of
 from tests.helpers.processes import Finished, Sdrun, run_command, user_environment
 from tests.helpers.runs import assert_one_clear_message, assert_same, only_run, results, rows
 
@@ -49,7 +49,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     @cache
     def of(model: str) -> tuple[Path, Finished]:
         folder = tmp_path_factory.mktemp(model)
-        return folder / "outputs", run_command(folder, user_environment(folder), "-m", *words_of(METHODS, model))
+        ended = run_command(folder, user_environment(folder), "-m", *words_of(SELF_CONTAINED, model))
+        return folder / "outputs", ended
 
     return of
 
@@ -59,8 +60,8 @@ def test_every_method_finishes(model: str, swept: Swept) -> None:
     outputs, ended = swept(model)
     assert ended.code == 0, ended.err
     assert "Traceback" not in ended.err
-    assert f"{len(METHODS)} jobs" in ended.out
-    for method in METHODS:
+    assert f"{len(SELF_CONTAINED)} jobs" in ended.out
+    for method in SELF_CONTAINED:
         run = run_of(outputs, *words_of([method], model))
         found = results(run)
         assert found["metric"] == "exact_match"
@@ -99,6 +100,25 @@ def problem(number: int) -> str:
     return question
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_finished_run_corrects_what_the_student_writes(model: str, swept: Swept, tmp_path: Path) -> None:
+    outputs, _ = swept(model)
+    words = [*words_of(["gkd"], model), *given_teacher("gkd", only_run(outputs, "vanilla"))]
+    more = ["model.lora.rank=4", "runtime.precision=bf16", "method.lambda_=1", "method.temperature=0.5"]
+    ended = run_command(tmp_path, user_environment(tmp_path), *words, *more)
+    assert ended.code == 0, ended.err
+    run = only_run(tmp_path / "outputs")
+    parts = results(run)["compute"]
+    assert (parts["training"]["forward"], parts["training"]["backward"]) == (
+        160,
+        80,
+    )  # the teacher's forward passes too
+    assert (parts["drawing"]["forward"], parts["drawing"]["backward"]) == (80, 0)
+    assert parts["teacher"]["forward"] == 80  # what its own run took
+    assert parts["total"]["forward"] == 320
+    assert all(1 <= row["drawn_tokens/min"] <= row["drawn_tokens/max"] <= 6 for row in rows(run, "train"))
+
+
 def test_reweighting_sees_the_answers(swept: Swept) -> None:
     run = only_run(swept("tiny_llama")[0], "dcs")
     described = [row for row in rows(run, "train") if "discordant/fraction" in row]
@@ -106,13 +126,14 @@ def test_reweighting_sees_the_answers(swept: Swept) -> None:
     assert described[-1]["weights/effective_sample_size"] <= 40
 
 
-@pytest.mark.parametrize("extra", ["method.match=token", "method.overlap=half", "method.overlap=none"])
+@pytest.mark.parametrize(
+    "extra", ["method.match=token", "method.overlap=half", "method.overlap=none", "method.outputs=sampled"]
+)
 def test_the_arms_of_the_vmm_ablation(extra: str, sdrun: Sdrun, tmp_path: Path) -> None:
     assert sdrun("method=dynsdpb", *LLAMA, extra).code == 0
     run = only_run(tmp_path / "outputs")
-    assert results(run)["examples_forwarded"] == {"method.overlap=none": 80}.get(
-        extra, 152 if "token" in extra else 156
-    )
+    assert results(run)["examples_forwarded"] == {"method.overlap=none": 80, "method.overlap=half": 156}.get(extra, 152)
+    assert ("drawing" in results(run)["compute"]) == ("sampled" in extra)
     assert any(row["loss/kd"] > 0 for row in rows(run, "train"))
 
 
@@ -211,6 +232,29 @@ MISTAKES = {
     "token by token without pairs": (
         [*LLAMA, "method=static_sd", "method.match=token", "method.overlap=none"],
         ["different lengths", "method.match=vmm"],
+    ),
+    "drawn answers token by token": (
+        [*LLAMA, "method=static_sd", "method.match=token", "method.outputs=sampled"],
+        ["different lengths", "method.match=vmm"],
+    ),
+    "no teacher": ([*LLAMA, "method=gkd"], ["method.teacher.path is required"]),
+    "a probability above one": (
+        [*LLAMA, "method=gkd", "method.teacher.path=x", "method.lambda_=1.5"],
+        ["method.lambda_=1.5: must be at most 1"],
+    ),
+    "no temperature": ([*LLAMA, "method=sdft", "method.temperature=0"], ["method.temperature=0.0", "greater than 0"]),
+    "a demonstration of what is not there": (
+        [*LLAMA, "method=sdft", "method.demonstration='{question} {answer}'"],
+        ["there is no {question}", "{prompt}"],
+    ),
+    "a demonstration without the question": (
+        [*LLAMA, "method=sdft", "method.demonstration='{answer}'"],
+        ["lacks {prompt}"],
+    ),
+    "an unfinished demonstration": ([*LLAMA, "method=sdft", "method.demonstration='{prompt'"], ["cannot be read"]),
+    "a demonstration that is too long": (
+        [*LLAMA, "method=sdft", f"method.demonstration='{'x ' * 500}{{prompt}}'"],
+        ["method.demonstration", "do not fit into this model's context of 512"],
     ),
     "a layer that is not there": (
         [*LLAMA, "model.lora.rank=2", "model.lora.target_modules=[q_prj]"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import hydra.utils
+from omegaconf import OmegaConf
 
 from selfdistill_cli.config.options import options_of
 from selfdistill_cli.errors import UserError
@@ -25,9 +26,19 @@ def refusal(*words: str) -> str | None:
     return None
 
 
+def given_teacher(method: str, folder: Path | str = "nowhere") -> list[str]:
+    """Words that name this folder as its teacher, if it has one that somebody has to name."""
+    teacher = composed(f"method={method}").method.get("teacher", {})
+    return [f"method.teacher.path={folder}"] if OmegaConf.is_missing(teacher, "path") else []
+
+
+SELF_CONTAINED = [method for method in METHODS if not given_teacher(method)]
+"""Those that one sweep can hold: they need no settings of their own."""
+
+
 def methods_for(*words: str) -> list[str]:
     """The methods that go with these words."""
-    return [method for method in METHODS if refusal(f"method={method}", *words) is None]
+    return [method for method in METHODS if refusal(f"method={method}", *given_teacher(method), *words) is None]
 
 
 def short_teacher(method: str) -> list[str]:

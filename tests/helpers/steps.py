@@ -208,12 +208,21 @@ def make_methods(kind: str, examples: Any, model: Any) -> dict[str, Method]:
 
 def make_drawing_methods(context: TrainingContext, static: dict[str, Any], rules: dict[str, Any]) -> dict[str, Method]:
     """Methods that learn from drawn answers."""
-    names = ("gkd", "sdft_start", "sdft_ema", "sdft_current", "static_sd_sampled", "dynsdpb_sampled", "dynsdpb_sampled_none")
+    names = (
+        "gkd",
+        "sdft_start",
+        "sdft_ema",
+        "sdft_current",
+        "static_sd_sampled",
+        "dynsdpb_sampled",
+        "dynsdpb_sampled_none",
+    )
     if context.make_writer is None:
         return dict.fromkeys(names, Vanilla(context))
     drawing: dict[str, Any] = {"temperature": 0.8, "divergence": "jsd", "beta": 0.3}
     teachers: dict[str, Any] = {"demonstration": "{answer}{prompt}", "ema_beta": 0.5}
-    sampled, own = static | {"outputs": "sampled"}, {"signal": "previous", "granularity": "example"}
+    own: dict[str, Any] = {"signal": "previous", "granularity": "example"}
+    sampled = static | {"outputs": "sampled"}
     return dict(
         zip(
             names,
