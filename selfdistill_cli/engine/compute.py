@@ -79,8 +79,7 @@ class Compute:
 
     parts: dict[str, Passes] = field(default_factory=dict)
     """By part: `training` (its steps), `predictions` (of the training set, made for the method), `drawing`
-    (answers drawn in training), `teacher` (its
-    predictions of the training set), `evaluation`."""
+    (answers drawn in training), `teacher` (its predictions of the training set), `evaluation`."""
     rates: dict[str, Rate] = field(default_factory=dict)
     """By kind of step (see `step`), and of written answers."""
     _part: str = "evaluation"

@@ -16,6 +16,7 @@ from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.keys import run_key
 from tests.helpers.keys_read import keys_read
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.every_method import given_teacher, methods_for
 from tests.helpers.runs import composed
 
 pytestmark = pytest.mark.thorough
@@ -31,7 +32,11 @@ CUSTOM = ["task.path=x.csv", "task.text=body"]
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_passes_the_checks(group: str, option: str) -> None:
-    check(composed(f"{group}={option}", *(CUSTOM if option == "custom" else [])))
+    if group == "method" and option not in methods_for():
+        needed = [*given_teacher(option), "task=synth_arithmetic", "model=tiny_llama"]
+    else:
+        needed = CUSTOM if option == "custom" else []
+    check(composed(f"{group}={option}", *needed))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -241,6 +246,8 @@ def test_a_method_that_acts_in_the_last_part_of_training_is_taken() -> None:
         (["schedule.epochs=9", "schedule.max_steps=5"], ["schedule.epochs"]),
         (["method=kd", "method.teacher.epochs=9", "method.teacher.path=x"], ["method.teacher.epochs"]),
         (["method=dcs", "method.reweighting=reset", "method.max_weight=5"], ["method.max_weight"]),
+        (["method.temperature=2"], ["method.temperature"]),  # nothing is drawn
+        (["method=sdft", "method.beta=0.2", "method.temperature=2"], ["method.beta"]),
         (["schedule.patience=3"], ["schedule.patience"]),
         (["schedule.patience=2"], []),
         (["task=rte", "task.decoding.num_beams=4"], ["task.decoding.num_beams"]),

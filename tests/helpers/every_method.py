@@ -28,8 +28,9 @@ def refusal(*words: str) -> str | None:
 
 def given_teacher(method: str, folder: Path | str = "nowhere") -> list[str]:
     """Words that name this folder as its teacher, if it has one that somebody has to name."""
-    teacher = composed(f"method={method}").method.get("teacher", {})
-    return [f"method.teacher.path={folder}"] if OmegaConf.is_missing(teacher, "path") else []
+    teacher = composed(f"method={method}").method.get("teacher")
+    named = teacher is not None and OmegaConf.is_missing(teacher, "path")
+    return [f"method.teacher.path={folder}"] if named else []
 
 
 SELF_CONTAINED = [method for method in METHODS if not given_teacher(method)]

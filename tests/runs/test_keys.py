@@ -42,6 +42,7 @@ FINISHED = Path(__file__).parent / "data" / "finished"
         ("schedule.patience=null", "schedule.patience=2"),
         ("method.passes=1", "method.passes=2"),
         ("method.start_epoch=0", "method.start_epoch=0.5"),
+        ("method.outputs=gold", "method.outputs=sampled"),
     ],
 )
 def test_what_does_nothing_is_no_part_of_a_key(neutral: str, acting: str) -> None:
@@ -141,10 +142,25 @@ def test_a_later_option_at_its_neutral_value_keeps_the_key(smoothing: float, flo
         ((), "model.lora.alpha=3"),
         (("schedule.max_steps=5",), "schedule.epochs=9"),
         (("method=kd", "method.teacher.path=nowhere"), "method.teacher.epochs=9"),
+        ((), "method.temperature=0.5"),  # nothing is drawn
+        (("method=sdft",), "method.beta=0.9"),  # of jsd
+        (("method=sdft", "method.weights=start"), "method.ema_beta=0.1"),
     ],
 )
 def test_what_another_setting_makes_void_is_no_part_of_a_key(shared: tuple[str, ...], void: str) -> None:
     assert run_key(composed(*shared, void)) == run_key(composed(*shared))
+
+
+def test_what_is_void_without_another_setting_acts_with_it() -> None:
+    pairs = [
+        ("method.outputs=sampled", "method.temperature=0.5"),
+        ("method=sdft", "method.temperature=0.5"),
+        ("method=sdft", "method.ema_beta=0.1"),
+        ("method.divergence=jsd", "method.beta=0.9"),
+    ]
+    for shared, acting in pairs:
+        words = ["method=sdft"] * ("divergence" in shared) + [shared]
+        assert run_key(composed(*words, acting)) != run_key(composed(*words))
 
 
 def test_a_plugin_with_a_schema_declares_its_own_neutral_values_and_one_without_keeps_all() -> None:
