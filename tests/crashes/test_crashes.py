@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -27,14 +26,14 @@ from tests.helpers.runs import SMALL, assert_same
 FIRST, *OTHERS = "synth_entailment", "synth_similarity", "synth_arithmetic"
 
 
-def command(method: str, task: str) -> list[str]:
+def command(method: str, task: str, teacher: Path | str = "nowhere") -> list[str]:
     """Ten steps with evaluations and checkpoints between them; a teacher is trained for five steps first."""
     every = ["runtime.checkpoint_every=3 steps", "schedule.evaluate_every=4"]
     writes = ["model=tiny_llama", "task.decoding.max_new_tokens=4"] if task == "synth_arithmetic" else []
     looks = ["gradients", "examples", *(["maps"] if task == "synth_arithmetic" else [])]
     diagnostics = f"runtime.diagnostics=[{','.join(looks)}]"
     name, *settings = method.split()
-    taught = [*short_teacher(name), *given_teacher(name, "../teacher/model")]
+    taught = [*short_teacher(name), *given_teacher(name, teacher)]
     return [f"method={name}", *settings, f"task={task}", *SMALL, *every, *taught, *writes, diagnostics]
 
 
@@ -59,10 +58,10 @@ def test_a_killed_run_ends_as_the_undisturbed_one(
 ) -> None:
     undisturbed, points = tmp_path / "undisturbed", tmp_path / "points"
     words = command(method, task)
-    if given_teacher(method.split()[0]):  # it stays where it is
-        teacher = [*command("vanilla", task), "schedule.epochs=1"]
-        assert sdrun(tmp_path, teacher).code == 0
-        shutil.move(run_of(tmp_path / "outputs", *teacher), tmp_path / "teacher")
+    if given_teacher(method.split()[0]):
+        of_teacher = [*command("vanilla", task), "schedule.epochs=1"]
+        assert sdrun(tmp_path, of_teacher).code == 0
+        words = command(method, task, run_of(tmp_path / "outputs", *of_teacher))
     ended = sdrun(undisturbed, words, SDRUN_FAULT_LOG=str(points))
     assert ended.code == 0, ended.err
     passed = points.read_text().splitlines()
