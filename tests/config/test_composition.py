@@ -14,9 +14,9 @@ from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.keys import run_key
+from tests.helpers.every_method import given_teacher, methods_for
 from tests.helpers.keys_read import keys_read
 from tests.helpers.processes import REPOSITORY
-from tests.helpers.every_method import given_teacher, methods_for
 from tests.helpers.runs import composed
 
 pytestmark = pytest.mark.thorough
