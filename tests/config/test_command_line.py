@@ -165,11 +165,11 @@ def test_a_command_line_that_can_be_read_gets_no_advice(typed: str) -> None:
 NAMES = {
     "lr=1e-4": ["'lr' is schedule.lr.", "sdrun schedule.lr=1e-4"],
     "learning_rate=1e-4": ["sdrun schedule.lr=1e-4"],
-    "lambda=3": ["method.lambda_ (dcs and reweight have it)"],
+    "lambda=3": ["method.lambda_ (dcs, gkd and reweight have it)"],
     "tau=2": ["method.tau (", "static_sd have it", "sdrun method.tau=2"],
     "epochs=1 batch_size=4": ["sdrun schedule.epochs=1 schedule.batch_size=4"],
     "method=vanilla method.overlap=none": ["method=vanilla has no overlap", "dynsdpb and static_sd have it"],
-    "method=kd method.lambda_=2": ["method=kd has no lambda_: dcs and reweight have it"],
+    "method=kd method.lambda_=2": ["method=kd has no lambda_: dcs, gkd and reweight have it"],
     "sweep=tau_alpha": ["sdrun +experiment=tau_alpha"],
     "experiment=seeds": ["sdrun +experiment=seeds"],
     "size=small task=rte": ["sdrun +size=small task=rte"],
