@@ -14,7 +14,7 @@ LR, LORA_RANK, EVALUATED = 5e-5, 8, 8
 
 @dataclass(frozen=True)
 class Comparison:
-    """One epoch over `batch` x `steps` examples, drawn anew in each round."""
+    """One epoch over `batch` x `steps` examples, others in each round."""
 
     task: str
     model: str
@@ -30,12 +30,18 @@ class Comparison:
         """Of one run."""
         return self.batch * self.steps
 
+    @property
+    def generated(self) -> bool:
+        """Whether its examples are made, and stand in no file."""
+        return self.task.startswith("synth_")
+
     def words(self, home: Path, seed: int) -> list[str]:
         """The command line of `sdrun` that trains it."""
+        data = f"task.train_examples={self.examples}" if self.generated else f"paths.data={home / f'round{seed}'}"
         lora = [f"model.lora.rank={LORA_RANK}"] if self.decoder else []
         return [
             f"task={self.task}", f"model={self.model}", "method=vanilla", f"seed={seed}", f"schedule.lr={LR}",
-            f"task.train_examples={self.examples}", f"task.validation_examples={EVALUATED}", "schedule.epochs=1",
+            data, f"task.validation_examples={EVALUATED}", "schedule.epochs=1",
             f"schedule.batch_size={self.batch}", "schedule.scheduler=constant", "schedule.warmup_ratio=0",
             "task.selection=validation", "schedule.keep=last", "tracking=none", f"paths.outputs={home / 'runs'}",
             f"paths.cache={home / 'cache'}", "runtime.checkpoint_every='9999 steps'", *lora, *self.settings,
@@ -68,32 +74,80 @@ def composed(words: list[str]) -> Any:
 
 
 def prepare(comparison: Comparison, home: Path, rounds: int) -> int:
-    """Write below `home` the weights and each round's rows in tokens. Returns how many tokens one round has on average.
+    """Write below `home` the weights, each round's examples, and their tokens in the order of the others' batches.
 
-    Tokens that predict something: of a decoder's row the last one is left out. The other contenders are spared making
-    tokens, which counts among what a run of `sdrun` takes.
+    Returns how many tokens one round has on average, of a decoder's rows without the last one, which predicts nothing.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
+    total = 0
+    for seed in range(rounds):
+        candidates = None if comparison.generated else _candidates(comparison, home / f"round{seed}", seed)
+        train, validation = _encoded(comparison, home, seed)
+        chosen = grouped(comparison, [len(row["input_ids"]) for row in train], seed)
+        if candidates is not None:  # of which those that are not chosen are not for us to read either
+            parquet.write_table(candidates.take(chosen), home / f"round{seed}" / comparison.task / "train.parquet")
+        train = [train[row] for row in chosen]
+        for name, rows in (("train", train), ("validation", validation)):
+            parquet.write_table(pa.Table.from_pylist(rows), home / f"{name}{seed}.parquet")
+        total += sum(len(row["input_ids"]) - comparison.decoder for row in train)
+    return total // rounds
+
+
+def grouped(comparison: Comparison, lengths: list[int], seed: int) -> list[int]:
+    """Numbers of the examples of an epoch, as the others' `group_by_length` puts them into batches.
+
+    It sorts as many as fill fifty batches (or a quarter of a smaller set). Of the batches that it makes of these,
+    as many as there are steps, evenly spaced from long to short: a short epoch over few examples would group them worse.
+    """
+    import torch
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    generator = torch.Generator().manual_seed(seed)
+    several = max(1, len(lengths) // comparison.batch)
+    order = get_length_grouped_indices(lengths, comparison.batch, several, generator)
+    batches = [order[begin : begin + comparison.batch] for begin in range(0, len(order), comparison.batch)]
+    places = [int((step + 0.5) * several / comparison.steps) for step in range(comparison.steps)]
+    return [row for place in places for row in batches[place]]
+
+
+def _candidates(comparison: Comparison, folder: Path, seed: int) -> Any:
+    """As many examples of the training set as the others group at a time: written into `folder`, and a few others to score."""
+    import numpy as np
+    from pyarrow import parquet
+
+    source, target = Path(os.environ["SDRUN_DATA"]) / comparison.task, folder / comparison.task
+    target.mkdir(parents=True)
+    for file in source.glob("*.parquet"):
+        rows = parquet.read_table(file)
+        if file.stem == "train":
+            several = min(len(rows) // (4 * comparison.batch), 50)
+            drawn = np.random.default_rng(seed).permutation(len(rows))[: several * comparison.batch]
+            rows = candidates = rows.take(drawn)
+        else:
+            rows = rows.slice(0, EVALUATED)
+        parquet.write_table(rows, target / file.name)
+    return candidates
+
+
+def _encoded(comparison: Comparison, home: Path, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Training and validation examples as the others take them. Writes the weights, if they are not there."""
     from selfdistill_cli.kinds import load_task
     from selfdistill_cli.models import load_model
 
-    total = 0
-    for seed in range(rounds):
-        cfg = composed(comparison.words(home, seed))
-        task = load_task(cfg.task, str(cfg.paths.data), seed)
-        cfg.model.lora.rank = None  # the weights below it
-        loaded = load_model(cfg.model, task, seed, Path(cfg.paths.cache))
-        if seed == 0:
-            loaded.model.save_pretrained(home / "weights")
-            loaded.tokenizer.save_pretrained(home / "weights")
-        for name, split in (("train", task.train), ("validation", task.validation[0])):
-            rows = list(_rows(task.kind.encode(task, loaded, split), comparison.decoder))
-            parquet.write_table(pa.Table.from_pylist(rows), home / f"{name}{seed}.parquet")
-            if name == "train":
-                total += sum(len(row["input_ids"]) - comparison.decoder for row in rows)
-    return total // rounds
+    cfg = composed(comparison.words(home, seed))
+    task = load_task(cfg.task, str(cfg.paths.data), seed)
+    cfg.model.lora.rank = None  # the weights below it
+    loaded = load_model(cfg.model, task, seed, Path(cfg.paths.cache))
+    if not (home / "weights").is_dir():
+        loaded.model.save_pretrained(home / "weights")
+        loaded.tokenizer.save_pretrained(home / "weights")
+    train, validation = (
+        list(_rows(task.kind.encode(task, loaded, split), comparison.decoder))
+        for split in (task.train, task.validation[0])
+    )
+    return train, validation
 
 
 def _rows(encoded: Any, decoder: bool) -> Iterator[dict[str, Any]]:
@@ -108,7 +162,11 @@ def _rows(encoded: Any, decoder: bool) -> Iterator[dict[str, Any]]:
         yield row if encoded.segments is None else {**row, "token_type_ids": encoded.segments[part].tolist()}
 
 
-def require_data() -> None:
-    """Exit with a message if no data of the user's is there to be read."""
-    if not Path(os.environ.get("SDRUN_DATA", "data")).is_dir():
-        raise SystemExit("SDRUN_DATA=<folder> must name the folder of the data (docs/data.md).")
+def require_data(comparison: Comparison) -> None:
+    """Exit with a message if its data are not there to be read."""
+    folder = os.environ.get("SDRUN_DATA", "")
+    if not comparison.generated and not (Path(folder) / comparison.task / "train.parquet").is_file():
+        raise SystemExit(
+            f"SDRUN_DATA={folder}: there is no {comparison.task}/train.parquet. SDRUN_DATA=<folder> must name the folder "
+            "of the data (docs/data.md); --task tiny needs none."
+        )

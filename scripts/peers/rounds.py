@@ -74,12 +74,12 @@ def contenders(comparison: Comparison, precisions: Sequence[str], tries: bool = 
     for precision in precisions:
         if comparison.decoder:
             found += [
-                Contender("SFTTrainer, group_by_length", "sft_grouped", precision),
+                Contender("SFTTrainer, group_by_length", "sft", precision),
                 Contender("SFTTrainer, padding_free", "sft_padding_free", precision, once=True),
             ]
         else:
             found += [
-                Contender("Trainer, group_by_length", "trainer_grouped", precision),
+                Contender("Trainer, group_by_length", "trainer", precision),
                 Contender("the same, torch_compile", "trainer_compiled", precision, once=True, compiles=True),
             ]
         found.append(Contender("sdrun", "sdrun", precision))
@@ -189,8 +189,8 @@ def run(asked: argparse.Namespace) -> None:
     comparisons = {task: COMPARISONS[task] for task in asked.task}
     if any(one.decoder for one in comparisons.values()) and find_spec("trl") is None:
         raise SystemExit("SFTTrainer is part of TRL: pip install -e '.[bench]'")
-    if not all(one.task.startswith("synth_") for one in comparisons.values()):
-        require_data()
+    for one in comparisons.values():
+        require_data(one)
     kept = {}
     for task, comparison in comparisons.items():
         every = contenders(comparison, asked.precision, not asked.no_tries)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(REPOSITORY / "scripts"))
 
 from peers import rounds
 from peers.clock import Clock
-from peers.comparison import COMPARISONS, Comparison
+from peers.comparison import COMPARISONS, Comparison, grouped
 from peers.rounds import Contender, Training
 
 THEIRS, OURS = Contender("Trainer", "trainer", "fp32"), Contender("sdrun", "sdrun", "fp32")
@@ -94,6 +94,18 @@ def test_the_table_and_what_it_comes_to() -> None:
         "memory in fp32: 0.80 x theirs",
         "memory in bf16: 1.25 x theirs",
     ]
+
+
+def test_others_get_batches_of_one_length_and_every_length() -> None:
+    """Of ten batches' worth, two batches: each of neighbours in length, around the quartiles."""
+    lengths = [*range(100, 0, -1)]
+    chosen = grouped(Comparison("rte", "minilm", batch=10, steps=2), lengths, seed=0)
+    first, second = (sorted(lengths[row] for row in chosen[part]) for part in (slice(10), slice(10, 20)))
+    assert len(chosen) == len(set(chosen)) == 20
+    for found in (first, second):
+        assert found == [*range(found[0], found[0] + 10)]
+    assert 60 < first[0] <= 80
+    assert 10 < second[0] <= 30
 
 
 def test_without_trl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
