@@ -114,6 +114,12 @@ def test_without_trl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         rounds.run(Namespace(task=["tiny_decoder"], precision=["fp32"]))
 
 
+def test_without_data_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SDRUN_DATA", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"no rte/train.parquet.*SDRUN_DATA=<folder>"):
+        rounds.run(Namespace(task=["rte"], precision=["fp32"]))
+
+
 @pytest.mark.slow
 def test_the_whole_command_in_its_smallest_size(tmp_path: Path) -> None:
     import subprocess
