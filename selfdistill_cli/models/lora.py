@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean, first_line, how_to_install
+from selfdistill_cli.models.cpu.frozen import forget_narrow
 from selfdistill_cli.models.embedded import EMBEDDED
 from selfdistill_cli.models.sources import PACKAGES, hub_id, is_gguf, package_of, resolve
 from selfdistill_cli.tasks import TaskData
@@ -63,6 +64,7 @@ def save_with_lora(model: Any, cfg: DictConfig, folder: Path) -> None:
     generates.
     """
     if is_merged_on_saving(cfg):
+        forget_narrow(model)
         model.merge_and_unload().save_pretrained(folder)
         return
     model.save_pretrained(folder, save_embedding_layers=False)

@@ -10,6 +10,7 @@ from torch import nn
 
 from selfdistill_cli.models.cpu.attention import pack_attention_dropout
 from selfdistill_cli.models.cpu.dropout import pack_dropout
+from selfdistill_cli.models.cpu.frozen import keep_frozen_narrow
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """Of <malloc.h>."""
@@ -34,6 +35,7 @@ TUNINGS: dict[str, Callable[[nn.Module], object]] = {
     "memory": lambda _: keep_freed_memory(),
     "dropout": pack_dropout,
     "attention": pack_attention_dropout,
+    "frozen": keep_frozen_narrow,
 }
 """By name, so that a benchmark can leave one out."""
 
