@@ -54,9 +54,16 @@ WHAT = {
         "kd, teacher of twice the layers computed in each step": "sdrun fp32 kd twice-recomputed",
     },
     "parts": {
-        f"{precision}, {'all' if part == 'nothing' else f'without {part}'}": f"sdrun {precision} vanilla {part}"
+        f"{precision}, {words}": f"sdrun {precision} vanilla {part}"
         for precision in ("fp32", "bf16")
-        for part in ("nothing", "micro-batches", "dropout", "attention", "shapes")
+        for part, words in {
+            "nothing": "all",
+            "dropout": "without dropout",
+            "concatenation": "padded",
+            "micro-batches": "padded, without micro-batches",
+            "attention": "padded, without attention",
+            "shapes": "padded, without shapes",
+        }.items()
         if (precision, part) != ("fp32", "shapes")
     },
 }
@@ -136,12 +143,15 @@ def time_trainer(padding: str, precision: str, seed: int, steps: int) -> Taken:
 def _without(part: str) -> Iterator[None]:
     """One of our measures left out."""
     from selfdistill_cli.engine.batching import Batching
+    from selfdistill_cli.models import concatenated
     from selfdistill_cli.models.cpu import tuning
 
     with mock.patch.dict(tuning.TUNINGS) as tunings, contextlib.ExitStack() as changed:
         tunings.pop(part, None)
+        if part not in ("nothing", "dropout"):  # the others are of padded rows
+            changed.enter_context(mock.patch.object(concatenated, "concatenate", lambda _: False))
         if part == "micro-batches":
-            whole = mock.patch("selfdistill_cli.engine.step.micro_batches", lambda n, _: [(-n).argsort(kind="stable")])
+            whole = mock.patch("selfdistill_cli.engine.step.micro_batches", lambda n, *_: [(-n).argsort(kind="stable")])
             changed.enter_context(whole)
         if part == "shapes":
             changed.enter_context(mock.patch.object(Batching, "of_few_shapes", Batching))

@@ -159,6 +159,7 @@ class Runtime:
     deterministic: bool = MISSING
     threads: int | None = number(at_least=1)
     token_budget: int = number(at_least=1)
+    padding: str = choice("auto", "none", "longest")
     profile: bool = MISSING
     trace_steps: int | None = number(at_least=1)
     gradient_checkpointing: bool = MISSING

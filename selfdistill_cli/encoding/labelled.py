@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from selfdistill_cli.encoding.token_store import TokenPart, gathered_tokens, kept_tokens, place_below, unchanged
-from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.concatenated import model_inputs
 from selfdistill_cli.models.masks import padding_known
 from selfdistill_cli.tasks.prepared import ROWS_AT_ONCE
 from selfdistill_cli.tasks.split import Split
@@ -93,7 +93,7 @@ class Examples:
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> Tensor:
         """Logits of collated examples: [m, C], or [m] if the model has a single output (regression)."""
-        inputs: dict[str, Any] = {name: on_device(tensor, device) for name, tensor in batch.items()}
+        inputs = model_inputs(model, batch, device)
         with padding_known(batch["attention_mask"], device):
             logits: Tensor = model(**inputs).logits
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits

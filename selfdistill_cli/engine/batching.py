@@ -1,16 +1,20 @@
-"""Micro-batches sorted by length: the same gradient as one padded batch, with far less padding.
+"""Micro-batches sorted by length: the same gradient as one padded batch, with far less padding, or none.
 
 Every loss is a sum over units (an example, or the copies of it that are seen together), so a batch may be cut
 anywhere between two of them. Cutting it where lengths differ most saves the work that padding would cost; cutting too
-often leaves small matrices.
+often leaves small matrices. A model that takes examples one after the other gets as few as the token budget allows.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+
+TAKES_CONCATENATED = "takes_concatenated"
+"""The attribute of a model that reads examples one after the other (`models.concatenated`): how it numbers tokens."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Batching:
     """Micro-batches hold a multiple of this many examples, but for what is left over."""
     call_cost: int = 64
     """What one more forward and backward pass costs, in tokens of work."""
+    padded: bool = True
+    """Whether every example is filled up to the longest of its micro-batch; else one stands behind the other."""
 
     @classmethod
     def of_few_shapes(cls, token_budget: int) -> Batching:
@@ -35,6 +41,21 @@ class Batching:
     def of_card(cls, token_budget: int) -> Batching:
         """For a GPU: launching the kernels of one more pass takes longer than thousands of tokens of work."""
         return cls(token_budget, call_cost=4096)
+
+    def of(self, model: Any) -> Batching:
+        """For this model: without padding if it can do without."""
+        if getattr(model, TAKES_CONCATENATED, None) is None:
+            return self
+        return replace(self, padded=False, width_multiple=1, count_multiple=1)
+
+    @property
+    def padding(self) -> str:
+        """In words: `longest`, or `none`."""
+        return "longest" if self.padded else "none"
+
+    def size(self, lengths: np.ndarray) -> int:
+        """Tokens, padding included, of a micro-batch of examples with these lengths."""
+        return len(lengths) * int(self.widths(lengths).max()) if self.padded else int(lengths.sum())
 
     def widths(self, lengths: np.ndarray) -> np.ndarray:
         """What rows of these lengths are padded to, int64."""
@@ -49,7 +70,7 @@ def micro_batches(lengths: np.ndarray, batching: Batching, copies: int = 1) -> l
     exceed the token budget. Returns positions into `lengths`, a partition of 0 … n−1, longest micro-batch first: if
     memory is short, the first one fails, not the last.
 
-    The cost of a cut is the padded tokens of its micro-batches plus `call_cost` for each;
+    The cost of a cut is the tokens of its micro-batches, padding included, plus `call_cost` for each;
     dynamic programming over the sorted lengths finds the cheapest one.
     """
     order = np.argsort(lengths, kind="stable")
@@ -60,14 +81,16 @@ def micro_batches(lengths: np.ndarray, batching: Batching, copies: int = 1) -> l
         together = 1
     # Where cuts may be, counted from the long end: what is left over are the shortest examples.
     edges = np.array([0, *range((n - 1) % together + 1, n + 1, together)])
+    before = np.concatenate([[0], ordered.cumsum()])  # tokens of the examples before each one
     cost = np.zeros(len(edges))  # cost[j]: cheapest way to cover the first edges[j] examples
     start = np.zeros(len(edges), dtype=int)
     for end in range(1, len(edges)):
-        # A micro-batch costs its padded size; those over the budget are out, except the smallest ones.
-        padded = ordered[edges[end] - 1] * (edges[end] - edges[:end])
-        allowed = padded <= budget
+        # A micro-batch costs its size; those over the budget are out, except the smallest ones.
+        widest, counts = ordered[edges[end] - 1], edges[end] - edges[:end]
+        size = widest * counts if batching.padded else before[edges[end]] - before[edges[:end]]
+        allowed = size <= budget
         allowed[-1] = True
-        candidates = np.where(allowed, cost[:end] + copies * padded + batching.call_cost, np.inf)
+        candidates = np.where(allowed, cost[:end] + copies * size + batching.call_cost, np.inf)
         start[end] = int(candidates.argmin())
         cost[end] = candidates[start[end]]
     parts, end = [], len(edges) - 1
@@ -88,7 +111,9 @@ def prediction_batches(lengths: np.ndarray, batching: Batching, largest: int = 2
     parts, begin = [], 0
     while begin < len(order):
         # Longest first, so the first example of a batch sets its width.
-        size = max(1, min(largest, budget // max(1, int(widths[order[begin]]))))
+        rest = widths[order[begin : begin + largest]]
+        held = rest[0] * np.arange(1, len(rest) + 1) if batching.padded else rest.cumsum()
+        size = max(1, int((held <= budget).sum()))
         parts.append(order[begin : begin + size])
         begin += size
     return parts

@@ -66,8 +66,8 @@ class OtherWeights:
         `keep` is called while the model has the other weights. Under the token budget, also where a method sees the
         whole step at once. of, by: other examples under these row numbers, another model (`engine.method.Predict`).
         """
-        batching, device = self.runtime.batching, self.runtime.device
         examples, model = self.examples if of is None else of, self.model if by is None else by
+        batching, device = self.runtime.batching.of(model), self.runtime.device
         self.passes += Passes(forward=len(rows), tokens=int(examples.lengths[rows].sum()))
 
         def forward(model: nn.Module) -> Any:

@@ -235,7 +235,7 @@ class TrainingLoop:
                 "progress": asdict(self.progress),
                 "metrics_length": self.recorder.position(),
                 "random": random,
-                "precision": self.runtime.precision,
+                **self.runtime.rounding(self.model),
             },
         )
         ended = self._seconds()
@@ -251,7 +251,7 @@ class TrainingLoop:
         if state is None:
             self.recorder.rewind(0)
             return
-        self.runtime.require_same(processes=len(state["random"]), precision=state["precision"])
+        self.runtime.require_same(len(state["random"]), state, self.model)
         load_trained_weights(self.runtime.unwrap(self.model), state["model"])
         self.selection.weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])

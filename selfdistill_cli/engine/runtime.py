@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -69,18 +69,27 @@ class Runtime:
         """Of products: fp32, bf16 or fp16."""
         return precision_of(self.accelerator)
 
-    def require_same(self, processes: int, precision: str) -> None:
-        """Raise `UserError` unless an interrupted run, begun by so many processes and in this precision, can go on."""
+    def rounding(self, model: nn.Module) -> dict[str, str]:
+        """What this model's results depend on in their last bits, by the names of settings."""
+        return {"precision": self.precision, "padding": self.batching.of(model).padding}
+
+    def require_same(self, processes: int, begun: Mapping[str, Any], model: nn.Module) -> None:
+        """Raise `UserError` unless an interrupted run, begun by so many processes, can go on with the same rounding.
+
+        begun: what `rounding` gave then; runs from before it knew of padding had the longest.
+        """
         if processes != self.processes:
             raise UserError(
                 f"This run was begun by {processes} process(es) and cannot go on with {self.processes}: "
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
-        if precision != self.precision:
-            raise UserError(
-                f"This run was begun with runtime.precision={precision} and would go on with "
-                f"{self.precision}. Give it the one that it began with, or rerun=true to start afresh."
-            )
+        for name, now in self.rounding(model).items():
+            before = begun.get(name, "longest")
+            if before != now:
+                raise UserError(
+                    f"This run was begun with runtime.{name}={before} and would go on with "
+                    f"{now}. Give it the one that it began with, or rerun=true to start afresh."
+                )
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """The model on this process's device, its products in the precision of the run.
@@ -109,15 +118,16 @@ class Runtime:
         """
         was_training = model.training
         model.eval()
-        parts = prediction_batches(examples.lengths, self.batching)
+        batching = self.batching.of(model)
+        parts = prediction_batches(examples.lengths, batching)
         own, counted = [], (0, 0)
         for number, rows in self.own_share(parts):
             passing("prediction")
-            batch = examples.collate(rows, self.batching.width_multiple)
+            batch = examples.collate(rows, batching.width_multiple)
             with counting(number == len(parts) // 2) as counter:
                 own.append((rows, keep(examples.forward(model, batch, self.device))))
             if counter is not None:
-                counted = counter.get_total_flops(), len(rows) * int(self.batching.widths(examples.lengths[rows]).max())
+                counted = counter.get_total_flops(), batching.size(examples.lengths[rows])
             self.on_predicted(len(rows))
         model.train(was_training)
         everyones = gathered((own, counted))

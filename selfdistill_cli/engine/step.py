@@ -60,7 +60,7 @@ def backward_step(
     at the price of holding every micro-batch's activations. `records_answers`: also compare the gradients of the loss's
     parts where predictions are answer tokens, which takes time; elsewhere that is always done.
     """
-    accelerator, batching, phases = runtime.accelerator, runtime.batching, runtime.phases
+    accelerator, batching, phases = runtime.accelerator, runtime.batching.of(model), runtime.phases
     chosen = method.before_forward(plan)
     examples = examples if chosen is None else chosen
     rows = np.asarray(plan.examples)
@@ -117,7 +117,7 @@ def backward_step(
         examples=len(rows),
         beside=sum((share.beside for share in shares), Passes()),
         tokens=int(examples.lengths[rows].sum()),
-        padded_tokens=sum(len(part) * int(batching.widths(examples.lengths[rows[part]]).max()) for part in parts),
+        padded_tokens=sum(batching.size(examples.lengths[rows[part]]) for part in parts),
     )
 
 

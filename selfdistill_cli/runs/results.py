@@ -77,6 +77,8 @@ class Results:
     """Of data, starting weights and tokenizer."""
     processes: int
     precision: str
+    padding: str = "longest"
+    """What examples are filled up to: `longest` of each micro-batch, or `none` (older results do not say)."""
     tokens_per_s: float | None = None
     gflops_per_s: float | None = None
     """10^9 operations a second of the matrix products on real tokens."""
@@ -194,6 +196,7 @@ def summarize(
         fingerprints={"data": task.fingerprint, **loaded.fingerprints},
         processes=runtime.processes,
         precision=runtime.precision,
+        padding=runtime.rounding(loaded.model)["padding"],
         phase_seconds=_phase_seconds(progress),
         teacher=_made_by(teacher),
         compute={name: passes.as_dict() for name, passes in compute.items()},

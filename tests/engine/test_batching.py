@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from selfdistill_cli.engine.batching import (
     Batching,
@@ -13,6 +15,8 @@ from selfdistill_cli.engine.batching import (
     micro_batches,
     prediction_batches,
 )
+from selfdistill_cli.errors import UserError
+from tests.helpers.runtimes import cpu_runtime
 
 rng = np.random.default_rng(0)
 
@@ -70,6 +74,42 @@ def test_few_shapes_are_few() -> None:
             found |= {(len(p), int(batching.widths(lengths[p]).max())) for p in micro_batches(lengths, batching)}
         shapes.add(len(found))
     assert max(shapes) > 10 * min(shapes)
+
+
+class Concatenating:
+    """A model that needs no padding."""
+
+    takes_concatenated = True
+
+
+def test_without_padding_a_step_is_cut_only_where_the_budget_demands_it() -> None:
+    batching = Batching.of_few_shapes(200).of(Concatenating())
+    assert (batching.padding, Batching(200).of(object()).padding) == ("none", "longest")
+    lengths = rng.integers(1, 50, size=60)
+    parts = micro_batches(lengths, batching)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(60))
+    assert all(lengths[part].sum() == batching.size(lengths[part]) <= 200 for part in parts)
+    assert len(parts) <= lengths.sum() / (200 - 50) + 1
+    (whole,) = micro_batches(lengths, Batching(4096).of(Concatenating()))
+    assert batching.size(lengths[whole]) == lengths.sum() < Batching(4096).size(lengths[whole])
+    copied = micro_batches(lengths, batching, copies=2)
+    assert all(2 * lengths[part].sum() <= 200 for part in copied)
+    predicted = prediction_batches(lengths, batching, largest=9)
+    assert sorted(np.concatenate(predicted).tolist()) == list(range(60))
+    assert all(lengths[part].sum() <= 400 and len(part) <= 9 for part in predicted)
+
+
+def test_an_interrupted_run_goes_on_with_the_padding_that_it_began_with() -> None:
+    runtime: Any = cpu_runtime()
+    padded, concatenating = torch.nn.Linear(1, 1), Concatenating()
+    assert runtime.rounding(padded) == {"precision": "fp32", "padding": "longest"}
+    for model in (padded, concatenating):
+        runtime.require_same(1, runtime.rounding(model), model)
+    runtime.require_same(1, {"precision": "fp32"}, padded)  # as checkpoints once said
+    with pytest.raises(UserError, match=r"padding=longest and would go on with none"):
+        runtime.require_same(1, {"precision": "fp32"}, concatenating)
+    with pytest.raises(UserError, match=r"padding=none and would go on with longest"):
+        runtime.require_same(1, runtime.rounding(concatenating), padded)
 
 
 def test_prediction_batches_cover_a_split_under_twice_the_budget() -> None:

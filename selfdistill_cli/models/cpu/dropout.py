@@ -29,13 +29,24 @@ def dropout(x: Tensor, p: float) -> Tensor:
     return result
 
 
+def keep_mask(x: Tensor, p: float) -> Tensor | None:
+    """What `dropout` multiplies by, of the shape and type of `x`: 1/(1 − p) where it keeps, else 0. None: it keeps all."""
+    kept = round((1 - p) * LEVELS)
+    return None if kept == LEVELS else _drawn(x, kept).mul_(LEVELS / max(kept, 1))
+
+
+def _drawn(x: Tensor, kept: int) -> Tensor:
+    """1 with probability kept/`LEVELS`, else 0, of the shape and type of `x`."""
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    mask = draws.view(torch.int16)[: x.numel()].view(x.shape)
+    # In place on the draws and then to the type of x: torch is slow at booleans beside floating point.
+    return mask.lt_(kept - LEVELS // 2).to(x.dtype)
+
+
 class _Dropout(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kept: int) -> Tensor:
-        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        mask = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        # In place on the draws and then to the type of x: torch is slow at booleans beside floating point.
-        mask = mask.lt_(kept - LEVELS // 2).to(x.dtype)
+        mask = _drawn(x, kept)
         ctx.save_for_backward(mask)
         ctx.scale = LEVELS / kept
         return (x * mask).mul_(ctx.scale)

@@ -1,0 +1,201 @@
+"""Encoders that read examples one after the other, as one row without padding.
+
+Embeddings, linear layers, normalisation, activations and dropout see each token once, [1, tokens, hidden]; attention
+keeps each example to itself; the last layer goes on with the first token of each, which is all that a head reads.
+Nothing of the model's own code is replaced: its attention is looked up by name, and hooks do the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from selfdistill_cli.engine.batching import TAKES_CONCATENATED
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
+
+SUFFIX = "_concatenated"
+"""Of the attention function's name: the one that it stands for takes padded rows."""
+TOLERANCE = 1e-4
+"""Of the difference to padded rows, beside the size of what differs."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each of m examples stands in a row of tokens."""
+
+    lengths: np.ndarray
+    """Tokens of each [m]."""
+    first: Tensor
+    """The place of each one's first token [m]."""
+    offsets: Tensor
+    """Where each begins and the last one ends, int32 [m + 1]."""
+    _groups: dict[int, Groups] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, device: torch.device) -> Layout:
+        """Of examples with so many tokens."""
+        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        return cls(lengths, offsets[:-1].long().to(device), offsets.to(device))
+
+    def groups(self, heads: int) -> Groups:
+        """For attention with so many heads; the same in every layer."""
+        if heads not in self._groups:
+            self._groups[heads] = Groups.by_length(self.lengths, heads)
+        return self._groups[heads]
+
+
+def model_inputs(model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> dict[str, Any]:
+    """A batch of padded rows on the CPU as this model takes it: the rows, or their tokens without padding."""
+    if getattr(model, TAKES_CONCATENATED, None) is not None:
+        return concatenated(model, batch, device)
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def concatenated(model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> dict[str, Any]:
+    """Inputs [m, longest] of padded rows as the model takes them without padding: [1, tokens]. `model` is marked."""
+    real = batch["attention_mask"].bool()
+    lengths = real.sum(1).numpy()
+    inputs = {name: tensor[real] for name, tensor in batch.items() if name != "attention_mask"}
+    inputs["position_ids"] = getattr(model, TAKES_CONCATENATED).of(batch["input_ids"], real)[real]
+    moved: dict[str, Any] = {name: tensor[None].to(device) for name, tensor in inputs.items()}
+    return moved | {"layout": Layout.of(lengths, device)}
+
+
+@dataclass(frozen=True)
+class Positions:
+    """How a model numbers the tokens of an example."""
+
+    padding: int | None
+    """The row of the table of positions that padding has, as in fairseq: tokens are counted from the next one, those of
+    this number left out. None: counted from 0."""
+
+    def of(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Numbers of padded rows [m, longest], of which some are `real`."""
+        if self.padding is None:
+            return real.long().cumsum(1) - 1
+        counted = (real & (tokens != self.padding)).long()
+        return counted.cumsum(1) * counted + self.padding
+
+
+# --- what is set on a model ------------------------------------------------------------------------
+
+
+def leave_out_padding(model: Any, asked: str, device: torch.device) -> None:
+    """Put `runtime.padding` into effect. Raises `UserError` if none is asked for and the model cannot do without."""
+    wanted = asked == "none" or (asked == "auto" and device.type == "cpu")
+    if wanted and not concatenate(model) and asked == "none":
+        raise UserError(
+            f"runtime.padding=none: {type(model).__name__} in {model.dtype} cannot take examples one behind the other. "
+            "Use runtime.padding=auto, which leaves padding out where it can be."
+        )
+
+
+def concatenate(model: Any) -> bool:
+    """Let the model take what `concatenated` makes, beside padded rows; whether it can.
+
+    It is tried: a model that gives other predictions that way, or none, is left as it was. Of float32 weights alone,
+    where the difference is plain.
+    """
+    base = _with_encoder(model)
+    if base is None or model.dtype != torch.float32:
+        return False
+    name = base.config._attn_implementation
+    hooks = _hooked(base)
+    base.config._attn_implementation = _registered(name)
+    setattr(model, TAKES_CONCATENATED, Positions(getattr(base.embeddings.position_embeddings, "padding_idx", None)))
+    if _agrees(model):
+        return True
+    for hook in hooks:
+        hook.remove()
+    base.config._attn_implementation = name
+    delattr(model, TAKES_CONCATENATED)
+    return False
+
+
+def _with_encoder(model: Any) -> PreTrainedModel | None:
+    """The part of a classifier that holds embeddings and layers, if it has the shape of BERT's."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and hasattr(module, "encoder") and hasattr(module, "embeddings"):
+            fused = "sdpa" in str(module.config._attn_implementation)
+            layers = getattr(module.encoder, "layer", None)
+            last = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
+            return module if fused and hasattr(getattr(last, "attention", None), "output") else None
+    return None
+
+
+def _hooked(base: Any) -> list[Any]:
+    last = base.encoder.layer[-1]
+    return [
+        last.register_forward_pre_hook(_note_layout, with_kwargs=True),
+        last.attention.output.register_forward_pre_hook(_first_tokens),
+        base.encoder.register_forward_hook(_one_row_each, with_kwargs=True),
+    ]
+
+
+def _note_layout(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    layer.attention.output.layout = kwargs.get("layout")
+
+
+def _first_tokens(output: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """From here to the end of the last layer, every token goes its own way."""
+    if output.layout is None:
+        return None
+    return tuple(x.index_select(1, output.layout.first) for x in args)
+
+
+def _one_row_each(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """[1, m, hidden] of first tokens as a head expects them: [m, 1, hidden]."""
+    if kwargs.get("layout") is not None:
+        output.last_hidden_state = output.last_hidden_state.transpose(0, 1)
+    return output
+
+
+def _registered(name: str) -> str:
+    """The name of an attention function that does what `name` does, and takes concatenated examples as well."""
+    padded = ALL_ATTENTION_FUNCTIONS[name]
+
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **others: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        layout = others.pop("layout", None)
+        if layout is None:
+            found: tuple[Tensor, Tensor | None] = padded(module, query, key, value, attention_mask, **others)
+            return found
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, d]
+        scale, dropout = others.get("scaling") or q.shape[-1] ** -0.5, others.get("dropout", 0.0)
+        return grouped_attention(q, k, v, layout.groups(q.shape[1]), scale, dropout)[None], None
+
+    AttentionInterface.register(name + SUFFIX, attention)
+    AttentionMaskInterface.register(name + SUFFIX, ALL_MASK_ATTENTION_FUNCTIONS[name])
+    return name + SUFFIX
+
+
+@torch.no_grad()
+def _agrees(model: Any) -> bool:
+    """Whether three short examples get the same predictions with padding and without."""
+    lengths = torch.tensor([2, 7, 4])
+    real = torch.arange(7) < lengths[:, None]
+    padding = model.config.pad_token_id or 0
+    tokens = torch.where(real, (padding + torch.arange(1, 22).view(3, 7)) % model.config.vocab_size, padding)
+    batch = {"input_ids": tokens, "attention_mask": real.long()}
+    device = model.device
+    was_training = model.training
+    model.eval()
+    try:
+        padded = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+        found = model(**concatenated(model, batch, device)).logits
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        return False
+    finally:
+        model.train(was_training)
+    return found.shape == padded.shape and torch.allclose(
+        found, padded, rtol=TOLERANCE, atol=TOLERANCE * float(padded.abs().max())
+    )

@@ -1,0 +1,129 @@
+"""Attention of concatenated examples, each to itself alone: examples of similar length make one matrix product.
+
+Nothing outside attention is padded, and inside it a row is filled up by less than `STEP` places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from selfdistill_cli.models.cpu.dropout import keep_mask
+
+STEP = 8
+"""Lengths whose multiples of this are the same share a group."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """g examples that are attended to together, each in a row of `width` places."""
+
+    begin: int
+    end: int
+    """Which part of the slots is theirs [g · heads · width]."""
+    width: int
+    empty: Tensor | None
+    """True where a row has no token [g, 1, 1, width]; None if every place has one."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Where each head of each token goes, and where it comes from: rows of [tokens · heads, d]."""
+
+    of: list[Group]
+    slots: Tensor
+    """The row of each slot [S], group by group, each [g, heads, width]; an empty place has the row of a first token."""
+    rows: Tensor
+    """The slot of each row [tokens · heads]."""
+
+    @classmethod
+    def by_length(cls, lengths: np.ndarray, heads: int) -> Groups:
+        """Of examples with these lengths, one behind the other."""
+        starts = np.cumsum(lengths) - lengths
+        steps = -(-lengths // STEP)
+        slots, groups, end = [], [], 0
+        rows = np.zeros(int(lengths.sum()) * heads, dtype=np.int64)
+        for step in np.unique(steps):
+            (members,) = np.nonzero(steps == step)
+            width = int(lengths[members].max())
+            real = np.arange(width) < lengths[members, None]
+            tokens = starts[members, None] + np.where(real, np.arange(width), 0)
+            part = tokens[:, None, :] * heads + np.arange(heads)[None, :, None]
+            taken = np.broadcast_to(real[:, None, :], part.shape)
+            begin, end = end, end + part.size
+            rows[part[taken]] = np.arange(begin, end).reshape(part.shape)[taken]
+            empty = None if real.all() else torch.from_numpy(~real)[:, None, None, :]
+            groups.append(Group(begin, end, width, empty))
+            slots.append(part.ravel())
+        return cls(groups, torch.from_numpy(np.concatenate(slots)), torch.from_numpy(rows))
+
+    def gathered(self, x: Tensor) -> Tensor:
+        """[tokens, heads, d] to [S, d]."""
+        return x.reshape(-1, x.shape[-1]).index_select(0, self.slots)
+
+    def back(self, x: Tensor, like: Tensor) -> Tensor:
+        """[S, d] to the shape of `like`: [tokens, heads, d]."""
+        return x.index_select(0, self.rows).view(like.shape)
+
+
+def grouped_attention(
+    query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float, dropout: float
+) -> Tensor:
+    """dropout(softmax(q kᵀ · scale)) v of each example by itself; all [tokens, heads, d]."""
+    result: Tensor = _GroupedAttention.apply(query, key, value, groups, scale, dropout)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _GroupedAttention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: Groups, scale: float, dropout: float
+    ) -> Tensor:
+        heads, d = query.shape[1:]
+        q, k, v = groups.gathered(query).mul_(scale), groups.gathered(key), groups.gathered(value)
+        found, kept = torch.empty_like(q), []
+        for group in groups.of:
+            place = slice(group.begin, group.end)
+            shape = (-1, group.width, d)
+            scores = torch.bmm(q[place].view(shape), k[place].view(shape).transpose(1, 2))
+            if group.empty is not None:
+                scores.view(-1, heads, group.width, group.width).masked_fill_(group.empty, -torch.inf)
+            p = scores.softmax(-1)
+            mask = keep_mask(p, dropout)
+            dropped = p if mask is None else p * mask
+            torch.bmm(dropped, v[place].view(shape), out=found[place].view(shape))
+            kept.append((p, mask))
+        ctx.save_for_backward(q, k, v, *(tensor for pair in kept for tensor in pair))
+        ctx.groups, ctx.scale = groups, scale
+        return groups.back(found, query)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, *kept = ctx.saved_tensors
+        groups, d = ctx.groups, q.shape[-1]
+        heads = gradient.shape[1]
+        of_found = groups.gathered(gradient)
+        of_q, of_k, of_v = (torch.empty_like(q) for _ in range(3))
+        for number, group in enumerate(groups.of):
+            p, mask = kept[2 * number], kept[2 * number + 1]
+            place, shape = slice(group.begin, group.end), (-1, group.width, d)
+            g = of_found[place].view(shape)
+            if group.empty is not None:  # an empty place has another token's gradient
+                g.view(-1, heads, group.width, d).masked_fill_(group.empty.transpose(-1, -2), 0)
+            dropped = p if mask is None else p * mask
+            torch.bmm(dropped.transpose(1, 2), g, out=of_v[place].view(shape))
+            of_p = torch.bmm(g, v[place].view(shape).transpose(1, 2))
+            if mask is not None:
+                of_p.mul_(mask)
+            of_scores = torch._softmax_backward_data(of_p, p, -1, p.dtype)
+            torch.bmm(of_scores, k[place].view(shape), out=of_q[place].view(shape))
+            torch.bmm(of_scores.transpose(1, 2), q[place].view(shape), out=of_k[place].view(shape))
+        of_q.mul_(ctx.scale)
+        return (*(groups.back(of, gradient) for of in (of_q, of_k, of_v)), None, None, None)

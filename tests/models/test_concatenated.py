@@ -1,0 +1,220 @@
+"""Examples one behind the other: the outputs and gradients of padded rows, for every kind of encoder that can."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    BertConfig,
+    BertForMultipleChoice,
+    BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.concatenated import concatenate, leave_out_padding, model_inputs
+from selfdistill_cli.models.cpu.dropout import dropout
+from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
+from selfdistill_cli.models.cpu.tuning import tune
+
+CPU = torch.device("cpu")
+SIZES: dict[str, Any] = {
+    **{"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
+    **{"max_position_embeddings": 40, "initializer_range": 0.3},
+}
+FAMILIES: dict[str, Callable[..., Any]] = {
+    "bert": lambda **more: BertForSequenceClassification(BertConfig(**SIZES, **more)),
+    "roberta": lambda **more: RobertaForSequenceClassification(RobertaConfig(**SIZES, **more)),
+    "xlm_roberta": lambda **more: XLMRobertaForSequenceClassification(XLMRobertaConfig(**SIZES, **more)),
+    "electra": lambda **more: ElectraForSequenceClassification(ElectraConfig(**SIZES, embedding_size=24, **more)),
+}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def batch_of(model: Any, lengths: tuple[int, ...] = (3, 17, 30, 8, 16, 1, 17)) -> dict[str, torch.Tensor]:
+    """Rows of random tokens, filled up with the model's padding; two segments where the model knows them."""
+    torch.manual_seed(1)
+    real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    tokens = torch.where(real, torch.randint(3, 50, real.shape), model.config.pad_token_id)
+    batch = {"input_ids": tokens, "attention_mask": real.long()}
+    if model.config.type_vocab_size > 1:
+        batch["token_type_ids"] = torch.where(real, torch.arange(max(lengths)) % 3 // 2, 0)
+    return batch
+
+
+def outputs_and_gradients(model: Any, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    logits = model(**model_inputs(model, batch, CPU)).logits
+    (logits * torch.sin(torch.arange(logits.numel())).view(logits.shape)).square().sum().backward()
+    return [logits.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("outputs", [3, 1], ids=["classification", "regression"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tuned", [True, False], ids=["tuned", "plain"])
+def test_outputs_and_gradients_are_those_of_padded_rows(family: str, outputs: int, tuned: bool) -> None:
+    torch.manual_seed(0)
+    theirs = FAMILIES[family](num_labels=outputs, **NO_DROPOUT).train()
+    ours = copy.deepcopy(theirs)
+    if tuned:
+        tune(ours)
+    assert concatenate(ours)
+    batch = batch_of(theirs)
+    expected, found = (outputs_and_gradients(model, batch) for model in (theirs, ours))
+    assert len(expected) == len(found) > 20
+    for a, b in zip(expected, found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-5 * max(1.0, float(a.abs().max())))
+    # Not for want of attention: another token in one example changes that one alone.
+    batch["input_ids"][1, 5] += 1
+    changed = ours(**model_inputs(ours, batch, CPU)).logits.detach()
+    assert (changed - found[0]).abs().amax(-1).gt(1e-4).tolist() == [row == 1 for row in range(7)]
+
+
+def test_each_token_is_computed_once_and_the_last_layer_goes_on_with_first_tokens() -> None:
+    model = FAMILIES["bert"](num_labels=2)
+    assert concatenate(model)
+    shapes: dict[str, torch.Size] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.LayerNorm):
+            module.register_forward_hook(lambda _m, _i, output, name=name: shapes.__setitem__(name, output.shape))
+    model(**model_inputs(model, batch_of(model, (3, 9, 5)), CPU))
+    assert {shape[1] for name, shape in shapes.items() if "layer.0" in name or "embeddings" in name} == {17}
+    assert shapes["bert.encoder.layer.1.attention.self.key"] == (1, 17, 32)
+    assert shapes["bert.encoder.layer.1.intermediate.dense"] == (1, 3, 48)
+    assert shapes["bert.pooler.dense"] == (3, 32)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_grouped_attention_is_the_formula_for_each_example(p: float) -> None:
+    torch.manual_seed(0)
+    lengths = np.array([5, 1, 12, 5, 9])
+    q, k, v = (torch.randn(int(lengths.sum()), 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    groups = Groups.by_length(lengths, heads=2)
+    torch.manual_seed(3)
+    found = grouped_attention(q, k, v, groups, 0.5, p)
+    weights = torch.cos(torch.arange(found.numel())).view(found.shape)
+    ours = torch.autograd.grad((found * weights).sum(), (q, k, v))
+    torch.manual_seed(3)
+    expected = torch.zeros_like(q)
+    ends = lengths.cumsum()
+    for group in groups.of:  # in the order of its draws
+        rows = groups.slots[group.begin : group.end].view(-1, 2, group.width)[:, 0, 0] // 2
+        members = [int(np.searchsorted(ends, int(row), side="right")) for row in rows]
+        scores = q.new_full((len(members), 2, group.width, group.width), -torch.inf)
+        for place, member in enumerate(members):
+            part, n = slice(ends[member] - lengths[member], ends[member]), lengths[member]
+            scores[place, :, :, :n] = 0
+            own = torch.einsum("qhd,khd->hqk", q[part], k[part]) * 0.5
+            scores[place, :, :n, :n] = own
+        p_dropped = dropout(scores.softmax(-1).flatten(0, 1), p).view(scores.shape)
+        for place, member in enumerate(members):
+            part, n = slice(ends[member] - lengths[member], ends[member]), lengths[member]
+            expected = expected.index_put(
+                (torch.arange(part.start, part.stop),),
+                torch.einsum("hqk,khd->qhd", p_dropped[place, :, :n, :n], v[part]),
+            )
+    assert torch.allclose(found, expected)
+    theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
+    assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_dropout_has_the_same_distribution() -> None:
+    """Over many draws, mean and spread of each logit are those of padded rows with torch's own dropout."""
+    torch.manual_seed(0)
+    theirs = FAMILIES["bert"](num_labels=3).train()
+    ours = copy.deepcopy(theirs)
+    tune(ours)
+    assert concatenate(ours)
+    one = batch_of(theirs, (4, 9, 6, 1))
+    many = {name: tensor.repeat(600, 1) for name, tensor in one.items()}
+    with torch.no_grad():
+        draws = [m(**model_inputs(m, many, CPU)).logits.view(600, 4, 3) for m in (theirs, ours)]
+    difference = (draws[0].mean(0) - draws[1].mean(0)).abs()
+    error = (draws[0].var(0) / 600 + draws[1].var(0) / 600).sqrt()
+    assert (difference < 5 * error).all()
+    assert torch.allclose(draws[0].std(0), draws[1].std(0), rtol=0.2)
+
+
+def test_gradient_checkpointing_computes_the_same_again() -> None:
+    model = FAMILIES["electra"](num_labels=2).train()
+    assert concatenate(model)
+    batch, found = batch_of(model), []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.zero_grad()
+        torch.manual_seed(4)
+        found.append(outputs_and_gradients(model, batch))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_same_draws_give_the_same_bits() -> None:
+    model = FAMILIES["roberta"](num_labels=2).train()
+    tune(model)
+    assert concatenate(model)
+    found = []
+    for _ in range(2):
+        model.zero_grad()
+        torch.manual_seed(4)
+        found.append(outputs_and_gradients(model, batch_of(model)))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+OTHERS: dict[str, Callable[[], Any]] = {
+    "deberta": lambda: DebertaV2ForSequenceClassification(DebertaV2Config(**SIZES)),
+    "albert": lambda: AlbertForSequenceClassification(AlbertConfig(**SIZES, embedding_size=16)),
+    "multiple choice": lambda: BertForMultipleChoice(BertConfig(**SIZES)),
+    "decoder": lambda: GPT2ForSequenceClassification(
+        GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=2, pad_token_id=0)
+    ),
+    "positions of their own": lambda: BertForSequenceClassification(BertConfig(**SIZES, is_decoder=True)),
+    "bf16 weights": lambda: BertForSequenceClassification(BertConfig(**SIZES)).bfloat16(),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_model_that_cannot_is_left_as_it_was(name: str) -> None:
+    torch.manual_seed(0)
+    model = OTHERS[name]()
+    before = (
+        model.config._attn_implementation,
+        [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+    )
+    assert not concatenate(model)
+    after = (
+        model.config._attn_implementation,
+        [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+    )
+    assert before == after
+    assert "layout" not in model_inputs(model, {"input_ids": torch.ones(1, 2)}, CPU)
+    with pytest.raises(UserError, match="padding=auto"):
+        leave_out_padding(model, "none", CPU)
+    leave_out_padding(model, "auto", CPU)
+
+
+def test_padding_stays_where_it_is_asked_for_and_padded_rows_go_on_as_before() -> None:
+    torch.manual_seed(0)
+    model = FAMILIES["bert"](num_labels=2).eval()
+    batch = batch_of(model)
+    leave_out_padding(model, "longest", CPU)
+    assert model_inputs(model, batch, CPU).keys() == batch.keys()
+    expected = model(**batch).logits
+    leave_out_padding(model, "auto", CPU)
+    assert model_inputs(model, batch, CPU)["input_ids"].shape == (1, 92)
+    assert torch.equal(model(**batch).logits, expected)
