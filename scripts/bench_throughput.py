@@ -148,8 +148,8 @@ def _without(part: str) -> Iterator[None]:
 
     with mock.patch.dict(tuning.TUNINGS) as tunings, contextlib.ExitStack() as changed:
         tunings.pop(part, None)
-        if part not in ("nothing", "dropout"):  # the others are of padded rows
-            changed.enter_context(mock.patch.object(concatenated, "concatenate", lambda _: False))
+        if part in ("concatenation", "micro-batches", "attention", "shapes"):  # all of them matter to padded rows
+            changed.enter_context(mock.patch.object(concatenated, "concatenate", return_value=False))
         if part == "micro-batches":
             whole = mock.patch("selfdistill_cli.engine.step.micro_batches", lambda n, *_: [(-n).argsort(kind="stable")])
             changed.enter_context(whole)
@@ -195,8 +195,11 @@ def _forward_teacher_too(loop: Any, folder: Path | None) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    from selfdistill_cli.models.concatenated import leave_out_padding
+
     assert folder is not None
     teacher = AutoModelForSequenceClassification.from_pretrained(folder / "model").to(loop.accelerator.device).eval()
+    leave_out_padding(teacher, "auto", loop.accelerator.device)
     teacher = loop.accelerator.prepare_model(teacher, evaluation_mode=True)
     examples = loop.examples
 
