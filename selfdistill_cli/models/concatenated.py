@@ -18,6 +18,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from selfdistill_cli.engine.batching import TAKES_CONCATENATED
+from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
 
@@ -43,7 +44,7 @@ class Layout:
     def of(cls, lengths: np.ndarray, device: torch.device) -> Layout:
         """Of examples with so many tokens."""
         offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        return cls(lengths, offsets[:-1].long().to(device), offsets.to(device))
+        return cls(lengths, on_device(offsets[:-1].long(), device), on_device(offsets, device))
 
     def groups(self, heads: int) -> Groups:
         """For attention with so many heads; the same in every layer."""
@@ -56,7 +57,7 @@ def model_inputs(model: nn.Module, batch: dict[str, Tensor], device: torch.devic
     """A batch of padded rows on the CPU as this model takes it: the rows, or their tokens without padding."""
     if getattr(model, TAKES_CONCATENATED, None) is not None:
         return concatenated(model, batch, device)
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    return {name: on_device(tensor, device) for name, tensor in batch.items()}
 
 
 def concatenated(model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def concatenated(model: nn.Module, batch: dict[str, Tensor], device: torch.devic
     lengths = real.sum(1).numpy()
     inputs = {name: tensor[real] for name, tensor in batch.items() if name != "attention_mask"}
     inputs["position_ids"] = getattr(model, TAKES_CONCATENATED).of(batch["input_ids"], real)[real]
-    moved: dict[str, Any] = {name: tensor[None].to(device) for name, tensor in inputs.items()}
+    moved: dict[str, Any] = {name: on_device(tensor[None], device) for name, tensor in inputs.items()}
     return moved | {"layout": Layout.of(lengths, device)}
 
 
@@ -174,7 +175,10 @@ def _registered(name: str) -> str:
         return grouped_attention(q, k, v, layout.groups(q.shape[1]), scale, dropout)[None], None
 
     AttentionInterface.register(name + SUFFIX, attention)
-    AttentionMaskInterface.register(name + SUFFIX, ALL_MASK_ATTENTION_FUNCTIONS[name])
+    # Asked each time: `models.masks` puts another in place where there is a card.
+    AttentionMaskInterface.register(
+        name + SUFFIX, lambda *places, **settings: ALL_MASK_ATTENTION_FUNCTIONS[name](*places, **settings)
+    )
     return name + SUFFIX
 
 
