@@ -64,7 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA; else as the run)"
     )
-    names = ("text", "text_pair", "label", "answer", "references", "choices", "delimiter", "encoding", "quoting")
+    names = (
+        "text",
+        "text_pair",
+        "label",
+        "answer",
+        "references",
+        "messages",
+        "choices",
+        "delimiter",
+        "encoding",
+        "quoting",
+    )
     add_file_flags(parser, names)
     return parser
 

@@ -30,7 +30,7 @@ NOT_OF_A_SCORE = frozenset(
     | {"strict"}  # refuses or says, and changes no score
 )
 """Settings of a task that a model of another one is scored without."""
-AS_BEFORE = {"missing": "error", "folds": None, "fold": 0}
+AS_BEFORE = {"missing": "error", "folds": None, "fold": 0, "no_answer": None, "messages": None, "turns": "all"}
 """Settings that came later, at the value that scores of before were made with."""
 
 

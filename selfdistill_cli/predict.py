@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help="glue: as gluebenchmark.com takes them; without a file, of <data>/<task>/test.*, into the folder --out",
     )  # fmt: skip
     parser.add_argument("--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA)")
-    add_file_flags(parser, ("text", "text_pair", "choices", "delimiter", "encoding", "quoting"))
+    add_file_flags(parser, ("text", "text_pair", "messages", "choices", "delimiter", "encoding", "quoting"))
     return parser
 
 
@@ -123,7 +123,7 @@ def _ending(out: Path) -> str:
 
 def _require_columns(task: DictConfig, names: Sequence[str], origin: str) -> None:
     """Raise `UserError`, with the flag that helps, if a column is missing that the whole setting names."""
-    for setting in ("text", "text_pair", "choices"):
+    for setting in ("text", "text_pair", "choices") if task.messages is None else ("messages",):
         wanted = task[setting]
         if wanted and not set(wanted) & set("{}[]") and wanted not in names:
             raise UserError(

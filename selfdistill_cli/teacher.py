@@ -128,7 +128,7 @@ def teacher_logits(
     tensors = load_file(stored)
     if "logits" in tensors:
         return tensors["logits"]
-    require_same_cuts(tensors["lengths"], train.answers.lengths)
+    require_same_cuts(tensors["lengths"], train.predicted)
     return TokenRows(tensors.pop("lengths"), tensors)
 
 

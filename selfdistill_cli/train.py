@@ -31,6 +31,7 @@ from selfdistill_cli.sweeps.job import run_job
 from selfdistill_cli.system.ranks import adopt_slurm_tasks, is_main, part
 from selfdistill_cli.system.signals import leaving_when_asked, listening
 from selfdistill_cli.system.words import for_screen
+from selfdistill_cli.tasks.recognised import as_conversations
 
 schema.register_schemas()
 
@@ -104,6 +105,9 @@ def _read_what_was_typed() -> list[str]:
     told = advice(words)
     if told is not None:
         raise UserError(told)
+    words, note = as_conversations(words)
+    if note and is_main():
+        print(f"note: {note}", file=sys.stderr)
     sys.argv[1:] = for_the_jobs_alone(words) if sweeps(words) else words
     return words
 

@@ -21,6 +21,8 @@ def check(cfg: DictConfig) -> None:
     """Raise `UserError` unless every value is one that a run can be made from, whatever kind its task is."""
     if cfg.task.name == "custom" and cfg.task.path is None:
         raise UserError("task=custom needs a file: task.path=reviews.csv task.text=<column> task.label=<column>.")
+    if cfg.task.name == "chat" and cfg.task.path is None and cfg.task.validation_path is None:
+        raise UserError("task=chat needs a file of conversations: task.path=chats.jsonl, with a column messages.")
     check_node(cfg, "")
     _check_name("task.name", cfg.task.name)
     for split in (

@@ -79,6 +79,9 @@ class Task:
     group: str | None = None
     answer: str | None = None
     references: str | None = None
+    no_answer: str | None = None
+    messages: str | None = None
+    turns: str = choice("all", "last", neutral="all")
     answer_rule: str = choice("text", "normalized", "number", "after_hashes", "letter")
     choices: str | None = None
     chat_template: str = choice("auto", "off", neutral="off")

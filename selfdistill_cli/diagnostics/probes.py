@@ -64,7 +64,7 @@ def _predict_few(
     """Predicts the first validation examples, their gold answers forced, dropout off."""
     split = task.validation[0]
     whole = task.kind.encode(task, loaded, split.take(np.arange(min(MOST_EXAMPLES, len(split)))))
-    count = examples_within_memory(whole.answers.lengths, len(loaded.tokenizer))
+    count = examples_within_memory(whole.predicted, len(loaded.tokenizer))
     few = task.kind.encode(task, loaded, split.take(np.arange(count)))
 
     def keep(rows: TokenRows) -> TokenRows:

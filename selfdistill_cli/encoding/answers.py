@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,19 +13,15 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from selfdistill_cli.encoding.chat import as_chat
-from selfdistill_cli.encoding.labelled import flat_tokens, offsets_of
+from selfdistill_cli.encoding.chat import Turns, as_chat
+from selfdistill_cli.encoding.conversations import Conversations, conversation_tokens
+from selfdistill_cli.encoding.room import Flat, Room, fit, fit_prompts
 from selfdistill_cli.encoding.token_store import unchanged
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.masks import padding_known
 from selfdistill_cli.models.output_layer import catch_inputs
-
-log = logging.getLogger(__name__)
-
-MOST_CUT = 0.05
-"""The share of answers that may be cut off before it is an error."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +51,6 @@ class Form:
         return cls(tokenizer.pad_token_id, start, chat)
 
 
-@dataclass(frozen=True)
-class Flat:
-    """Rows of token numbers of different lengths in one array: row i is tokens[offsets[i]:offsets[i + 1]]."""
-
-    tokens: np.ndarray
-    offsets: np.ndarray
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row [N]."""
-        return np.diff(self.offsets)
-
-    def row(self, number: int) -> np.ndarray:
-        """The tokens of one row."""
-        return self.tokens[self.offsets[number] : self.offsets[number + 1]]
-
-
 class AnswerBatch(NamedTuple):
     """Some examples as a model takes them."""
 
@@ -99,6 +78,9 @@ class AnswerExamples:
     """Tokens of the longest example before it was cut; of an encoder–decoder, of its longer row."""
     weights: np.ndarray | None = None
     """How much each counts in training [N], float32 of mean 1."""
+    learned: np.ndarray | None = None
+    """Of a decoder's conversations: which of the prompts' tokens are answers given earlier, learned as well; bool, like
+    `prompts.tokens`. The first token of a row is none."""
 
     def __len__(self) -> int:
         return len(self.answers.lengths)
@@ -114,6 +96,13 @@ class AnswerExamples:
         return self.prompts.lengths + self.answers.lengths
 
     @cached_property
+    def predicted(self) -> np.ndarray:
+        """Tokens that are predicted of each example, S_i [N]: its answer, and the earlier ones that are learned too."""
+        if self.learned is None:
+            return self.answers.lengths
+        return self.answers.lengths + np.diff(np.concatenate([[0], self.learned.cumsum()])[self.prompts.offsets])
+
+    @cached_property
     def longest(self) -> int:
         """Tokens of the longest example."""
         return int(self.lengths.max())
@@ -125,12 +114,13 @@ class AnswerExamples:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was made of the texts."""
-        return {
+        made = {
             "prompts": self.prompts.tokens,
             "prompts_offsets": self.prompts.offsets,
             "answers": self.answers.tokens,
             "answers_offsets": self.answers.offsets,
         }
+        return made if self.learned is None else made | {"learned": self.learned}
 
     def digest(self) -> str:
         """SHA-256 of the token numbers and their partition into examples."""
@@ -147,17 +137,18 @@ class AnswerExamples:
         decoder = self.form.decoder_start is None
         widest = self.longest if decoder else self.longest_prompt
         answers = [self.answers.row(i) for i in rows]
-        labels = torch.from_numpy(np.concatenate(answers).astype(np.int64))
         if decoder:
-            whole = [
-                np.concatenate([self.prompts.row(i), answer[:-1]]) for i, answer in zip(rows, answers, strict=True)
-            ]
-            inputs, real = self._padded(whole, "right", width_multiple, widest)
+            whole = [np.concatenate([self.prompts.row(i), answer]) for i, answer in zip(rows, answers, strict=True)]
+            targets = [self._targets(i) for i in rows]
+            labels = np.concatenate([tokens[target] for tokens, target in zip(whole, targets, strict=True)])
             # Token t is predicted at the place of token t − 1; so a row lacks its last token, which predicts nothing.
-            place = real.cumsum(1) - 1
-            predicts = real.astype(bool) & (place >= (self.prompts.lengths[rows] - 1)[:, None])
+            inputs, real = self._padded([tokens[:-1] for tokens in whole], "right", width_multiple, widest)
+            predicts = np.zeros(inputs.shape, dtype=bool)
+            for number, target in enumerate(targets):
+                predicts[number, : len(target) - 1] = target[1:]
             arguments = {"input_ids": inputs, "attention_mask": real}
         else:
+            labels = np.concatenate(answers)
             inputs, real = self._padded([self.prompts.row(i) for i in rows], "right", width_multiple, widest)
             start = np.array([self.form.decoder_start])
             decoder_inputs, answered = self._padded([np.concatenate([start, a[:-1]]) for a in answers], "right")
@@ -166,8 +157,8 @@ class AnswerExamples:
         return AnswerBatch(
             {name: torch.from_numpy(array) for name, array in arguments.items()},
             torch.from_numpy(np.flatnonzero(predicts)),
-            labels,
-            torch.from_numpy(self.answers.lengths[rows]),
+            torch.from_numpy(labels.astype(np.int64)),
+            torch.from_numpy(self.predicted[rows]),
         )
 
     def collate_prompts(self, rows: np.ndarray) -> dict[str, Tensor]:
@@ -184,6 +175,12 @@ class AnswerExamples:
         columns = {"labels": on_device(batch.labels, device)}
         columns |= {f"input{j}": inputs.flatten(0, 1)[where] for j, inputs in enumerate(caught)}
         return TokenRows(batch.lengths, columns)
+
+    def _targets(self, row: int) -> np.ndarray:
+        """Which tokens of a decoder's row, prompt and answer, are predicted: bool."""
+        prompt = slice(self.prompts.offsets[row], self.prompts.offsets[row + 1])
+        earlier = np.zeros(self.prompts.lengths[row], dtype=bool) if self.learned is None else self.learned[prompt]
+        return np.concatenate([earlier, np.ones(self.answers.lengths[row], dtype=bool)])
 
     def _padded(
         self, rows: list[np.ndarray], side: str, width_multiple: int = 1, widest: int = 0
@@ -210,80 +207,72 @@ def encode_answers(
     that is too long loses its end, and with it the end of sequence. Raises `UserError` if that happens to more than
     5 % of the examples, or an answer has no tokens. `what` names the split in messages.
     """
-    decoder = form.decoder_start is None
     prompts, answers = as_chat(tokenizer, *rows) if form.chat else rows
-    max_length = settings.max_length
     with unchanged(tokenizer):
         answer_ids = tokenizer(answers, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    end = tokenizer.eos_token_id
     for row, answer in enumerate(answer_ids):
-        if not answer:
+        if not answer and rows[1][row] != settings.get("no_answer"):
             raise UserError(f"{what}, row {row}: the answer has no tokens, so there is nothing to learn from it.")
-    prompt_ids, cut_prompts, prompt_lengths = _prompt_tokens(tokenizer, form, prompts, settings, what)
-    lengths = [(prompt, len(answer) + 1) for prompt, answer in zip(prompt_lengths, answer_ids, strict=True)]
-    uncut = max(sum(pair) if decoder else max(pair) for pair in lengths)
-    cut_answers = 0
-    for row, answer in enumerate(answer_ids):
-        room = max_length - len(prompt_ids[row]) if decoder else max_length
-        whole = [*answer, end]
-        answer_ids[row] = whole[:room]
-        cut_answers += len(whole) > room
-    if cut_answers > MOST_CUT * len(answers):
-        raise UserError(
-            f"{what}: {cut_answers:,} of {len(answers):,} answers do not fit into task.max_length={max_length} tokens "
-            f"and would lose their end (at most {MOST_CUT:.0%} may). Give a larger task.max_length, or a shorter prompt."
-        )
-    if cut_answers:
-        log.warning(
-            "%s: %d of %d answers are cut off at task.max_length=%d tokens and lack their end",
-            what, cut_answers, len(answers), max_length,
-        )  # fmt: skip
-    return AnswerExamples(_flat(prompt_ids), _flat(answer_ids), form, cut_prompts + cut_answers, uncut)
+    prompt_ids = _prompt_tokens(tokenizer, form, prompts, what)
+    return _examples(tokenizer, form, (prompt_ids, answer_ids), settings, what)
 
 
-def encode_prompts(tokenizer: Any, form: Form, prompts: list[str], settings: DictConfig, what: str) -> AnswerExamples:
-    """Tokenize prompts whose answers are to be written, as `encode_answers` does; each answer is its end alone.
+def encode_prompts(
+    tokenizer: Any, form: Form, prompts: Sequence[str | Turns], settings: DictConfig, what: str
+) -> AnswerExamples:
+    """Tokenize prompts (in a chat format also whole conversations) whose answers are to be written, as `encode_answers`
+    does; each answer is its end alone.
 
     Raises `UserError` as it does.
     """
-    asked = as_chat(tokenizer, prompts)[0] if form.chat else prompts
-    prompt_ids, cut, _ = _prompt_tokens(tokenizer, form, asked, settings, what)
-    return AnswerExamples(_flat(prompt_ids), _flat([[tokenizer.eos_token_id]] * len(prompts)), form, cut)
+    asked = as_chat(tokenizer, prompts)[0] if form.chat else [str(prompt) for prompt in prompts]
+    prompt_ids = _prompt_tokens(tokenizer, form, asked, what)
+    cut = fit_prompts(prompt_ids, Room(settings, form.decoder_start is None, what))
+    return AnswerExamples(Flat.of(prompt_ids), Flat.of([[tokenizer.eos_token_id]] * len(prompt_ids)), form, cut)
 
 
-def _prompt_tokens(
-    tokenizer: Any, form: Form, prompts: list[str], settings: DictConfig, what: str
-) -> tuple[list[list[int]], int, list[int]]:
-    """Prompts in tokens, such that an answer has room, how many were cut for it, and how long each was before."""
-    decoder, end = form.decoder_start is None, tokenizer.eos_token_id
+def encode_conversations(
+    tokenizer: Any, form: Form, conversations: Conversations, settings: DictConfig, what: str
+) -> AnswerExamples:
+    """Tokenize conversations that end with the assistant's turn: what stands before it is the prompt, in which the
+    assistant's earlier turns are learned as well, unless `task.turns=last` (`settings`: cfg.task).
+
+    Cuts and raises `UserError` as `encode_answers` does, and where the tokenizer's chat template does not fit.
+    """
+    found = conversation_tokens(tokenizer, conversations, settings.turns, what)
+    tokens = [one.prompt for one in found], [one.answer for one in found]
+    earlier = [one.learned for one in found]
+    return _examples(tokenizer, form, tokens, settings, what, earlier)
+
+
+def _examples(
+    tokenizer: Any,
+    form: Form,
+    tokens: tuple[list[list[int]], list[list[int]]],
+    settings: DictConfig,
+    what: str,
+    learned: list[list[bool]] | None = None,
+) -> AnswerExamples:
+    """Prompts and answers in `tokens`, cut to `task.max_length`. `learned`: of the prompts' tokens."""
+    prompts, answers = tokens
+    decoder = form.decoder_start is None
+    cut, uncut = fit(prompts, answers, tokenizer.eos_token_id, Room(settings, decoder, what, learned is not None))
+    of_prompts = None
+    if learned is not None:  # of a prompt that lost its beginning, the rest; nothing stands before a row's first token
+        kept = [mask[len(mask) - len(ids) :] for mask, ids in zip(learned, prompts, strict=True)]
+        of_prompts = np.array([place > 0 and one for mask in kept for place, one in enumerate(mask)], dtype=bool)
+    return AnswerExamples(Flat.of(prompts), Flat.of(answers), form, cut, uncut, learned=of_prompts)
+
+
+def _prompt_tokens(tokenizer: Any, form: Form, prompts: list[str], what: str) -> list[list[int]]:
+    """Prompts in tokens. Raises `UserError` if one has none."""
+    end = tokenizer.eos_token_id
     with unchanged(tokenizer):
         # A chat format writes its special tokens itself.
         prompt_ids = tokenizer(prompts, add_special_tokens=not form.chat, return_attention_mask=False)["input_ids"]
-    if decoder:  # a tokenizer that closes a text would close the prompt before its answer
+    if form.decoder_start is None:  # a tokenizer that closes a text would close the prompt before its answer
         prompt_ids = [ids[:-1] if ids and ids[-1] == end else ids for ids in prompt_ids]
     for row, prompt in enumerate(prompt_ids):
         if not prompt:
             raise UserError(f"{what}, row {row}: the prompt has no tokens, so there is nothing to answer.")
-    longest = settings.max_length - 1 if decoder else settings.max_length
-    lengths = list(map(len, prompt_ids))
-    return prompt_ids, _fit_prompts(prompt_ids, longest, settings, what), lengths
-
-
-def _fit_prompts(prompts: list[list[int]], longest: int, settings: DictConfig, what: str) -> int:
-    """Cut prompts to `longest` tokens, in place, if that is allowed. Returns how many were cut."""
-    too_long = [row for row, prompt in enumerate(prompts) if len(prompt) > longest]
-    if too_long and settings.long_prompts == "error":
-        row = too_long[0]
-        raise UserError(
-            f"{what}: {len(too_long):,} of {len(prompts):,} prompts leave no room for an answer in "
-            f"task.max_length={settings.max_length} tokens (the first in row {row}: {len(prompts[row])} tokens; the longest: "
-            f"{max(map(len, prompts))}). Give a larger task.max_length, or task.long_prompts=cut to drop their beginning."
-        )
-    for row in too_long:
-        prompts[row] = prompts[row][-longest:]
-    return len(too_long)
-
-
-def _flat(rows: list[list[int]]) -> Flat:
-    offsets = offsets_of(rows)
-    return Flat(flat_tokens(rows, np.int32, int(offsets[-1])), offsets)
+    return list(prompt_ids)

@@ -7,6 +7,9 @@ from typing import Any
 
 from selfdistill_cli.errors import UserError, first_line
 
+Turns = list[dict[str, str]]
+"""Each with `role` and `content`."""
+
 
 def has_chat_format(tokenizer: Any) -> bool:
     """Whether the tokenizer says how a conversation is written."""
@@ -14,39 +17,64 @@ def has_chat_format(tokenizer: Any) -> bool:
 
 
 def as_chat(
-    tokenizer: Any, prompts: Sequence[str], answers: Sequence[str] | None = None
+    tokenizer: Any, prompts: Sequence[str | Turns], answers: Sequence[str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Each prompt as a user's turn up to where the answer begins, and each answer as the turn that follows it.
+    """Each prompt as a user's turn (or the turns that it is) up to where the answer begins, and each answer as the turn
+    that follows it.
 
     Answers are stripped, and end with what the format closes a turn with, without the end of sequence that encoding adds.
     Without `answers` there are none. Raises `UserError` if the template fails on a conversation of one question and one
-    answer, or does not put the answer behind the question.
+    answer, does not put the answer behind the question, or does not say how an answer begins.
     """
-    asked = [_rendered(tokenizer, [_turn("user", prompt)], to_be_continued=True) for prompt in prompts]
+    turns = [[_turn("user", prompt)] if isinstance(prompt, str) else prompt for prompt in prompts]
+    asked = [rendered(tokenizer, one, to_be_continued=True) for one in turns]
     if answers is None:
         return asked, []
-    answered = []
-    for prompt, question, answer in zip(prompts, asked, answers, strict=True):
-        whole = _rendered(tokenizer, [_turn("user", prompt), _turn("assistant", answer.strip())])
-        if not whole.startswith(question) or answer.strip() not in whole[len(question) :]:
-            raise _failed("it does not write an answer behind its question")
+    answered: list[str] = []
+    for before, question, given in zip(turns, asked, answers, strict=True):
+        answer = given.strip()
+        whole = rendered(tokenizer, [*before, _turn("assistant", answer)])
+        if not whole.startswith(question) or answer not in whole[len(question) :]:
+            raise template_failed("it does not write an answer behind its question")
+        if answer and not answered:  # the same for all
+            require_beginning_of_answers(tokenizer, before, whole[len(question) :].partition(answer)[0])
         # Behind the end of the turn some formats begin a new line, which no model is asked to write.
         answered.append(whole[len(question) :].rstrip().removesuffix(tokenizer.eos_token))
     return asked, answered
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
+def rendered(tokenizer: Any, turns: Turns, to_be_continued: bool = False, where: str = "") -> str:
+    """A conversation as the tokenizer's template writes it; `to_be_continued`: up to where the assistant's turn begins.
 
-
-def _rendered(tokenizer: Any, turns: list[dict[str, str]], to_be_continued: bool = False) -> str:
+    Raises `UserError` if the template fails. `where` names the conversation.
+    """
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=to_be_continued))
     except Exception as error:  # a template is a program of the model's author, which may raise anything
-        raise _failed(first_line(error)) from error
+        raise template_failed(first_line(error), where) from error
 
 
-def _failed(why: str) -> UserError:
+def require_beginning_of_answers(tokenizer: Any, asked: Turns, header: str, where: str = "") -> None:
+    """Raise `UserError` if the template takes no `add_generation_prompt` and needs it.
+
+    header: what it writes between `asked`, ready to be continued, and the words of the answer. Where that is a heading
+    of the assistant's turn, a model would have to write it before each answer.
+    """
+    if header.strip() and rendered(tokenizer, asked, to_be_continued=True) == rendered(tokenizer, asked):
+        raise template_failed(
+            f"it takes no add_generation_prompt, so that the heading of an answer ({header.strip()!r}) would be written "
+            "by the model",
+            where,
+        )
+
+
+def template_failed(why: str, where: str = "") -> UserError:
+    """What is wrong with a tokenizer's chat template, and the way around it. `where` names the conversation."""
     return UserError(
-        f"The chat template of this model's tokenizer fails: {why}. task.chat_template=off prompts it with the plain text."
+        f"{where}{': t' if where else 'T'}he chat template of this model's tokenizer fails: {why}. "
+        "task.chat_template=off takes plain text instead."
     )
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}

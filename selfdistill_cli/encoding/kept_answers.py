@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from selfdistill_cli.encoding.answers import AnswerExamples, Flat, Form
+from selfdistill_cli.encoding.answers import AnswerExamples, Form
+from selfdistill_cli.encoding.room import Flat
 from selfdistill_cli.encoding.token_store import kept_arrays, place_below
 
-DETERMINE_TOKENS = ("max_length", "long_prompts")
+DETERMINE_TOKENS = ("max_length", "long_prompts", "no_answer", "turns")
 """Settings of a task on which its tokens depend, beside those that say which texts it has."""
 
 
@@ -37,4 +38,5 @@ def kept_examples(
 
     found, numbers = kept_arrays(place, arrays)
     prompts, answers = (Flat(found[name], found[f"{name}_offsets"]) for name in ("prompts", "answers"))
-    return AnswerExamples(prompts, answers, form, numbers["truncated"], numbers["uncut"])
+    learned = found.get("learned")
+    return AnswerExamples(prompts, answers, form, numbers["truncated"], numbers["uncut"], learned=learned)

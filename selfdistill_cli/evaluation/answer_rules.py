@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 
@@ -20,6 +20,16 @@ def normalized(text: str) -> str | None:
     """SQuAD's normalisation: lower case, without punctuation, articles and superfluous space (its evaluate-v1.1.py)."""
     text = "".join(character for character in text.lower() if character not in set(string.punctuation))
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split()) or None
+
+
+def is_right(rule: Callable[[str], str | None], text: str, references: Iterable[str]) -> bool:
+    """Whether the answer that the rule reads off a text is that of a reference.
+
+    References in which it reads none do not count; where there is no other, nothing is right but an empty text, as
+    SQuAD 2's evaluate-v2.0.py has it (empty once it is normalised).
+    """
+    accepted = {rule(reference) for reference in references} - {None}
+    return rule(text) in accepted if accepted else normalized(text) is None
 
 
 def after_hashes(text: str) -> str | None:

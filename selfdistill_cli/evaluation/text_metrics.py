@@ -16,7 +16,7 @@ from datasets import Features, Value
 from datasets import Sequence as ListOf
 
 from selfdistill_cli.config.metrics import LOSS
-from selfdistill_cli.evaluation.answer_rules import RULES, normalized
+from selfdistill_cli.evaluation.answer_rules import RULES, is_right, normalized
 
 
 class TextMetric(evaluate.Metric):
@@ -34,12 +34,13 @@ class TextMetric(evaluate.Metric):
         """The score of one text against one reference."""
         raise NotImplementedError
 
+    def of_example(self, prediction: str, references: list[str]) -> float:
+        """The score of one text: the best over its references."""
+        return max(self.of_pair(prediction, reference) for reference in references)
+
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        best = [
-            max(self.of_pair(prediction, reference) for reference in acceptable)
-            for prediction, acceptable in zip(predictions, references, strict=True)
-        ]
-        return {self.config_name: float(np.mean(best))}
+        each = [self.of_example(text, golds) for text, golds in zip(predictions, references, strict=True)]
+        return {self.config_name: float(np.mean(each))}
 
 
 class AnswerMatch(TextMetric):
@@ -49,13 +50,15 @@ class AnswerMatch(TextMetric):
         super().__init__(config_name="exact_match", **settings)
         self.rule = rule
 
-    def of_pair(self, prediction: str, reference: str) -> float:
-        answer = self.rule(prediction)
-        return float(answer is not None and answer == self.rule(reference))
+    def of_example(self, prediction: str, references: list[str]) -> float:
+        return float(is_right(self.rule, prediction, references))
 
 
 class TokenF1(TextMetric):
-    """SQuAD's F1: of the words of both texts, normalised."""
+    """SQuAD's F1: of the words of both texts, normalised. References without a word do not count beside others."""
+
+    def of_example(self, prediction: str, references: list[str]) -> float:
+        return super().of_example(prediction, [one for one in references if normalized(one)] or [""])
 
     def of_pair(self, prediction: str, reference: str) -> float:
         predicted, gold = ((normalized(text) or "").split() for text in (prediction, reference))

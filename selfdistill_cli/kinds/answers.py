@@ -14,6 +14,7 @@ from selfdistill_cli.kinds.base import Kind
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from selfdistill_cli.encoding.answers import AnswerExamples, Form
     from selfdistill_cli.kinds.snippets import PromptForm
     from selfdistill_cli.losses.answers import AnswerLosses
     from selfdistill_cli.models import LoadedModel
@@ -73,7 +74,7 @@ class AnswerKind(Kind):
         require_plain_output(model, {name: tensor.to(device) for name, tensor in arguments.items()})
 
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
-        from selfdistill_cli.encoding.answers import Form, encode_answers
+        from selfdistill_cli.encoding.answers import Form
         from selfdistill_cli.encoding.kept_answers import kept_examples
 
         settings = task.settings
@@ -81,12 +82,14 @@ class AnswerKind(Kind):
         if settings.max_length > context:
             raise UserError(f"task.max_length={settings.max_length}: this model takes at most {context} tokens.")
         form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
-        tokenizer, what = loaded.tokenizer, f"{task.name}, {split.name}"
+        make = partial(self.in_tokens, loaded.tokenizer, form, split, settings, f"{task.name}, {split.name}")
+        return kept_examples((split.folder, loaded.tokenizer), form, settings, self.name, make)
 
-        def make() -> Any:
-            return encode_answers(tokenizer, form, self.rows(split), settings, what)
+    def in_tokens(self, tokenizer: Any, form: Form, split: Split, settings: DictConfig, what: str) -> AnswerExamples:
+        """The split's prompts and answers. `what` names it in messages."""
+        from selfdistill_cli.encoding.answers import encode_answers
 
-        return kept_examples((split.folder, tokenizer), form, settings, self.name, make)
+        return encode_answers(tokenizer, form, self.rows(split), settings, what)
 
     def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:
         """Whether prompts and answers are turns of a conversation. Choices are scored as they stand behind a text."""

@@ -15,6 +15,7 @@ from selfdistill_cli.kinds.base import Recipe
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from selfdistill_cli.encoding.answers import AnswerExamples, Form
     from selfdistill_cli.engine.method import AnswerWriter
     from selfdistill_cli.engine.runtime import Runtime
     from selfdistill_cli.evaluation.base import Evaluator
@@ -30,30 +31,80 @@ class Generation(AnswerKind):
     name = "generation"
     metrics = ("exact_match", "f1", "rouge1", "rouge2", "rougeL")
     default_metrics = ("exact_match",)
-    required = ("answer",)
     writes = True
-    uses = AnswerKind.uses | {"answer", "references", "answer_rule", "chat_template", "added", "decoding"}
+    uses = AnswerKind.uses | {"answer", "references", "no_answer", "messages", "turns"}
+    uses |= {"answer_rule", "chat_template", "added", "decoding"}
+
+    def check(self, cfg: DictConfig, labels: Sequence[str] | None = None) -> None:
+        super().check(cfg, labels)
+        task = cfg.task
+        if task.messages is None:
+            if task.turns != "all":
+                raise UserError(f"task.turns={task.turns} is of conversations: it needs task.messages, their column.")
+            return
+        if task.text != task.messages:
+            raise UserError(
+                f"task.text={task.text} does nothing beside task.messages={task.messages}, the column of whole "
+                "conversations: leave one of them out."
+            )
+        for name in ("answer", "references", "added"):
+            if task[name] is not None:
+                raise UserError(
+                    f"task.{name}={task[name]} does not go with task.messages={task.messages}: what is learned are the "
+                    "turns of the assistant. Leave one of them out."
+                )
+
+    def check_task(self, task: DictConfig) -> None:
+        if task.answer is None and task.messages is None:
+            raise UserError(
+                "task.kind=generation needs task.answer: a column, or a template over columns; or task.messages, a "
+                "column of conversations (task=chat)."
+            )
+        super().check_task(task)
 
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
         from selfdistill_cli.evaluation.answer_rules import RULES
-        from selfdistill_cli.tasks.rows import prompted_split, require_readable_answers
+        from selfdistill_cli.tasks.chats import chat_split
+        from selfdistill_cli.tasks.rows import accepted_answers, prompted_split, require_readable_answers
 
+        chats = settings.messages is not None
         for raw in splits:
-            require_readable_answers(settings, RULES[settings.answer_rule], raw)
-        return [], partial(prompted_split, settings)
+            golds = chat_split(settings, raw).references if chats else accepted_answers(settings, raw)
+            require_readable_answers(settings, RULES[settings.answer_rule], raw, golds or [])
+        return [], partial(chat_split if chats else prompted_split, settings)
 
     def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:
         from selfdistill_cli.encoding.chat import has_chat_format
 
+        if settings.get("messages"):
+            return True
         return bool(settings.get("chat_template", "off") == "auto" and has_chat_format(tokenizer))
 
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
+        from selfdistill_cli.encoding.conversations import with_format
         from selfdistill_cli.evaluation.decoding import require_room
 
+        if split.turns is not None:  # before the tokens: what they are depends on it, and so does the saved tokenizer
+            with_format(loaded.tokenizer, own=task.settings.chat_template == "auto")
         examples = super().encode(task, loaded, split)
         if split.role != "train":
             require_room(examples, loaded.model.config, task.settings.decoding, f"{task.name}, {split.name}")
         return examples
+
+    def in_tokens(self, tokenizer: Any, form: Form, split: Split, settings: DictConfig, what: str) -> AnswerExamples:
+        from selfdistill_cli.encoding.answers import encode_conversations
+        from selfdistill_cli.encoding.conversations import Conversations
+        from selfdistill_cli.tasks.chats import up_to_last_answer
+
+        if split.turns is None:
+            return super().in_tokens(tokenizer, form, split, settings, what)
+        if form.decoder_start is not None:
+            raise UserError(
+                "task.messages: in a conversation each answer stands behind everything that was said before, and an "
+                "encoder–decoder reads no answers. Choose a decoder: model=tiny_llama, smollm2_135m, qwen2_5_0_5b …"
+            )
+        chats = Conversations(list(map(up_to_last_answer, split.turns)), split.rows.tolist())
+        return encode_conversations(tokenizer, form, chats, settings, what)
 
     def evaluator(
         self, task: TaskData, loaded: LoadedModel, validation: Sequence[Any], losses: Any, runtime: Runtime, seed: int
@@ -99,6 +150,11 @@ class Generation(AnswerKind):
 
         return generation(settings, config, adapter, form)
 
+    def unlabelled(self, settings: DictConfig, raw: RawSplit) -> Split:
+        from selfdistill_cli.tasks.chats import chats_to_answer
+
+        return super().unlabelled(settings, raw) if settings.messages is None else chats_to_answer(settings, raw)
+
     def predicted(
         self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
     ) -> dict[str, Sequence[Any]]:
@@ -109,7 +165,8 @@ class Generation(AnswerKind):
 
         settings, what = task.settings, f"{task.name}, {split.name}"
         form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
-        examples = encode_prompts(loaded.tokenizer, form, list(split.texts), settings, what)
+        asked = list(split.texts) if split.turns is None else list(split.turns)
+        examples = encode_prompts(loaded.tokenizer, form, asked, settings, what)
         require_room(examples, loaded.model.config, settings.decoding, what)
         texts = write_answers(loaded.model, loaded.tokenizer, examples, settings.decoding, runtime, seed).texts
         rule = RULES[settings.answer_rule]

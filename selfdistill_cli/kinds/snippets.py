@@ -121,8 +121,9 @@ def _language_model(settings: DictConfig, config: Any, adapter: bool, form: Prom
         'inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)\n'
     )
     if form.chat:
+        asked = filled(settings.text) if not settings.get("messages") else '"<what is asked>"'
         inputs = (
-            f'turns = [{{"role": "user", "content": {filled(settings.text)}}}]\n'
+            f'turns = [{{"role": "user", "content": {asked}}}]\n'
             "inputs = tokenizer.apply_chat_template(\n"
             '    turns, add_generation_prompt=True, return_tensors="pt", return_dict=True\n)\n'
         )

@@ -21,6 +21,7 @@ OF_A_FILE = {
     "label": "column of the gold labels",
     "answer": "column of the gold answers",
     "references": "column of further acceptable answers",
+    "messages": "column of conversations",
     "choices": "column of the choices",
     "delimiter": "what stands between the fields of a line",
     "encoding": "of a text file",

@@ -90,7 +90,7 @@ def scientific_settings(cfg: DictConfig, kind: str | None = None) -> dict[str, A
             task[name] = _file_content(Path(task[name]), cache)
     for name in ("passes", *void(cfg.method), *acting_elsewhere(cfg.method, cfg.task.get("kind") or kind)):
         method.pop(name, None)
-    if "answer" not in task:  # nothing is written, so there is no conversation
+    if "answer" not in task and "messages" not in task:  # nothing is written, so there is no conversation
         task.pop("chat_template", None)
     if "selection" not in task:
         task.pop("selection_share", None)

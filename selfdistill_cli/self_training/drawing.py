@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_prompts
 from selfdistill_cli.engine.runtime import Runtime
-from selfdistill_cli.evaluation.answer_rules import RULES
+from selfdistill_cli.evaluation.answer_rules import RULES, is_right
 from selfdistill_cli.evaluation.decoding import require_room, write_answers
 from selfdistill_cli.models import LoadedModel, load_finished
 from selfdistill_cli.tasks import Split, TaskData
@@ -59,8 +59,7 @@ class Writer:
 def right(task: TaskData, split: Split, texts: Sequence[str]) -> list[bool]:
     """Whether the answer that the task's rule reads off each text is an acceptable one [N]."""
     rule = RULES[task.settings.answer_rule]
-    accepted = [{rule(reference) for reference in references} - {None} for references in split.references or []]
-    return [rule(text) in allowed for text, allowed in zip(texts, accepted, strict=True)]
+    return [is_right(rule, text, golds) for text, golds in zip(texts, split.references or [], strict=True)]
 
 
 def kept(task: TaskData, draws: Sequence[Sequence[str]]) -> tuple[list[str], list[str]]:

@@ -43,6 +43,11 @@ def require_possible(cfg: DictConfig) -> None:
             f"self_training={name} draws answers, and task={cfg.task.name} has none that are written: "
             "choose a generation task (task=gsm8k, task=synth_arithmetic …), or self_training=none."
         )
+    if cfg.task.messages is not None:
+        raise UserError(
+            f"self_training={name} learns from drawn answers that are right, and of what is said in a conversation "
+            "(task.messages) no rule tells that: leave one of them out."
+        )
     if cfg.task.added is not None:
         raise UserError(f"self_training={name} fills task.added itself: leave it out.")
     if cfg.get("sequence"):

@@ -79,6 +79,7 @@ def findings(
         yield from _of_classes(settings, names, read.counts(len(names)), drawn)
     elif train.labels.dtype == np.float32 and np.ptp(read.labels()) == 0:
         yield f"All targets are {read.labels()[0]:g}: there is nothing to tell apart."
+    yield from _of_chats(train)
     if repeats.in_both:
         yield (
             f"{repeats.in_both:,} {'example' if repeats.in_both == 1 else 'examples'} of validation with the text of a "
@@ -89,6 +90,17 @@ def findings(
         dots = " …" if repeats.two_labels > len(repeats.first_two_labels) else ""
         texts = "text stands" if repeats.two_labels == 1 else "texts stand"
         yield f"{repeats.two_labels:,} {texts} in training with two labels (rows {pairs}{dots})."
+
+
+def _of_chats(train: Split) -> Iterator[str]:
+    """Turns at the end of conversations that nobody answers."""
+    ends = [turns[-1]["role"] != "assistant" for turns in train.turns or []]
+    rows = train.rows[np.flatnonzero(ends)]
+    if len(rows):
+        yield (
+            f"{len(rows):,} of {len(train):,} conversations end with a turn that the assistant does not answer "
+            f"({_rows(len(rows), rows[:SHOWN].tolist())}): it is left off."
+        )
 
 
 def _of_classes(settings: DictConfig, names: Sequence[str], counts: np.ndarray, drawn: np.ndarray) -> Iterator[str]:

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.tasks.chats import unanswered
 from selfdistill_cli.tasks.numbers import is_missing, is_missing_number
-from selfdistill_cli.tasks.templates import Template, is_template, parts_of
+from selfdistill_cli.tasks.templates import Template, is_template, parts_of, values
 
 if TYPE_CHECKING:
     from selfdistill_cli.tasks.sources import RawSplit
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 USED = {
     "classification": ("label", "text", "text_pair", "group"),
     "regression": ("label", "text", "text_pair", "group"),
-    "generation": ("text", "answer", "references"),
+    "generation": ("text", "answer", "references", "messages"),
     "multiple_choice": ("label", "text", "choices", "group"),
 }
 """By kind, the settings that name what an example is made of."""
-WORDS = {"text_pair": "second text", "references": "acceptable answer"}
+WORDS = {"text_pair": "second text", "references": "acceptable answer", "messages": "answered conversation"}
 TEXTS = ("text", "text_pair")
 ROWS_SHOWN = 5
 NO_LABEL = ("-1", "-1.0")
@@ -81,6 +82,13 @@ def missing_in(setting: str, raw: RawSplit, missing: Callable[[Any], bool] = is_
     return np.any([np.zeros(len(raw), dtype=bool), *found], axis=0)
 
 
+def without_answer(task: DictConfig, raw: RawSplit) -> np.ndarray:
+    """Rows that have no acceptable answer where the task says what is right then (`task.no_answer`): bool [N]."""
+    if task.no_answer is None:
+        return np.zeros(len(raw), dtype=bool)
+    return missing_in(task.references or task.answer, raw)
+
+
 def values_or_none(field: str, raw: RawSplit) -> list[Any]:
     """The value of a field inside a column (`tags[0]`) in every row, None where the row has none."""
     column, *keys = parts_of(field)
@@ -93,16 +101,26 @@ def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray
     for name in USED[kind]:
         if task[name] is None or (name in TEXTS and task.missing == "keep"):
             continue
+        if name == "text" and task.messages:
+            continue  # the same column
         if name == "references" and set(_fields(task[name], raw)) <= set(_fields(task.answer, raw)):
             continue  # the same columns: not said twice
-        judge = partial(_is_no_label, task) if name == "label" and kind == "classification" else is_missing
-        rows = missing_in(task[name], raw, is_missing_number if name == "label" and kind == "regression" else judge)
+        rows = _lacking_one(task, kind, name, raw)
         if rows.any():
             found[name] = rows
         if len(raw) and rows.all():
             carries = " (the split carries no labels)" if name == "label" else ""
-            raise UserError(f"{raw.origin}: no row has {_a(name)}: {_where(task, name)} is empty in all{carries}.")
+            empty = _how_empty(kind, name)
+            raise UserError(f"{raw.origin}: no row has {_a(name)}: {_where(task, name)} {empty} in all{carries}.")
     return found
+
+
+def _lacking_one(task: DictConfig, kind: str, name: str, raw: RawSplit) -> np.ndarray:
+    if name == "messages":
+        return np.array(list(map(unanswered, values(task.messages, raw))), dtype=bool)
+    judge = partial(_is_no_label, task) if name == "label" and kind == "classification" else is_missing
+    rows = missing_in(task[name], raw, is_missing_number if name == "label" and kind == "regression" else judge)
+    return rows & ~without_answer(task, raw) if name in ("answer", "references") else rows
 
 
 def _is_no_label(task: DictConfig, value: Any) -> bool:
@@ -188,9 +206,18 @@ def _what(name: str) -> str:
 
 
 def _a(name: str) -> str:
-    return {"choices": "choices", "answer": "an answer", "references": "an acceptable answer"}.get(
-        name, f"a {_what(name)}"
-    )
+    return {
+        "choices": "choices",
+        "answer": "an answer",
+        "references": "an acceptable answer",
+        "messages": "an answered conversation",
+    }.get(name, f"a {_what(name)}")
+
+
+def _how_empty(kind: str, name: str) -> str:
+    if name == "messages":
+        return "has no turn of the assistant"
+    return "is empty or NA" if kind == "regression" and name == "label" else "is empty"
 
 
 def _where(task: DictConfig, name: str) -> str:
@@ -201,8 +228,7 @@ def _in_words(task: DictConfig, kind: str, name: str, rows: np.ndarray, raw: Raw
     lacking = np.flatnonzero(rows)
     has, these = ("have", "rows") if len(lacking) > 1 else ("has", "row")
     first = ", ".join(str(raw.numbers[row]) for row in lacking[:ROWS_SHOWN])
-    empty = "is empty or NA" if kind == "regression" and name == "label" else "is empty"
     return (
         f"{raw.origin}, {these} {first}{' …' if len(lacking) > ROWS_SHOWN else ''} (counted from 0): "
-        f"{_where(task, name)} {empty}; {len(lacking):,} of {len(raw):,} rows {has} no {_what(name)}."
+        f"{_where(task, name)} {_how_empty(kind, name)}; {len(lacking):,} of {len(raw):,} rows {has} no {_what(name)}."
     )

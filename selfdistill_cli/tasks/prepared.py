@@ -23,6 +23,7 @@ TYPES = {
     "groups": pa.string(),
     "answers": pa.string(),
     "references": pa.list_(pa.string()),
+    "turns": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
     "choices": pa.list_(pa.string()),
 }
 

@@ -6,7 +6,7 @@ The role of a split (training or validation) is given by whoever reads it; until
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.tasks.labels import LabelCodec, label_values
+from selfdistill_cli.tasks.missing import without_answer
 from selfdistill_cli.tasks.numbers import parsed_number, written_list
 from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.split import Split
@@ -37,21 +38,40 @@ def labelled_split(task: DictConfig, codec: LabelCodec, raw: RawSplit) -> Split:
 
 
 def prompted_split(task: DictConfig, raw: RawSplit) -> Split:
-    """Prompts, learned answers and acceptable ones. Raises `UserError` on an empty answer."""
-    answers = render(task.answer, raw)
+    """Prompts, learned answers and acceptable ones. Raises `UserError` on an empty answer.
+
+    Where a row has no acceptable answer and `task.no_answer` says what is right there, that is learned.
+    """
+    none = without_answer(task, raw)
+    answered = raw.filtered(~none) if none.any() else raw
+    found = iter(render(task.answer, answered))
+    answers = [task.no_answer if lacks else next(found) for lacks in none]
     for row, answer in enumerate(answers):
-        if not answer.strip():
+        if not none[row] and not answer.strip():
             raise UserError(f"{raw.at(row)}: the answer is empty, so there is nothing to learn from it.")
-    return replace(_texts_only(task, raw), answers=answers, references=_references(task, raw, answers))
+    return replace(_texts_only(task, raw), answers=answers, references=accepted_answers(task, raw))
 
 
-def require_readable_answers(task: DictConfig, rule: Callable[[str], str | None], raw: RawSplit) -> None:
+def accepted_answers(task: DictConfig, raw: RawSplit) -> list[list[str]]:
+    """What counts as right in every row."""
+    none = without_answer(task, raw)
+    answered = raw.filtered(~none) if none.any() else raw
+    if task.references:
+        found = iter(_lists(task.references, answered, WRITTEN_TEXTS))
+    else:
+        found = iter([answer] for answer in render(task.answer, answered))
+    return [[task.no_answer] if lacks else next(found) for lacks in none]
+
+
+def require_readable_answers(
+    task: DictConfig, rule: Callable[[str], str | None], raw: RawSplit, references: Sequence[list[str]]
+) -> None:
     """Raise `UserError` if there are rows none of whose acceptable answers can be read by `rule` (task.answer_rule).
 
-    Whatever a model wrote there would count as wrong.
+    Whatever a model wrote there would count as wrong. A row without an answer (`task.no_answer`) needs none.
     """
-    references = _references(task, raw, [] if task.references else render(task.answer, raw))
-    unread = [row for row, accepted in enumerate(references) if all(rule(one) is None for one in accepted)]
+    none = [task.no_answer]
+    unread = [row for row, golds in enumerate(references) if golds != none and all(rule(one) is None for one in golds)]
     if unread:
         rows = "row " if len(unread) == 1 else "rows "
         rows += ", ".join(str(raw.numbers[row]) for row in unread[:ROWS_SHOWN])
@@ -95,12 +115,6 @@ def choices_of(task: DictConfig, raw: RawSplit) -> list[list[str]]:
 def as_answers(choices: list[list[str]]) -> list[list[str]]:
     """Choices as they stand behind their prompts: after a space, with which those of a data set seldom begin."""
     return [[f" {choice.strip()}" for choice in offered] for offered in choices]
-
-
-def _references(task: DictConfig, raw: RawSplit, answers: list[str]) -> list[list[str]]:
-    if not task.references:
-        return [[answer] for answer in answers]
-    return _lists(task.references, raw, WRITTEN_TEXTS)
 
 
 def _lists(setting: str, raw: RawSplit, written: re.Pattern[str]) -> list[list[str]]:

@@ -154,6 +154,7 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
 def reading_of(task: DictConfig, columns: Collection[str] | None = None) -> Reading:
     """How the files of a task are read; without `columns`, those that its settings use."""
     columns = columns_of(task) if columns is None else columns
+    conversations = {task.messages} if task.messages else set()
     renamed = {before for before, after in task.rename.items() if after in columns}
     return Reading(
         delimiter=task.delimiter,
@@ -162,6 +163,7 @@ def reading_of(task: DictConfig, columns: Collection[str] | None = None) -> Read
         quoting=task.quoting,
         labels=tuple(task.labels) if task.labels else None,
         columns=frozenset(columns) | renamed,
+        as_json=conversations | {before for before, after in task.rename.items() if after in conversations},
     )
 
 

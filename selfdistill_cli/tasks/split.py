@@ -32,6 +32,8 @@ class Split:
     """What is learned after the prompt (generation, multiple choice)."""
     references: Sequence[list[str]] | None = None
     """Acceptable answers (generation)."""
+    turns: Sequence[list[dict[str, str]]] | None = None
+    """Whole conversations, of which `texts` shows what is asked last and `answers` the answer to it (`task.messages`)."""
     choices: Sequence[list[str]] | None = None
     """All answers to choose from (multiple choice)."""
     clean_labels: np.ndarray | None = None
@@ -66,6 +68,7 @@ class Split:
             groups=_taken(self.groups, rows),
             answers=_taken(self.answers, rows),
             references=_taken(self.references, rows),
+            turns=_taken(self.turns, rows),
             choices=_taken(self.choices, rows),
             weights=None if self.weights is None else self.weights[rows],
             folder=None,

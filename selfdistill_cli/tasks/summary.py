@@ -106,4 +106,7 @@ def _labels(kind: str, names: Sequence[str], read: WasRead) -> str:
         offered = [len(choices) for choices in read.validation[0].choices or []]
         between = f"{min(offered)}" if min(offered) == max(offered) else f"{min(offered)} to {max(offered)}"
         return f", {between} choices each"
+    if read.train.turns is not None:
+        turns = sum(turn["role"] == "assistant" for chat in read.train.turns for turn in chat)
+        return f", conversations with {turns:,} turns of the assistant in training"
     return ", prompts with answers"

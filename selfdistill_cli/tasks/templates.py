@@ -97,7 +97,7 @@ class Template(string.Formatter):
         )
 
 
-TEXT_SETTINGS = ("text", "text_pair", "group", "answer", "references", "choices", "label", "weight")
+TEXT_SETTINGS = ("text", "text_pair", "group", "answer", "references", "messages", "choices", "label", "weight")
 """Settings of a task that name columns, or templates over them."""
 
 
@@ -192,6 +192,8 @@ def _text(value: Any, field: str, row: int, raw: RawSplit) -> str:
 
 def _no_text(path: str, field: str, record: dict[str, Any], where: str) -> UserError:
     usual = next((name for name in ("content", "text", "value") if name in record), next(iter(record), "…"))
+    if {"role", "content"} <= set(record):
+        return UserError(f"{where}: '{field}' holds conversations: task=chat task.messages={field} learns them.")
     return UserError(
         f"{where}: '{field}' holds records ({', '.join(record)}), not text. "
         f"Name what is meant in it: '{{{path}[{usual}]}}'."

@@ -27,7 +27,8 @@ EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yam
 SIZES = sorted(path.stem for path in (CONF_DIR / "size").glob("*.yaml"))
 TASKS = [option for group, option in OPTIONS if group == "task"]
 LAUNCHERS = sorted(path.stem for path in (CONF_DIR / "hydra" / "launcher").glob("*.yaml"))
-CUSTOM = ["task.path=x.csv", "task.text=body"]
+OF_FILES = {"custom": ["task.path=x.csv", "task.text=body"], "chat": ["task.path=x.jsonl"]}
+"""What options need that read a file of the user's."""
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -35,7 +36,7 @@ def test_every_option_composes_and_passes_the_checks(group: str, option: str) ->
     if group == "method" and option not in methods_for():
         needed = [*given_teacher(option), "task=synth_arithmetic", "model=tiny_llama"]
     else:
-        needed = CUSTOM if option == "custom" else []
+        needed = OF_FILES.get(option, [])
     check(composed(f"{group}={option}", *needed))
 
 
@@ -58,7 +59,7 @@ def test_an_experiment_is_a_sweep_by_itself_and_its_header_says_what_it_is(exper
 
 @pytest.mark.parametrize("task", TASKS)
 def test_one_step_goes_with_every_task(task: str) -> None:
-    words = (f"task={task}", *(CUSTOM if task == "custom" else []))
+    words = (f"task={task}", *OF_FILES.get(task, []))
     cfg, full = composed(*words, "+size=one_step"), composed(*words)
     check(cfg)
     changed = {name for name in map(str, full.task) if cfg.task._get_node(name) != full.task._get_node(name)}

@@ -164,7 +164,14 @@ def test_rows_that_cannot_be_learned_from_are_named(change: dict[str, object], s
     row = {"text": "how?", "answer": "so", "choices": ["a"], "label": 0} | change
     raw = RawSplit("train", pa.Table.from_pylist([row, {**row, "answer": "x"}]), "here")
     settings = OmegaConf.create(
-        {"text": "text", "answer": "answer", "references": None, "choices": "choices", "label": "label"}
+        {
+            "text": "text",
+            "answer": "answer",
+            "references": None,
+            "no_answer": None,
+            "choices": "choices",
+            "label": "label",
+        }
     )
     make = choice_split if row.get("kind") else prompted_split
     with pytest.raises(UserError, match=says):

@@ -19,8 +19,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from selfdistill_cli.encoding.answers import AnswerExamples, Flat, Form
+from selfdistill_cli.encoding.answers import AnswerExamples, Form
 from selfdistill_cli.encoding.labelled import Examples, Padding
+from selfdistill_cli.encoding.room import Flat
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.runtime import Runtime

@@ -44,6 +44,9 @@ class Reading:
     columns: Collection[str] | None = None
     """The ones that are read, where there are such; None: all."""
 
+    as_json: Collection[str] = ()
+    """Columns of records whose values are kept as JSON: what is inside need not have one shape in all rows."""
+
     def wants(self, name: str) -> bool:
         """Whether this column is read."""
         return self.columns is None or name in self.columns

@@ -154,6 +154,9 @@ class _Columns:
         return pa.table({name: self._column(name, [row.get(name) for row in records], numbers) for name in wanted})
 
     def _column(self, name: str, values: list[Any], numbers: list[int]) -> pa.Array:
+        if name in self.how.as_json:
+            plain = [self._plain(value, number) for value, number in zip(values, numbers, strict=True)]
+            return pa.array([None if value is None else json.dumps(value) for value in plain], pa.string())
         if not set(map(type, values)) <= {str, type(None)}:
             values = [self._plain(value, number) for value, number in zip(values, numbers, strict=True)]
         firsts = {shape: list(map(type, values)).index(shape) for shape in set(map(type, values)) - {type(None)}}
