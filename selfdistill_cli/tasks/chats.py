@@ -27,7 +27,7 @@ Turns = list[dict[str, str]]
 SHOWN = 5
 
 
-class _Bad(ValueError):
+class _BadTurnsError(ValueError):
     """What is wrong with a conversation, in words."""
 
 
@@ -75,7 +75,7 @@ def unanswered(value: Any) -> bool:
     """Whether a row holds nothing to learn: no turns, or none of the assistant. What is no conversation is not judged."""
     try:
         turns = _listed(value)
-    except _Bad:
+    except _BadTurnsError:
         return False
     return all(isinstance(turn, dict) and turn.get("role") in ("system", "user") for turn in turns)
 
@@ -92,7 +92,7 @@ def _conversations(column: str, raw: RawSplit, judged: Callable[[Turns], Turns])
     for row, value in enumerate(values(column, raw)):
         try:
             found.append(judged([_turn(turn, f"{column}[{place}]") for place, turn in enumerate(_listed(value))]))
-        except _Bad as error:
+        except _BadTurnsError as error:
             wrong.setdefault(str(error).replace("…", column), []).append(int(raw.numbers[row]))
     if wrong:
         count = len(raw) - len(found)
@@ -116,23 +116,23 @@ def _listed(value: Any) -> list[Any]:
         try:
             value = json.loads(value)
         except ValueError:
-            raise _Bad("'…' is a text, and no list of turns as JSON writes it") from None
+            raise _BadTurnsError("'…' is a text, and no list of turns as JSON writes it") from None
     if value is None or value == "":
         return []
     if not isinstance(value, list):
-        raise _Bad("'…' is no list of turns")
+        raise _BadTurnsError("'…' is no list of turns")
     return value
 
 
 def _turn(turn: Any, where: str) -> dict[str, str]:
     if not isinstance(turn, dict) or "role" not in turn or "content" not in turn:
         has = f"it has {', '.join(map(str, turn))}" if isinstance(turn, dict) else "it is no record"
-        raise _Bad(f"{where} has no role and content ({has})")
+        raise _BadTurnsError(f"{where} has no role and content ({has})")
     role = turn["role"]
     if role not in ROLES:
-        raise _Bad(f"{where} has the role {role!r}; there are {', '.join(ROLES)}")
+        raise _BadTurnsError(f"{where} has the role {role!r}; there are {', '.join(ROLES)}")
     if turn.get("tool_calls"):
-        raise _Bad(f"{where} calls tools, and only what is said is learned")
+        raise _BadTurnsError(f"{where} calls tools, and only what is said is learned")
     return {"role": role, "content": _content(turn["content"], where)}
 
 
@@ -144,12 +144,12 @@ def _content(content: Any, where: str) -> str:
         if len(texts) < len(parts):
             kinds = sorted({str(part.get("type")) for part in content if isinstance(part, dict)} - {"text"})
             others = f" ({', '.join(kinds)})" if kinds else ""
-            raise _Bad(f"the content of {where} is not only text{others}")
+            raise _BadTurnsError(f"the content of {where} is not only text{others}")
         content = "".join(texts)
     if content is not None and not isinstance(content, str):
-        raise _Bad(f"the content of {where} is no text")
+        raise _BadTurnsError(f"the content of {where} is no text")
     if content is None or not content.strip():
-        raise _Bad(f"{where} has no content")
+        raise _BadTurnsError(f"{where} has no content")
     return content
 
 
@@ -157,7 +157,7 @@ def _to_learn(turns: Turns) -> Turns:
     roles = [turn["role"] for turn in turns]
     _require_order(roles)
     if "assistant" not in roles:
-        raise _Bad("no turn is the assistant's, so there is nothing to learn")
+        raise _BadTurnsError("no turn is the assistant's, so there is nothing to learn")
     return turns
 
 
@@ -165,15 +165,15 @@ def _to_answer(turns: Turns) -> Turns:
     _require_order([turn["role"] for turn in turns])
     asked = turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
     if not asked or asked[-1]["role"] != "user":
-        raise _Bad("no turn of a user asks for an answer at its end")
+        raise _BadTurnsError("no turn of a user asks for an answer at its end")
     return asked
 
 
 def _require_order(roles: list[str]) -> None:
     if "system" in roles[1:]:
-        raise _Bad(f"…[{roles.index('system', 1)}] is a system turn, and that stands at the beginning alone")
+        raise _BadTurnsError(f"…[{roles.index('system', 1)}] is a system turn, and that stands at the beginning alone")
     if [role for role in roles if role != "system"][:1] == ["assistant"]:
-        raise _Bad("it begins with the assistant's turn, for which nobody has asked")
+        raise _BadTurnsError("it begins with the assistant's turn, for which nobody has asked")
     for place, (role, following) in enumerate(pairwise(roles)):
         if role == following == "assistant":
-            raise _Bad(f"…[{place}] and …[{place + 1}] are both the assistant's: make them one turn")
+            raise _BadTurnsError(f"…[{place}] and …[{place + 1}] are both the assistant's: make them one turn")
