@@ -58,6 +58,7 @@ def score_on_other_tasks(
         before = read_json(place)
         if before is None or (before["fingerprint"], before.get("settings")) != (data.fingerprint, settings):
             log.info("evaluating %s of %s on %s", results["method"], results["task"], data.name)
+            before_it = runtime.compute.writing
             metrics, tables = _evaluated(cfg, run, results, data, runtime)
             record = {
                 "task": data.name,
@@ -70,6 +71,8 @@ def score_on_other_tasks(
                 "fingerprint": data.fingerprint,
                 "settings": settings,
             }
+            if runtime.compute.writing.answers > before_it.answers:
+                record["writing"] = runtime.compute.writing.since(before_it).as_dict()
 
             def save(place: Path = place, tables: list[pa.Table] = tables, record: dict[str, Any] = record) -> None:
                 save_predictions(place.with_suffix(".parquet"), tables)
@@ -132,4 +135,5 @@ def _evaluated(
     examples = [data.kind.encode(data, loaded, split) for split in data.validation]
     data, shown = data.kind.on_labels_of(data, examples, trained)
     evaluator = data.kind.evaluator(data, loaded, shown, data.kind.losses(data, prepared), runtime, cfg.seed)
-    return evaluator.scores(prepared).metrics, evaluator.predictions(prepared)
+    scores, tables = evaluator.scored(prepared)
+    return scores.metrics, tables

@@ -49,6 +49,25 @@ class Passes:
 
 
 @dataclass
+class Writing:
+    """What a language model wrote, and how long it took."""
+
+    answers: int = 0
+    tokens: int = 0
+    """Of the answers, ends of sequence among them."""
+    seconds: float = 0.0
+
+    def since(self, before: Writing) -> Writing:
+        """What came after `before`."""
+        return Writing(self.answers - before.answers, self.tokens - before.tokens, self.seconds - before.seconds)
+
+    def as_dict(self) -> dict[str, float]:
+        """For a file, with rates."""
+        rates = {"answers_per_s": self.answers / self.seconds, "tokens_per_s": self.tokens / self.seconds}
+        return {**asdict(self), **rates} | {"seconds": round(self.seconds, 3)}
+
+
+@dataclass
 class Rate:
     """Operations a token, padding included, of the steps (or rounds of written answers) that were counted."""
 
@@ -82,6 +101,8 @@ class Compute:
     (answers drawn in training), `teacher` (its predictions of the training set), `evaluation`."""
     rates: dict[str, Rate] = field(default_factory=dict)
     """By kind of step (see `step`), and of written answers."""
+    writing: Writing = field(default_factory=Writing)
+    """Of this process: all rounds of written answers."""
     _part: str = "evaluation"
     _counter: Operations | None = field(default=None, compare=False)
     """Of the step that is being done, if it is counted; after it, of that one."""
@@ -138,6 +159,11 @@ class Compute:
         """Whether the next round of written answers is to be counted: it takes long, so it is done ever less often."""
         return self.rates.get(WRITING, Rate()).counts_next
 
+    def timed_writing(self, answers: int, tokens: int, seconds: float) -> None:
+        """A round of so many answers, which have so many tokens, took so long."""
+        before = self.writing
+        self.writing = Writing(before.answers + answers, before.tokens + tokens, before.seconds + seconds)
+
     def wrote(self, examples: int, tokens: int, counted: Sequence[tuple[int, int]]) -> None:
         """A round of answers has been written, of so many tokens with their prompts. counted: as in `predicted`."""
         rate = self.rates.setdefault(WRITING, Rate())
@@ -154,12 +180,14 @@ class Compute:
         return {
             "parts": {name: asdict(passes) for name, passes in self.parts.items()},
             "rates": {kind: asdict(rate) for kind, rate in self.rates.items()},
+            "writing": asdict(self.writing),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.parts = {name: Passes(**passes) for name, passes in state["parts"].items()}
         self.rates = {kind: Rate(**rate) for kind, rate in state["rates"].items()}
+        self.writing = Writing(**state.get("writing", {}))
 
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -64,16 +64,30 @@ class GenerationEvaluator(AnswerEvaluator):
 
     def scores(self, model: nn.Module) -> Scores:
         """The task's metrics of written answers, the mean loss of gold ones, and whether the signals of a gold answer
-        tell that the written one is right.
+        tell that the written one is right. Where the loss is the only metric, nothing is written.
         """
+        return self._scores(model)[0]
+
+    def predictions(self, model: nn.Module) -> list[pa.Table]:
+        """What was written, the answer in it, the acceptable ones, and whether it is one; a table a split."""
+        return self._tables([self._write(model, examples) for examples in self.validation])
+
+    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
+        """Both of the above, of the same texts."""
+        scores, written = self._scores(model)
+        return scores, self._tables(written) if written else self.predictions(model)
+
+    def _scores(self, model: nn.Module) -> tuple[Scores, list[Written]]:
+        """Scores, and what was written for them in each split."""
         from selfdistill_cli.evaluation.text_metrics import score_texts  # seconds to import
 
         found: dict[str, float] = {}
         of_gold = [self._nll_and_entropy(model, examples) for examples in self.validation]  # first: are they finite?
+        of_first = {"writing/entropy": of_gold[0][1]}
         if set(self.task.metrics) == {LOSS}:  # no score reads what is written
             for split, (loss, _) in zip(self.task.validation, of_gold, strict=True):
                 found |= split.named({"loss": loss})
-            return Scores(found, self.task.metric, {}, writing={"writing/entropy": of_gold[0][1]})
+            return Scores(found, self.task.metric, {}, writing=of_first), []
         written = [self._write(model, examples) for examples in self.validation]
         for split, (loss, _), answers in zip(self.task.validation, of_gold, written, strict=True):
             assert split.references is not None
@@ -81,13 +95,10 @@ class GenerationEvaluator(AnswerEvaluator):
             found |= split.named(scores | {"loss": loss})
         correct = self._table(self.task.validation[0], written[0].texts)["correct"].to_numpy()
         quality = signal_quality(correct, self.signals(model, self.validation[0]))
-        of_written = writing_quality(written[0]) | {"writing/entropy": of_gold[0][1]}
-        return Scores(found, self.task.metric, quality, writing=of_written)
+        return Scores(found, self.task.metric, quality, writing=writing_quality(written[0]) | of_first), written
 
-    def predictions(self, model: nn.Module) -> list[pa.Table]:
-        """What was written, the answer in it, the acceptable ones, and whether it is one; a table a split."""
-        texts = [self._write(model, examples).texts for examples in self.validation]
-        return [self._table(split, written) for split, written in zip(self.task.validation, texts, strict=True)]
+    def _tables(self, written: list[Written]) -> list[pa.Table]:
+        return [self._table(split, of.texts) for split, of in zip(self.task.validation, written, strict=True)]
 
     def _nll_and_entropy(self, model: nn.Module, examples: AnswerExamples) -> tuple[float, float]:
         """Of gold answers, means over examples of means over tokens, in nats."""
@@ -133,6 +144,10 @@ class MultipleChoiceEvaluator(AnswerEvaluator):
             label_table(split, [of_row.tolist() for of_row in likelihoods], _best(likelihoods))
             for split, likelihoods in zip(self.task.validation, self._likelihoods(model), strict=True)
         ]
+
+    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
+        """Both of the above."""
+        return self.scores(model), self.predictions(model)
 
     def _likelihoods(self, model: nn.Module) -> list[list[Tensor]]:
         """Of each split and example, the mean log-likelihood of every choice's tokens."""

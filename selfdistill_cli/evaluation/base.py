@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from selfdistill_cli.engine.progress import Scorer
+from selfdistill_cli.engine.progress import Scorer, Scores
 from selfdistill_cli.tasks.split import Split
 
 
@@ -18,6 +18,10 @@ class Evaluator(Scorer, Protocol):
 
     def predictions(self, model: nn.Module) -> list[pa.Table]:
         """Every prediction: a table a split, for predictions.parquet."""
+        ...
+
+    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
+        """Scores and predictions of the same weights: what is written for one is not written again for the other."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -133,6 +134,7 @@ def write_answers(
     batch, or each by the random numbers of its example (`chances`; decoding is to be greedy then). Several processes
     share the work; each gets all texts.
     """
+    began = time.monotonic()
     writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
@@ -162,8 +164,10 @@ def write_answers(
     writer.train(was_training)
     everyones = gathered((own, counted))
     found = _in_order(len(examples), [piece for process, _ in everyones for piece in process])
-    tokens = int(examples.prompts.lengths.sum()) + sum(map(len, found.tokens)) + sum(found.ended)
+    new = sum(map(len, found.tokens)) + sum(found.ended)
+    tokens = int(examples.prompts.lengths.sum()) + new
     runtime.compute.wrote(len(examples), tokens, [of_one for _, of_one in everyones])
+    runtime.compute.timed_writing(len(examples), new, time.monotonic() - began)
     return found
 
 

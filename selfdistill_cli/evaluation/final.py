@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from torch import nn
 
-from selfdistill_cli.engine.progress import Outcome, Scores
+from selfdistill_cli.engine.progress import Outcome
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.base import Evaluator
 
@@ -49,19 +49,19 @@ def final_scores(
     `UserError` if a prediction is not a finite number.
     """
     try:
-        found = {name: evaluator.scores(model) for name, evaluator in at_the_end.items()}
+        found = {name: evaluator.scored(model) for name, evaluator in at_the_end.items()}
     except FloatingPointError as error:
         raise UserError(
             f"{error} with the chosen weights. Try a lower schedule.lr or runtime.precision=fp32."
         ) from error
-    ends = [at_the_end.get(VALIDATION, while_training), *(at_the_end[name] for name in at_the_end if name == TEST)]
-    validation: Scores | None = found.get(VALIDATION)
-    test = found.get(TEST)
+    scores = {name: of_split for name, (of_split, _) in found.items()}
+    validation, test = scores.get(VALIDATION), scores.get(TEST)
+    shown = found[VALIDATION][1] if VALIDATION in found else while_training.predictions(model)
     return Final(
         outcome=outcome,
         reported=outcome.final_metrics if validation is None else validation.metrics,
         selected=None if validation is None else outcome.final_metrics,
         test=None if test is None else test.metrics,
-        remarks=[*outcome.remarks, *(remark for scores in found.values() for remark in scores.remarks)],
-        predictions=[table for evaluator in ends for table in evaluator.predictions(model)],
+        remarks=[*outcome.remarks, *(remark for of_split in scores.values() for remark in of_split.remarks)],
+        predictions=[*shown, *(found[TEST][1] if TEST in found else [])],
     )

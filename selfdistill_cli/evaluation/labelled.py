@@ -63,6 +63,10 @@ class LabelledEvaluator:
             for split, logits in zip(self.task.validation, self._logits(model), strict=True)
         ]
 
+    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
+        """Both of the above."""
+        return self.scores(model), self.predictions(model)
+
     def _logits(self, model: nn.Module) -> list[Tensor]:
         return [self.runtime.predict(model, examples) for examples in self.validation]
 

@@ -32,6 +32,8 @@ class Estimate:
     """On disk while it trains."""
     source: str
     """Where the times come from, in words."""
+    evaluation_seconds: float = 0.0
+    """Of `seconds`, what the evaluations take."""
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,19 @@ def estimate(cell: Cell, cost: Cost, sizes: Sizes, source: str, predictions_of_t
     evaluations = -(-total // every) - cell.step // every if total else 1
     examples = forwarded(cost, sizes.train, total) * steps / max(1, total)
     predicted = sizes.train * (steps / steps_per_epoch * cost.predicted_per_epoch + predictions_of_teachers)
+    evaluation_seconds = (evaluations * sizes.watched + sizes.at_end) * cost.evaluation_seconds
     return Estimate(
         steps=steps,
         total_steps=total,
         examples=round(examples),
         seconds=(examples + FORWARD_SHARE * predicted) * cost.example_seconds
-        + (evaluations * sizes.watched + sizes.at_end) * cost.evaluation_seconds
+        + evaluation_seconds
         + cost.overhead_seconds,
         memory_mb=cost.memory_mb,
         run_bytes=cost.run_bytes + steps * cost.step_bytes + sizes.predicted * cost.prediction_bytes,
         checkpoint_bytes=cost.checkpoint_bytes,
         source=source,
+        evaluation_seconds=evaluation_seconds,
     )
 
 

@@ -86,6 +86,12 @@ def _totals(plan: Plan, outputs: Path) -> list[str]:
         f"On disk: {size(disk)}, and up to {size(most)} of checkpoints while a run trains; {size(free)} are free in "
         f"{shortest(outputs)}.",
     ]
+    scoring = sum(e.evaluation_seconds for e in left)
+    if scoring > plan.seconds / 2:
+        lines.append(
+            f"Evaluations are {about(scoring)} of it: task.validation_examples=<n> scores fewer examples, "
+            "schedule.evaluate_every=<steps> evaluates less often."
+        )
     if not all(cell.known for cell in plan.cells):
         lines.append(
             "Runs without a key begin from what earlier ones are yet to make, and are counted as if they were there "

@@ -101,6 +101,8 @@ class Results:
     predicting it on the reported split (`score`)."""
     weights: dict[str, Any] | None = None
     """Of the training examples, with `task.weight` or `task.class_weights`: range, zeros, effective sample size."""
+    writing: dict[str, float] | None = None
+    """Of written answers in all evaluations: their number, tokens and seconds, and both a second."""
     self_training: dict[str, Any] | None = None
     """Of a round of self-training: its number, how many answers were drawn, right and added, and their tokens."""
     remarks: list[str] | None = None
@@ -203,6 +205,7 @@ def summarize(
         generations=_before(teacher) if "generations" in cfg.method else None,
         majority=majority_score(task),
         weights=described(train.weights),
+        writing=runtime.compute.writing.as_dict() if runtime.compute.writing.answers else None,
         self_training=_round(cfg),
         remarks=[*loaded.remarks, *final.remarks] or None,
         selected_on=cfg.task.selection if cfg.schedule.keep == "best" or cfg.schedule.patience else "nothing",

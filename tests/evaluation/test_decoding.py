@@ -147,3 +147,42 @@ def test_a_context_without_room_for_an_answer_is_refused() -> None:
     model.config.max_position_embeddings = 64
     with pytest.raises(UserError, match=r"longest prompt has 9 tokens.*max_new_tokens=60 .* context of 64"):
         require_room(examples, model.config, decoding, "t")
+
+
+def forwarded(model: Any, examples: AnswerExamples, budget: int) -> tuple[Any, list[list[tuple[int, int]]]]:
+    """What is written, and of each batch the shapes of the tokens [rows, columns] of its forward passes."""
+    batches: list[list[tuple[int, int]]] = []
+    generate = model.generate
+
+    def begin(**arguments: Any) -> Any:
+        batches.append([])
+        return generate(**arguments)
+
+    def record(_module: Any, _args: Any, arguments: dict[str, Any]) -> None:
+        rows, columns = arguments["input_ids"].shape
+        batches[-1].append((rows, columns))
+
+    model.generate = begin
+    handle = model.register_forward_pre_hook(record, with_kwargs=True)
+    settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 0.0})
+    found = write_answers(model, tokenizer(), examples, settings, cpu_runtime(budget), seed=0)
+    handle.remove()
+    return found, batches
+
+
+@pytest.mark.parametrize("budget", [4096, 30, 1])
+def test_each_token_is_forwarded_once_in_batches_of_like_lengths_until_all_have_ended(budget: int) -> None:
+    model, examples = make("decoder")
+    found, batches = forwarded(model, examples, budget)
+    longest_first = (-examples.prompts.lengths).argsort(kind="stable")
+    place, needed = 0, []
+    for passes in batches:
+        rows, width = passes[0]
+        batch = longest_first[place : place + rows]
+        assert width == examples.prompts.lengths[batch].max() == examples.prompts.lengths[batch[0]]
+        needed.append(max(len(found.tokens[i]) + found.ended[i] for i in batch))
+        assert passes[1:] == [(rows, 1)] * (needed[-1] - 1)  # one new token each: the rest is in the cache
+        place += rows
+    assert place == len(examples)
+    assert (len(batches) > 1) == (budget < 4096)
+    assert min(needed) < 12 or budget > 1  # some ended early, and were left then

@@ -85,7 +85,7 @@ def results(run: Path) -> dict[str, Any]:
 TIMES = (
     *("examples_per_s", "tokens_per_s", "seconds", "step_seconds", "checkpoint_seconds", "phase_seconds"),
     *("overhead_seconds", "peak_memory_mb"),
-    *("gflops_per_s", "matmul_gflops_per_s", "mfu"),
+    *("gflops_per_s", "matmul_gflops_per_s", "mfu", "writing"),
 )
 
 

@@ -269,6 +269,18 @@ def test_a_plan_reads_at_any_width(width: int | None, tmp_path: Path, monkeypatc
     assert "16 steps timed now (7 runs)" in " ".join(page.split())
 
 
+def test_evaluations_that_take_most_of_it_are_named_with_what_shortens_them(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, ("method=vanilla", "schedule.epochs=2"))
+
+    def page(watched: int) -> str:
+        found = estimate(cell, COST, Sizes(160, watched, watched, 0), "")
+        plan = Plan([cell], [found], ready_seconds=0, at_once=1)
+        return " ".join(shown(lambda console: print_plan(console, plan, tmp_path), None).split())
+
+    assert "Evaluations are about" not in page(50)
+    assert "Evaluations are about 60 s of it: task.validation_examples=<n> scores fewer" in page(10_000)
+
+
 # --- seeds ----------------------------------------------------------------------------------------
 
 
