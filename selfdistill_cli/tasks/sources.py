@@ -26,7 +26,7 @@ from selfdistill_cli.tasks.readers import (
     reading,
     require_settings_used,
 )
-from selfdistill_cli.tasks.templates import columns_of, values
+from selfdistill_cli.tasks.templates import columns_of, fields_inside, values
 
 NAMES = ("train", "validation")
 """Of the splits of a user's own files."""
@@ -163,6 +163,7 @@ def reading_of(task: DictConfig, columns: Collection[str] | None = None) -> Read
         quoting=task.quoting,
         labels=tuple(task.labels) if task.labels else None,
         columns=frozenset(columns) | renamed,
+        inside=fields_inside(columns),
         as_json=conversations | {before for before, after in task.rename.items() if after in conversations},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import string
+from collections.abc import Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,6 +114,14 @@ def columns_of(task: DictConfig) -> frozenset[str]:
             fields += [piece.field for piece in Template(setting).pieces if piece.field is not None]
         found.update(fields, (parts_of(field)[0] for field in fields))
     return frozenset(found)
+
+
+def fields_inside(columns: Iterable[str]) -> dict[str, frozenset[str]]:
+    """By column, the keys with which the fields inside it begin that are among `columns` (as `columns_of` gives them)."""
+    found: dict[str, set[str]] = {}
+    for column, key, *_ in (parts for parts in map(parts_of, columns) if len(parts) > 1):
+        found.setdefault(column, set()).add(key)
+    return {column: frozenset(keys) for column, keys in found.items()}
 
 
 def render(setting: str, raw: RawSplit) -> list[str]:

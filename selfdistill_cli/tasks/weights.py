@@ -7,15 +7,14 @@ The engine multiplies a method's loss of example i by w_i (docs/methods.md); sco
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.tasks.numbers import parsed_number
 from selfdistill_cli.tasks.templates import values
 
 if TYPE_CHECKING:
@@ -47,14 +46,9 @@ def weight_column(task: DictConfig, raw: RawSplit) -> np.ndarray | None:
 
 
 def _number(value: Any) -> float | None:
-    """A weight out of a number, a decimal or a text such as `0.3`; None if it is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
+    """A weight out of a number or a text such as `0.3`; None if it is none."""
+    number = parsed_number(value)
+    return number if number is not None and number >= 0 else None
 
 
 def training_weights(task: TaskData) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of
 from selfdistill_cli.tasks.readers import Read, Reading, read_table, require_settings_used
+from tests.helpers.task_files import load
 from tests.tasks.test_data import refused
 
 WANTED = frozenset({"text", "label"})
@@ -215,6 +216,18 @@ def test_a_broken_record_is_named_with_its_line(case: str, tmp_path: Path) -> No
     assert words.startswith(f"{tmp_path}/t.jsonl, ")
     for part in parts:
         assert part in words
+
+
+def test_a_field_inside_is_read_whatever_shapes_others_have(tmp_path: Path) -> None:
+    given = [
+        {"meta": {"a": str(n), "b": other}, "label": "xy"[n % 2]} for n, other in enumerate(["c", [1], {}, None, 2])
+    ]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    task = load("task=custom", f"task.path={path}", "task.text='is {meta[a]}'", f"task.validation_path={path}")
+    assert list(task.train.texts) == [f"is {n}" for n in range(5)]
+    with pytest.raises(UserError, match="what is inside of 'meta' has not one shape"):
+        load("task=custom", f"task.path={path}", "task.text='is {meta[b]}'")
 
 
 def test_an_object_of_columns_is_no_table(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_named_weights_are_those_and_the_others_one() -> None:
         ({"god": 1}, "there is no class 'god'. Did you mean 'good'? The classes are bad, fair, good"),
         ({"good": -1}, "good: -1 is no number of 0 or more"),
         ({"good": math.inf}, "good: inf is no number"),
+        ({"good": "1_000"}, "good: 1_000 is no number"),  # what Python takes, and nobody else
     ],
 )
 def test_what_is_no_weight_of_a_class_is_refused(asked: Any, words: str) -> None:

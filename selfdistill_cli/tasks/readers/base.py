@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,8 @@ class Reading:
     columns: Collection[str] | None = None
     """The ones that are read, where there are such; None: all."""
 
+    inside: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """By column of records: the names of the fields that are asked for inside of it; of other columns everything is."""
     as_json: Collection[str] = ()
     """Columns of records whose values are kept as JSON: what is inside need not have one shape in all rows."""
 

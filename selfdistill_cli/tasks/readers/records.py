@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,9 @@ class _Columns:
             return pa.array([None if value is None else json.dumps(value) for value in plain], pa.string())
         if not set(map(type, values)) <= {str, type(None)}:
             values = [self._plain(value, number) for value, number in zip(values, numbers, strict=True)]
+        fields = self.how.inside.get(name)
+        if fields:  # others may have any shape, in each row another
+            values = [_only(value, fields) for value in values]
         firsts = {shape: list(map(type, values)).index(shape) for shape in set(map(type, values)) - {type(None)}}
         for shape, place in sorted(firsts.items(), key=lambda found: found[1]):
             self._require_shape(name, shape, numbers[place])
@@ -198,6 +201,10 @@ class _Columns:
         for name in names:
             if wanted is None or name in wanted:
                 raise UserError(f"{self.where} {number}: '{name}' stands in it twice: remove one of the two.")
+
+
+def _only(value: Any, fields: Collection[str]) -> Any:
+    return {name: one for name, one in value.items() if name in fields} if isinstance(value, dict) else value
 
 
 def _encodable(value: Any) -> bool:
