@@ -219,9 +219,8 @@ def test_a_broken_record_is_named_with_its_line(case: str, tmp_path: Path) -> No
 
 
 def test_a_field_inside_is_read_whatever_shapes_others_have(tmp_path: Path) -> None:
-    given = [
-        {"meta": {"a": str(n), "b": other}, "label": "xy"[n % 2]} for n, other in enumerate(["c", [1], {}, None, 2])
-    ]
+    others: list[Any] = ["c", [1], {}, None, 2]
+    given = [{"meta": {"a": str(n), "b": other}, "label": "xy"[n % 2]} for n, other in enumerate(others)]
     path = tmp_path / "t.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in given))
     task = load("task=custom", f"task.path={path}", "task.text='is {meta[a]}'", f"task.validation_path={path}")
