@@ -10,8 +10,9 @@ import argparse
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -43,10 +44,18 @@ def evaluate(words: Sequence[str]) -> None:
         cfg, tasks = run.cfg, named or [_of_file(run, arguments)]
         found = score_on_other_tasks(cfg, run.path, tasks, make_runtime(cfg.runtime, cfg.model.dtype))
         for name, scores in found.items():
-            say(
-                console,
-                f"{shortest(run.path)}  {name}: {scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')})",
-            )
+            words = f"{scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')}{_speed(scores)})"
+            say(console, f"{shortest(run.path)}  {name}: {words}")
+
+
+def _speed(scores: Mapping[str, Any]) -> str:
+    """How fast answers were written, where any were."""
+    writing = scores.get("writing")
+    if writing is None:
+        return ""
+    return (
+        f"; {writing['tokens']:,} tokens written in {writing['seconds']:,.1f} s, {writing['tokens_per_s']:.1f} a second"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

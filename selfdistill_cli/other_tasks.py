@@ -18,6 +18,7 @@ from selfdistill_cli.kinds import load_validation
 from selfdistill_cli.models import load_finished
 from selfdistill_cli.runs.results import save_predictions
 from selfdistill_cli.system.files import read_json, write_json
+from selfdistill_cli.system.overhead import peak_memory_mb
 from selfdistill_cli.tasks import TaskData
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ def score_on_other_tasks(
                 "settings": settings,
             }
             if runtime.compute.writing.answers > before_it.answers:
-                record["writing"] = runtime.compute.writing.since(before_it).as_dict()
+                written = runtime.compute.writing.since(before_it).as_dict()
+                record["writing"] = written | {"peak_memory_mb": peak_memory_mb(runtime.device)}
 
             def save(place: Path = place, tables: list[pa.Table] = tables, record: dict[str, Any] = record) -> None:
                 save_predictions(place.with_suffix(".parquet"), tables)
