@@ -20,6 +20,7 @@ from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.cpu.products import weights_rounded
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.words import counted
 
@@ -138,6 +139,28 @@ def write_answers(
     writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
+    with _products_of(writer, runtime):
+        own = _own_share(writer, tokenizer, examples, decoding, runtime, seed)
+    writer.train(was_training)
+    everyones = gathered(own)
+    found = _in_order(len(examples), [piece for process, _ in everyones for piece in process])
+    new = sum(map(len, found.tokens)) + sum(found.ended)
+    tokens = int(examples.prompts.lengths.sum()) + new
+    runtime.compute.wrote(len(examples), tokens, [of_one for _, of_one in everyones])
+    runtime.compute.timed_writing(len(examples), new, time.monotonic() - began)
+    return found
+
+
+def _products_of(writer: nn.Module, runtime: Runtime) -> contextlib.AbstractContextManager[None]:
+    """How the model multiplies while it writes: the same products, on a processor with weights that are rounded once."""
+    rounds = runtime.device.type == "cpu" and runtime.precision == "bf16"
+    return weights_rounded(writer, torch.bfloat16) if rounds else contextlib.nullcontext()
+
+
+def _own_share(
+    writer: Any, tokenizer: Any, examples: AnswerExamples, decoding: DictConfig, runtime: Runtime, seed: int
+) -> tuple[list[tuple[np.ndarray, Written]], tuple[int, int]]:
+    """What this process writes, by batch, and the operations and tokens of the batch that was counted."""
     settings = GenerationConfig(**generation_settings(tokenizer, examples.form, decoding))
     parts = prediction_batches(examples.prompts.lengths + decoding.max_new_tokens, runtime.batching)
     own: list[tuple[np.ndarray, Written]] = []
@@ -161,14 +184,7 @@ def write_answers(
             counted = counter.get_total_flops(), inputs["input_ids"].numel() + written.numel()
         own.append((rows, _read(written.tolist(), tokenizer)))
         runtime.on_predicted(len(rows))
-    writer.train(was_training)
-    everyones = gathered((own, counted))
-    found = _in_order(len(examples), [piece for process, _ in everyones for piece in process])
-    new = sum(map(len, found.tokens)) + sum(found.ended)
-    tokens = int(examples.prompts.lengths.sum()) + new
-    runtime.compute.wrote(len(examples), tokens, [of_one for _, of_one in everyones])
-    runtime.compute.timed_writing(len(examples), new, time.monotonic() - began)
-    return found
+    return own, counted
 
 
 def _read(written: list[list[int]], tokenizer: Any) -> Written:
