@@ -44,7 +44,9 @@ def evaluate(words: Sequence[str]) -> None:
         cfg, tasks = run.cfg, named or [_of_file(run, arguments)]
         found = score_on_other_tasks(cfg, run.path, tasks, make_runtime(cfg.runtime, cfg.model.dtype))
         for name, scores in found.items():
-            words = f"{scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')}{_speed(scores)})"
+            words = (
+                f"{scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')}{_speed(scores)})"
+            )
             say(console, f"{shortest(run.path)}  {name}: {words}")
 
 

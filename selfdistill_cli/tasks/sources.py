@@ -154,7 +154,6 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
 def reading_of(task: DictConfig, columns: Collection[str] | None = None) -> Reading:
     """How the files of a task are read; without `columns`, those that its settings use."""
     columns = columns_of(task) if columns is None else columns
-    conversations = {task.messages} if task.messages else set()
     renamed = {before for before, after in task.rename.items() if after in columns}
     return Reading(
         delimiter=task.delimiter,
@@ -164,7 +163,7 @@ def reading_of(task: DictConfig, columns: Collection[str] | None = None) -> Read
         labels=tuple(task.labels) if task.labels else None,
         columns=frozenset(columns) | renamed,
         inside=fields_inside(columns),
-        as_json=conversations | {before for before, after in task.rename.items() if after in conversations},
+        as_json=[name for name in {*columns, *renamed} if task.rename.get(name, name) == task.messages],
     )
 
 

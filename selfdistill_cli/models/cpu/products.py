@@ -20,12 +20,12 @@ def weights_rounded(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     layers = [
         layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.weight.dtype is torch.float32
     ]
-    own = [layer.weight for layer in layers]
+    own = [layer._parameters["weight"] for layer in layers]
     rounded: dict[int, nn.Parameter] = {}
     try:
         for layer, weight in zip(layers, own, strict=True):
             if id(weight) not in rounded:
-                rounded[id(weight)] = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+                rounded[id(weight)] = nn.Parameter(layer.weight.detach().to(dtype), requires_grad=False)
             layer._parameters["weight"] = rounded[id(weight)]
         yield
     finally:
