@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from selfdistill_cli.encoding.answers import AnswerExamples, Flat
+from selfdistill_cli.encoding.answers import AnswerExamples
+from selfdistill_cli.encoding.room import Flat
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def write_answers(
     was_training = writer.training
     writer.eval()
     with _products_of(writer, runtime):
-        own = _own_share(writer, tokenizer, examples, decoding, runtime, seed)
+        own = _own_share(writer, tokenizer, examples, decoding, runtime, seed, chances)
     writer.train(was_training)
     everyones = gathered(own)
     found = _in_order(len(examples), [piece for process, _ in everyones for piece in process])
@@ -158,7 +158,13 @@ def _products_of(writer: nn.Module, runtime: Runtime) -> contextlib.AbstractCont
 
 
 def _own_share(
-    writer: Any, tokenizer: Any, examples: AnswerExamples, decoding: DictConfig, runtime: Runtime, seed: int
+    writer: Any,
+    tokenizer: Any,
+    examples: AnswerExamples,
+    decoding: DictConfig,
+    runtime: Runtime,
+    seed: int,
+    chances: Chances | None,
 ) -> tuple[list[tuple[np.ndarray, Written]], tuple[int, int]]:
     """What this process writes, by batch, and the operations and tokens of the batch that was counted."""
     settings = GenerationConfig(**generation_settings(tokenizer, examples.form, decoding))

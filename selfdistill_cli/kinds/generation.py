@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.methods import draws_answers
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.answers import AnswerKind
 from selfdistill_cli.kinds.base import Recipe
@@ -46,6 +47,12 @@ class Generation(AnswerKind):
             raise UserError(
                 f"task.text={task.text} does nothing beside task.messages={task.messages}, the column of whole "
                 "conversations: leave one of them out."
+            )
+        if draws_answers(cfg.method):
+            what = "method.outputs=sampled" if "outputs" in cfg.method else f"method={cfg.method.name}"
+            raise UserError(
+                f"{what} draws one answer to each prompt, and a conversation (task.messages) has several: take a method "
+                "that learns from what is there."
             )
         for name in ("answer", "references", "added"):
             if task[name] is not None:

@@ -142,6 +142,11 @@ def test_a_file_of_conversations_is_recognised_unless_something_else_is_asked(tm
         (["task=chat"], "needs a file of conversations"),
         (["task=chat", "task.path=x.jsonl", "task.text=other"], "task.text=other does nothing beside task.messages"),
         (["task=chat", "task.path=x.jsonl", "task.answer=other"], "task.answer=other does not go with task.messages"),
+        (["task=chat", "task.path=x.jsonl", "method=sdft"], "method=sdft draws one answer to each prompt"),
+        (
+            ["task=chat", "task.path=x.jsonl", "method=dynsdpb", "method.outputs=sampled"],
+            "outputs=sampled draws one answer",
+        ),
         (["task=gsm8k", "task.turns=last"], "task.turns=last is of conversations"),
         (["task=rte", "task.messages=chats"], "task.messages=chats: a task of classification does not use it"),
     ],
