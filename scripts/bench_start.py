@@ -90,21 +90,21 @@ def sweep(outputs: Path, words: list[str]) -> float:
     return seconds([*SDRUN, "-m", *words, f"seed={','.join(map(str, SEEDS))}", f"paths.outputs={outputs}"])
 
 
-def side_by_side(rows: list[list[str]], folder: Path, jobs: int, words: list[str]) -> None:
-    """Twelve jobs one after the other and `jobs` at a time, two rounds of each in turn; and one alone with as many threads."""
+def side_by_side(rows: list[list[str]], folder: Path, jobs: int, words: list[str], rounds: int) -> None:
+    """Twelve jobs one after the other and `jobs` at a time, in turn; and one alone with as many threads as each of these."""
     local = ["hydra/launcher=local", f"hydra.launcher.jobs_per_gpu={jobs}"]
     ways = {"one after the other": [], f"{jobs} side by side": local}
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(2):
-        for name, how in ways.items():
-            taken[name].append(sweep(folder / f"{name}{number}", [*words, *how]))
+    for number in range(rounds):
+        for way, (name, how) in enumerate(ways.items()):
+            taken[name].append(sweep(folder / f"way{way}_{number}", [*words, *how]))
     threads = max(1, torch.get_num_threads() // jobs)
     seconds([*SDRUN, *words, f"seed={SEEDS[0]}", f"runtime.threads={threads}", f"paths.outputs={folder}/alone"])
     ((key, digest),) = weights(folder / "alone").items()
     first = min(taken["one after the other"])
-    for name, found in taken.items():
+    for way, (name, found) in enumerate(taken.items()):
         spread = f"{min(found):.1f} – {max(found):.1f}"
-        bits = "the same" if weights(folder / f"{name}1")[key] == digest else "other"
+        bits = "the same" if weights(folder / f"way{way}_0")[key] == digest else "other"
         note = f"{first / min(found):.2f} x as fast; {bits} bits as alone with {threads} thread(s)"
         rows.append([f"12 jobs {name}", f"{min(found):.1f}", spread, note])
 
@@ -113,16 +113,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side-by-side", type=int, metavar="JOBS", help="compare so many jobs at a time with one")
     parser.add_argument("words", nargs="*", help="of the sweep, in the place of what is swept by default")
-    parser.add_argument("--rounds", type=int, default=7, help="of each start")
+    parser.add_argument("--rounds", type=int, help="of each start (7), or of each sweep (2)")
     measured.add_option(parser)
     asked = parser.parse_args()
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as temporary:
         if asked.side_by_side:
             words = [*asked.words, "tracking=none"] if asked.words else LONGER
-            side_by_side(rows, Path(temporary), asked.side_by_side, words)
+            side_by_side(rows, Path(temporary), asked.side_by_side, words, asked.rounds or 2)
         else:
-            starts(rows, Path(temporary), asked.rounds)
+            starts(rows, Path(temporary), asked.rounds or 7)
     measured.show(("", "seconds", "from – to", " "), rows, "starting", asked.markdown)
     print(measured.machine())
 

@@ -28,6 +28,7 @@ from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import model_folder
 from selfdistill_cli.system.files import new_file
 from selfdistill_cli.system.lease import held
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks import TaskData
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def teacher_folder(cfg: DictConfig, task: TaskData, runtime: Runtime, train: Cal
 def _in_words(cfg: DictConfig) -> str:
     generations = cfg.method.get("generations")
     if generations is None:
-        return f"vanilla for {cfg.method.teacher.epochs:g} epochs"
+        return f"vanilla for {counted(float(cfg.method.teacher.epochs), 'epoch')}"
     return f"generation {generations - 1} of {generations}" + ", which is vanilla" * (generations == 1)
 
 

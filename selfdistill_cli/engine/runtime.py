@@ -28,6 +28,7 @@ from selfdistill_cli.engine.profiling import Phases
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.quiet import quiet_libraries
+from selfdistill_cli.system.words import counted
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Runtime:
         """
         if processes != self.processes:
             raise UserError(
-                f"This run was begun by {processes} process(es) and cannot go on with {self.processes}: "
+                f"This run was begun by {counted(processes, 'process', 'processes')} and cannot go on with {self.processes}: "
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
         for name, now in self.rounding(model).items():

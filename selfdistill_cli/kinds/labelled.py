@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.base import Kind, Recipe
 from selfdistill_cli.kinds.settings import require_group
+from selfdistill_cli.system.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +97,7 @@ class LabelledKind(Kind):
         config, expected = teacher.model.config, len(task.label_names) or 1
         if config.num_labels != expected:
             raise UserError(
-                f"The teacher in {folder} has {config.num_labels} output(s), task={task.name} needs {expected}."
+                f"The teacher in {folder} has {counted(config.num_labels, 'output')}, task={task.name} needs {expected}."
             )
         names = [config.id2label[number] for number in range(expected)]
         named = not all(name.startswith("LABEL_") for name in names)

@@ -123,7 +123,7 @@ def _name(run: Run) -> str:
     task = Path(path).name if path else run.task
     examples = run.results.get("train_examples")
     steps, epochs = run.settings.get("schedule.max_steps"), run.settings.get("schedule.epochs")
-    length = counted(steps, "step") if steps is not None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+    length = counted(steps, "step") if steps is not None else counted(float(epochs or 0), "epoch")
     return " · ".join(
         [task, _model(run), *([counted(examples, "example")] if examples else []), length]
     )  # fmt: skip

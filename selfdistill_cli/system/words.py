@@ -14,9 +14,10 @@ COMMAND = re.compile(r" +(\$|sdrun|sd[a-z]+|pip|wandb|scancel|torchrun|python) "
 """How a line begins that is to be copied."""
 
 
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun: `1 step`, `2,000 steps`. `plural`: of a noun that does not take an s."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+def counted(number: float, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: `1 step`, `2,000 steps`, `0.5 epochs`. `plural`: of a noun that does not take an s."""
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def lines_of(words: str, width: int) -> list[str]:

@@ -184,7 +184,7 @@ def test_any_finished_run_can_teach_unless_its_outputs_differ(sdrun: Sdrun, tmp_
     right, wrong = (next((tmp_path / "outputs").glob(f"{task}/*/vanilla/*")) for task in TASKS)
     ended = sdrun("-m", "method=kd", f"method.teacher.path={right},{right}/model,{wrong}", *SMALL)
     assert ended.code == 1
-    assert f"The teacher in {wrong}/model has 1 output(s), task=synth_entailment needs 2." in ended.out
+    assert f"The teacher in {wrong}/model has 1 output, task=synth_entailment needs 2." in ended.out
     # A run and its model folder are the same teacher, so they make one run.
     assert [job["status"] for job in table(tmp_path / "outputs")][:2] == ["finished", "finished earlier"]
     assert len([run for run in (tmp_path / "outputs").glob("*/*/kd/*") if (run / "results.json").exists()]) == 1

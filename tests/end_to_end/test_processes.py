@@ -98,7 +98,7 @@ def test_a_killed_run_of_two_goes_on_and_not_as_one(environment: dict[str, str],
     shutil.copytree(tmp_path / "killed", copy)
     alone = run_command(tmp_path, environment | {"SDRUN_OUTPUTS": str(copy)}, *words)
     assert alone.code == 1
-    assert "begun by 2 process(es)" in alone.err
+    assert "begun by 2 processes" in alone.err
     assert [process.end().code for process in start_together(tmp_path, environment, *words)] == [0, 0]
     assert_same(only_run(tmp_path / "undisturbed"), killed)
 

@@ -82,4 +82,5 @@ def test_cards_are_named_as_they_were_given(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_number_has_its_noun() -> None:
     assert [counted(n, "step") for n in (0, 1, 2000)] == ["0 steps", "1 step", "2,000 steps"]
+    assert [counted(n, "epoch") for n in (1.0, 0.5, 3.0)] == ["1 epoch", "0.5 epochs", "3 epochs"]
     assert counted(2, "class", "classes") == "2 classes"
