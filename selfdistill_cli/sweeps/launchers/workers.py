@@ -28,7 +28,7 @@ from selfdistill_cli.system.signals import SIGNALS
 CONTEXT = multiprocessing.get_context("fork")
 HEAVY = (
     *("torch", "torch.utils.flop_counter", "torch.optim", "transformers", "transformers.generation.utils"),
-    *("pyarrow.parquet", "safetensors.torch", "sklearn.metrics", "selfdistill_cli.experiment"),
+    *("pyarrow.parquet", "safetensors.torch", "sklearn.metrics", "evaluate", "selfdistill_cli.experiment"),
 )
 """What most runs import sooner or later; the rest is imported by the process that needs it. Nothing here touches a card."""
 NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
