@@ -185,6 +185,7 @@ def _settle(place: Place) -> None:
     """Make this process one that could have been started by hand, with its share of the machine."""
     for name in SIGNALS:
         signal.signal(name, signal.SIG_DFL)  # a job hears them itself
+    os.setpgid(0, 0)  # a terminal's Ctrl-C goes to the sweep, which passes it on: else it would come twice
     if sys.platform == "linux":  # a sweep that is killed takes its jobs along, each with a checkpoint
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     os.environ.pop(NVML, None)

@@ -1,0 +1,38 @@
+"""What a command asks for is checked and remarked on alike, whichever way it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.ready import notes, require_ready, runs_of
+from tests.helpers.runs import composed
+
+ROUNDS = ("self_training=star", "model=tiny_llama", "task=synth_arithmetic")
+SEQUENCE = ("sequence=[synth_arithmetic,synth_facts]", "model=tiny_llama")
+
+
+@pytest.mark.parametrize("words", [(), ROUNDS, SEQUENCE])
+def test_files_that_are_named_and_data_are_looked_for(words: tuple[str, ...], tmp_path: Path) -> None:
+    require_ready(composed(*words))
+    with pytest.raises(UserError, match=r"model\.name=\./weights: there is no such folder"):
+        require_ready(composed(*words, "model.name=./weights"))
+    with pytest.raises(UserError, match=r"method\.teacher\.path=nowhere: there is no such run"):
+        require_ready(composed(*words, "method=kd", "method.teacher.path=nowhere"))
+
+
+@pytest.mark.parametrize("words", [(), ROUNDS, SEQUENCE])
+def test_settings_that_do_nothing_are_named(words: tuple[str, ...]) -> None:
+    cfg = composed(*words, "schedule.max_steps=3", "schedule.epochs=2")
+    said = "schedule.epochs does nothing here: schedule.max_steps=3 takes its place."
+    assert notes(cfg, ["schedule.epochs", "schedule.max_steps"]) == [said]
+
+
+def test_what_acts_in_one_stage_is_no_idle_setting() -> None:
+    cfg = composed("sequence=[synth_entailment,synth_similarity]", "method=dcs", "method.discordance_quantile=0.9")
+    assert [one.task.name for one in runs_of(cfg)] == ["synth_entailment", "synth_similarity"]
+    given = ["method.discordance_quantile"]
+    assert notes(cfg, given) == []
+    assert len(notes(composed("method=dcs", "method.discordance_quantile=0.9"), given)) == 1
