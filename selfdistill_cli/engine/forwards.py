@@ -80,6 +80,7 @@ class OtherWeights:
         model.eval()
         with torch.no_grad():
             found = with_weights(model, weights, forward)
+        torch.clear_autocast_cache()  # a weight that was cast without gradient must not be taken for one with it
         model.train(was_training)
         return found
 

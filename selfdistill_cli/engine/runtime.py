@@ -101,6 +101,14 @@ class Runtime:
         prepared: nn.Module = self.accelerator.prepare_model(model, evaluation_mode=True)
         return prepared
 
+    def casting_weights_once(self) -> contextlib.AbstractContextManager[Any]:
+        """While this lasts, forward passes share what they cast the weights to; the weights must not change.
+
+        autocast forgets its casts at the end of the outermost region, so this is one that casts nothing itself.
+        Gradients are cast back for each pass and summed in float32.
+        """
+        return torch.autocast(self.device.type, enabled=False) if self.precision != "fp32" else contextlib.nullcontext()
+
     def unwrap(self, model: nn.Module) -> Any:
         """The model itself, as it was before `prepare`."""
         return self.accelerator.unwrap_model(model)

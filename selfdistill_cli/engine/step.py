@@ -93,14 +93,15 @@ def backward_step(
             accelerator.backward(loss.total.sum())
         losses.append(changed(loss, Tensor.detach))
 
-    for positions in parts:
-        with phases("data"):
-            batch = examples.collate(rows[positions], batching.width_multiple)
-        with phases("forward"):
-            logits = examples.forward(model, batch, device)
-        kept.append(logits if method.needs_whole_step else logits.detach())
-        if not method.needs_whole_step:
-            backward(positions, logits, len(positions))
+    with runtime.casting_weights_once():
+        for positions in parts:
+            with phases("data"):
+                batch = examples.collate(rows[positions], batching.width_multiple)
+            with phases("forward"):
+                logits = examples.forward(model, batch, device)
+            kept.append(logits if method.needs_whole_step else logits.detach())
+            if not method.needs_whole_step:
+                backward(positions, logits, len(positions))
     if method.needs_whole_step:
         positions, logits = _with_others(parts, kept, accelerator)
         if parts:

@@ -172,7 +172,9 @@ def _registered(name: str) -> str:
             return found
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, d]
         scale, dropout = others.get("scaling") or q.shape[-1] ** -0.5, others.get("dropout", 0.0)
-        return grouped_attention(q, k, v, layout.groups(q.shape[1]), scale, dropout)[None], None
+        if q.device.type == "cpu":
+            return grouped_attention(q, k, v, layout.groups(q.shape[1]), scale, dropout)[None], None
+        return jagged_attention(q, k, v, layout, scale, dropout)[None], None
 
     AttentionInterface.register(name + SUFFIX, attention)
     # Asked each time: `models.masks` puts another in place where there is a card.
@@ -180,6 +182,22 @@ def _registered(name: str) -> str:
         name + SUFFIX, lambda *places, **settings: ALL_MASK_ATTENTION_FUNCTIONS[name](*places, **settings)
     )
     return name + SUFFIX
+
+
+def jagged_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
+    """dropout(softmax(q kᵀ · scale)) v of each example by itself; all [tokens, heads, d].
+
+    By torch's jagged tensors, which have a card's fused kernels (flash for narrow types, memory-efficient for float32)
+    take rows of any length. Lengths are known here, so nothing is read off the card.
+    """
+    ends = {"min_seqlen": int(layout.lengths.min()), "max_seqlen": int(layout.lengths.max())}
+    q, k, v = (
+        torch.nested.nested_tensor_from_jagged(x.contiguous(), layout.offsets, **ends).transpose(1, 2)
+        for x in (query, key, value)
+    )
+    found = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
+    values: Tensor = found.transpose(1, 2).values()
+    return values
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.models.concatenated import concatenate, leave_out_padding, model_inputs
+from selfdistill_cli.models.concatenated import Layout, concatenate, jagged_attention, leave_out_padding, model_inputs
 from selfdistill_cli.models.cpu.dropout import dropout
 from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
 from selfdistill_cli.models.cpu.tuning import tune
@@ -132,6 +132,19 @@ def test_grouped_attention_is_the_formula_for_each_example(p: float) -> None:
     assert torch.allclose(found, expected)
     theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_jagged_attention_of_a_card_is_that_of_groups() -> None:
+    """Here by its formula on a processor; the fused kernels are tested where there is a card."""
+    torch.manual_seed(0)
+    lengths = np.array([5, 1, 12, 5, 9])
+    layout = Layout.of(lengths, CPU)
+    q, k, v = (torch.randn(int(lengths.sum()), 2, 4, requires_grad=True) for _ in range(3))
+    found = [jagged_attention(q, k, v, layout, 0.3, 0.0), grouped_attention(q, k, v, layout.groups(2), 0.3, 0.0)]
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+    weights = torch.cos(torch.arange(q.numel())).view(q.shape)
+    gradients = [torch.autograd.grad((output * weights).sum(), (q, k, v)) for output in found]
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 
 def test_dropout_has_the_same_distribution() -> None:

@@ -31,6 +31,11 @@ class Group:
     empty: Tensor | None
     """True where a row has no token [g, 1, 1, width]; None if every place has one."""
 
+    def forbidden(self, like: Tensor) -> Tensor:
+        """What is added to scores so that no empty place is attended to: much faster than to fill them in."""
+        assert self.empty is not None
+        return like.new_zeros(self.empty.shape).masked_fill_(self.empty, torch.finfo(like.dtype).min)
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -93,7 +98,7 @@ class _GroupedAttention(Function):
             shape = (-1, group.width, d)
             scores = torch.bmm(q[place].view(shape), k[place].view(shape).transpose(1, 2))
             if group.empty is not None:
-                scores.view(-1, heads, group.width, group.width).masked_fill_(group.empty, -torch.inf)
+                scores.view(-1, heads, group.width, group.width).add_(group.forbidden(scores))
             p = scores.softmax(-1)
             mask = keep_mask(p, dropout)
             dropped = p if mask is None else p * mask
