@@ -190,11 +190,15 @@ def jagged_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout, 
     By torch's jagged tensors, which have a card's fused kernels (flash for narrow types, memory-efficient for float32)
     take rows of any length. Lengths are known here, so nothing is read off the card.
     """
-    ends = {"min_seqlen": int(layout.lengths.min()), "max_seqlen": int(layout.lengths.max())}
-    q, k, v = (
-        torch.nested.nested_tensor_from_jagged(x.contiguous(), layout.offsets, **ends).transpose(1, 2)
-        for x in (query, key, value)
-    )
+    shortest, longest = int(layout.lengths.min()), int(layout.lengths.max())
+
+    def jagged(x: Tensor) -> Tensor:
+        rows = torch.nested.nested_tensor_from_jagged(
+            x.contiguous(), layout.offsets, min_seqlen=shortest, max_seqlen=longest
+        )
+        return rows.transpose(1, 2)
+
+    q, k, v = jagged(query), jagged(key), jagged(value)
     found = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
     values: Tensor = found.transpose(1, 2).values()
     return values
