@@ -101,11 +101,13 @@ class _ByChance(LogitsProcessor):
         wide, unit = (torch.float32, 2**20) if scores.device.type == "mps" else (torch.float64, 2**48)
         shifted = scores.to(wide) - scores.amax(-1, keepdim=True)  # so that no temperature is too low
         heights = (shifted / self.temperature).softmax(-1).mul_(unit).round_().long().cumsum(-1)
-        number = self.numbers[:, self.place, None].to(scores.device, wide)
+        self.numbers = self.numbers.to(scores.device, wide)
+        number = self.numbers[:, self.place, None]
         self.place += 1
         total = heights[:, -1:]
         chosen = torch.searchsorted(heights, torch.minimum((number * total).long(), total - 1), right=True)
-        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
+        others = torch.arange(scores.shape[-1], device=scores.device) != chosen
+        return torch.zeros_like(scores).masked_fill(others, -torch.inf)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import special
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from selfdistill_cli.encoding.drawn import some_of, with_answers
@@ -122,6 +123,30 @@ def test_drawn_answers_stand_in_place_of_the_gold_ones_and_copy_nothing() -> Non
     whole, part = drawn.collate(np.array([4, 0])), few.collate(np.array([0, 1]))
     assert torch.equal(whole.arguments["input_ids"], part.arguments["input_ids"])
     assert torch.equal(whole.labels, part.labels)
+
+
+class Rows(TorchDispatchMode):
+    """The most rows that a tensor with the vocabulary as its last dimension has had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **kwargs or {})
+        if isinstance(found, torch.Tensor) and found.dim() > 1 and found.shape[-1] == 100:
+            self.most = max(self.most, found.numel() // 100)
+        return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_scores_are_held_but_those_of_the_next_tokens(kind: str) -> None:
+    of = writer(kind)
+    rows = list(range(30))
+    with Rows() as seen:
+        of.draw(rows, 0, 1.0)
+    # As many as there are examples; the output layer, turned round, has 32.
+    assert seen.most <= 32 < of.train.prompts.lengths.sum()
 
 
 def test_what_drawing_costs_is_counted_apart() -> None:
