@@ -1,0 +1,74 @@
+"""A teacher held in memory reads what the student reads, and answers in the same tokens; else it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds.generation import Generation
+from selfdistill_cli.models import LoadedModel
+from tests.evaluation.test_decoding import PROMPTS, SIZE, make, tokenizer
+
+pytestmark = pytest.mark.thorough
+
+SETTINGS = {"max_length": 64, "long_prompts": "error", "chat_template": "off", "decoding": {"max_new_tokens": 12}}
+TASK: Any = SimpleNamespace(
+    name="t",
+    settings=OmegaConf.create(SETTINGS),
+    train=SimpleNamespace(folder=None, role="train", name="train", texts=PROMPTS, answers=["w1"] * len(PROMPTS)),
+)
+
+
+def loaded(model: Any, of: Any = None) -> LoadedModel:
+    return LoadedModel(model, of or tokenizer(), "fingerprint")
+
+
+def llama(outputs: int = SIZE + 2, context: int = 512) -> Any:
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 64, "max_position_embeddings": context}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=outputs, **sizes, pad_token_id=0, eos_token_id=1))
+
+
+def closing_tokenizer() -> Any:
+    """It has the same entries and ends each answer with another one."""
+    other = tokenizer()
+    other.eos_token = "<pad>"
+    return other
+
+
+def held(teacher: LoadedModel) -> None:
+    student, train = make("decoder")
+    Generation().require_same_reading(TASK, teacher, loaded(student), train, Path("runs/teacher"))
+
+
+def test_a_model_of_the_same_tokens_may_have_other_sizes() -> None:
+    held(loaded(llama()))
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        lambda: loaded(make("encoder_decoder")[0]),
+        lambda: loaded(llama(outputs=SIZE + 10)),
+        lambda: loaded(llama(), closing_tokenizer()),
+    ],
+    ids=["an encoder–decoder", "more outputs", "another end"],
+)
+def test_what_reads_or_writes_otherwise_is_refused(teacher: Any) -> None:
+    with pytest.raises(UserError, match=r"in runs/teacher reads or writes .* in other tokens"):
+        held(teacher())
+
+
+def test_a_teacher_that_cannot_read_a_drawn_answer_to_its_end_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the teacher in runs/teacher: .* this model's context of 64"):
+        many = OmegaConf.merge(TASK.settings, {"decoding": {"max_new_tokens": 60}})
+        longer = SimpleNamespace(**vars(TASK) | {"settings": many})
+        student, train = make("decoder")
+        teacher = loaded(llama(context=64))
+        Generation().require_same_reading(longer, teacher, loaded(student), train, Path("runs/teacher"))  # type: ignore[arg-type]
