@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.generation import Generation
 from selfdistill_cli.models import LoadedModel
 from tests.evaluation.test_decoding import PROMPTS, SIZE, make, tokenizer
+from tests.helpers.small_models import split_of
 
 pytestmark = pytest.mark.thorough
 
@@ -21,7 +23,7 @@ SETTINGS = {"max_length": 64, "long_prompts": "error", "chat_template": "off", "
 TASK: Any = SimpleNamespace(
     name="t",
     settings=OmegaConf.create(SETTINGS),
-    train=SimpleNamespace(folder=None, role="train", name="train", texts=PROMPTS, answers=["w1"] * len(PROMPTS)),
+    train=replace(split_of(PROMPTS), answers=["w1"] * len(PROMPTS)),
 )
 
 
