@@ -103,7 +103,7 @@ def problem(number: int) -> str:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_finished_run_corrects_what_the_student_writes(model: str, swept: Swept, tmp_path: Path) -> None:
     outputs, _ = swept(model)
-    words = [*words_of(["gkd"], model), *given_teacher("gkd", only_run(outputs, "vanilla"))]
+    words = [*words_of(["gkd"], model), *given_teacher("gkd", run_of(outputs, *words_of(["vanilla"], model)))]
     more = ["model.lora.rank=4", "runtime.precision=bf16", "method.lambda_=1", "method.temperature=0.5"]
     ended = run_command(tmp_path, user_environment(tmp_path), *words, *more)
     assert ended.code == 0, ended.err
