@@ -141,7 +141,8 @@ def write_answers(
     writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
-    with _products_of(writer, runtime):
+    # LoRA's wrapper has its inner model write, which does not come by the forward pass that Accelerate prepared.
+    with runtime.accelerator.autocast(), _products_of(writer, runtime):
         own = _own_share(writer, tokenizer, examples, decoding, runtime, seed, chances)
     writer.train(was_training)
     everyones = gathered(own)
