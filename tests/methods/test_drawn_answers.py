@@ -164,7 +164,9 @@ def test_a_step_logs_how_long_its_answers_are_and_what_is_forwarded(make: Any) -
     assert result.parts["loss/divergence"] == pytest.approx(result.loss)
 
 
-@pytest.mark.parametrize(("make", "changes"), [(gkd, {"lambda_": 0.5}), (sdft, {"weights": "ema"}), (sdft, {"weights": "start"})])
+@pytest.mark.parametrize(
+    ("make", "changes"), [(gkd, {"lambda_": 0.5}), (sdft, {"weights": "ema"}), (sdft, {"weights": "start"})]
+)
 def test_a_run_that_was_stopped_draws_on_as_the_undisturbed_one(
     make: Any, changes: dict[str, Any], tmp_path: Any
 ) -> None:
