@@ -68,9 +68,9 @@ def test_what_reads_or_writes_otherwise_is_refused(teacher: Any) -> None:
 
 
 def test_a_teacher_that_cannot_read_a_drawn_answer_to_its_end_is_refused() -> None:
+    many = OmegaConf.merge(TASK.settings, {"decoding": {"max_new_tokens": 60}})
+    longer: Any = SimpleNamespace(**vars(TASK) | {"settings": many})
+    student, train = make("decoder")
+    teacher = loaded(llama(context=64))
     with pytest.raises(UserError, match=r"the teacher in runs/teacher: .* this model's context of 64"):
-        many = OmegaConf.merge(TASK.settings, {"decoding": {"max_new_tokens": 60}})
-        longer = SimpleNamespace(**vars(TASK) | {"settings": many})
-        student, train = make("decoder")
-        teacher = loaded(llama(context=64))
-        Generation().require_same_reading(longer, teacher, loaded(student), train, Path("runs/teacher"))  # type: ignore[arg-type]
+        Generation().require_same_reading(longer, teacher, loaded(student), train, Path("runs/teacher"))
