@@ -19,7 +19,7 @@ from measured import machine, median, plain, show, spread
 
 from peers.comparison import COMPARISONS, Comparison, prepare, require_data
 
-LONGEST = 150
+LONGEST = 120
 """Seconds that a contender may take which is tried once."""
 COLUMNS = ("", "examples/s", "from – to", "ratio", "tokens/s", "real", "MB", "wall, s")
 
@@ -73,15 +73,12 @@ def contenders(comparison: Comparison, precisions: Sequence[str], tries: bool = 
     found = []
     for precision in precisions:
         if comparison.decoder:
-            found += [
-                Contender("SFTTrainer, group_by_length", "sft", precision),
-                Contender("SFTTrainer, padding_free", "sft_padding_free", precision, once=True),
-            ]
+            found.append(Contender("SFTTrainer, group_by_length", "sft", precision))
+            found.append(Contender("SFTTrainer, padding_free", "sft_padding_free", precision, once=True))
         else:
-            found += [
-                Contender("Trainer, group_by_length", "trainer", precision),
-                Contender("the same, torch_compile", "trainer_compiled", precision, once=True, compiles=True),
-            ]
+            found.append(Contender("Trainer, group_by_length", "trainer", precision))
+        if comparison.compiles:
+            found.append(Contender("the same, torch_compile", "trainer_compiled", precision, once=True, compiles=True))
         found.append(Contender("sdrun", "sdrun", precision))
     return [one for one in found if tries or not one.once]
 
