@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from selfdistill_cli.engine.compute import Compute, Operations, Passes, counting
 from selfdistill_cli.engine.method import StepPlan
+from selfdistill_cli.models.concatenated import concatenate
 from selfdistill_cli.runs.costs import compute_by_part, total_compute
 from tests.helpers.loops import make_loop
 from tests.helpers.runtimes import cpu_runtime
@@ -68,6 +69,21 @@ def test_operations_are_those_of_a_count_over_the_whole_run(
     assert (parts["training"].forward, parts["training"].backward) == (forwarded + taught, forwarded)
     rounds = EPOCHS if name == "dcs_by_epoch" else 0
     assert parts.get("predictions", Passes()).forward == rounds * SIZE
+
+
+def test_operations_without_padding_are_those_of_a_count_over_the_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last layer's work is for each example rather than each token, and attention's grows with length."""
+    monkeypatch.setattr("selfdistill_cli.engine.loop.recorded", lambda *_: False)
+    examples, model, runtime = make_examples("classification"), make_model("classification"), cpu_runtime()
+    assert concatenate(model)
+    method = made("classification", "static_sd_late", examples, model)
+    loop = make_loop(model, method, examples, runtime, tmp_path, epochs=EPOCHS)
+    with counting(True) as everything:
+        loop.run()
+    counted = sum(passes.flops or 0 for passes in runtime.compute.parts.values())
+    assert counted == pytest.approx(everything.get_total_flops(), rel=0.02)
 
 
 def test_the_first_step_of_each_kind_and_ever_fewer_after_it_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
