@@ -1,13 +1,13 @@
 """Encoders that read examples one after the other, as one row without padding.
 
 Embeddings, linear layers, normalisation, activations and dropout see each token once, [1, tokens, hidden]; attention
-keeps each example to itself; the last layer goes on with the first token of each, which is all that a head reads.
+keeps each example to itself; the last layer asks and goes on for the first token of each, which is all that a head reads.
 Nothing of the model's own code is replaced: its attention is looked up by name, and hooks do the rest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Layout:
     """The place of each one's first token [m]."""
     offsets: Tensor
     """Where each begins and the last one ends, int32 [m + 1]."""
+    last: bool = False
+    """Whether it is the last layer's, of which first tokens alone are read."""
     _groups: dict[int, Groups] = field(default_factory=dict)
 
     @classmethod
@@ -141,8 +143,9 @@ def _hooked(base: Any) -> list[Any]:
     ]
 
 
-def _note_layout(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    layer.attention.output.layout = kwargs.get("layout")
+def _note_layout(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    layout = layer.attention.output.layout = kwargs.get("layout")
+    return args, kwargs if layout is None else kwargs | {"layout": replace(layout, last=True)}
 
 
 def _first_tokens(output: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
@@ -173,7 +176,8 @@ def _registered(name: str) -> str:
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, d]
         scale, dropout = others.get("scaling") or q.shape[-1] ** -0.5, others.get("dropout", 0.0)
         if q.device.type == "cpu":
-            return grouped_attention(q, k, v, layout.groups(q.shape[1]), scale, dropout)[None], None
+            groups = layout.groups(q.shape[1])
+            return grouped_attention(q, k, v, groups, scale, dropout, layout.last)[None], None
         return jagged_attention(q, k, v, layout, scale, dropout)[None], None
 
     AttentionInterface.register(name + SUFFIX, attention)

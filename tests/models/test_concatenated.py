@@ -130,6 +130,15 @@ def test_grouped_attention_is_the_formula_for_each_example(p: float) -> None:
                 torch.einsum("hqk,khd->qhd", p_dropped[place, :, :n, :n], v[part]),
             )
     assert torch.allclose(found, expected)
+    if p == 0:  # asked for first tokens alone: the same for them, and nothing for the others
+        alone = grouped_attention(q, k, v, groups, 0.5, p, first=True)
+        firsts = torch.from_numpy(ends - lengths)
+        assert torch.allclose(alone[firsts], expected[firsts])
+        assert alone.count_nonzero() == len(lengths) * 2 * 4
+        ours_alone = torch.autograd.grad((alone * weights).sum(), (q, k, v))
+        of_firsts = (expected[firsts] * weights[firsts]).sum()
+        theirs_alone = torch.autograd.grad(of_firsts, (q, k, v), retain_graph=True)
+        assert all(torch.allclose(a, b) for a, b in zip(ours_alone, theirs_alone, strict=True))
     theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
 
