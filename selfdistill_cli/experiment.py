@@ -158,6 +158,8 @@ def _train(
 
     recorder = _recorder(cfg, directory, task, identity["wandb_id"], group) if runtime.is_main else SilentRecorder()
     log.info(_opening(cfg, task, train, directory))
+    if cfg.runtime.shard == "full" and not runtime.shards:
+        log.info("runtime.shard=full: there is one process, which keeps the whole model, as with runtime.shard=none")
     recorded = None
     try:
         loop = TrainingLoop(
@@ -180,10 +182,11 @@ def _train(
         final = final_scores(loop.model, outcome, evaluator, at_the_end)
         results = summarize(cfg, task, train, loaded, final, teacher, runtime)
 
+        model = runtime.whole(loop.model)
+
         def save() -> None:
             save_predictions(directory.path / "predictions.parquet", final.predictions)
             save_examples(directory.path / "examples.parquet", task, train, method.per_example())
-            model = runtime.unwrap(loop.model)
             save_model(directory.path / "model", model, loaded, cfg, task, results)
             recorder.flush()
             directory.finish(replace(results, **overhead.as_fields()))

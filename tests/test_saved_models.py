@@ -23,7 +23,7 @@ from tests.helpers.runs import composed, only_run, results
 from tests.helpers.small_models import SIZES, settings, task
 from tests.helpers.task_files import write
 
-pytestmark = pytest.mark.slow  # seven runs are trained first
+pytestmark = pytest.mark.slow  # eight runs are trained first
 
 TEXTS = [f"the {colour} door is number {n}" for n in range(6) for colour in ("red", "blue", "green")]
 COLUMNS: dict[str, list[Any]] = {
@@ -48,6 +48,7 @@ RUNS = {
     "number": ("bert", ("task.text=text", "task.label=number", "task.kind=regression", *LORA)),
     "plain": ("bert", ("task.text=text", "task.label=colour")),
     "answers": ("llama", ("task.text='Q: {text}'", *GENERATION, *LORA)),
+    "rounded": ("llama", ("task.text='Q: {text}'", *GENERATION, *LORA, "model.quantization=nf4")),
     "t5": ("t5", ("task.text='Q: {text}'", *GENERATION)),
     "chat": ("chat", ("task.text='Q: {text}'", *GENERATION)),
     "choices": ("llama", ("task.text=text", "task.kind=multiple_choice", "task.choices=choices", "task.label=right")),
@@ -125,7 +126,7 @@ def test_the_card_of_a_regressor_gives_its_number(runs: dict[str, Path]) -> None
     assert found["score"] == pytest.approx(said["prediction"], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["answers", "t5", "chat"])
+@pytest.mark.parametrize("name", ["answers", "rounded", "t5", "chat"])
 def test_the_card_of_a_writer_gives_its_answer(name: str, runs: dict[str, Path]) -> None:
     said = parquet.read_table(runs[name] / "predictions.parquet").to_pylist()[4]
     assert said["prompt"] == f"Q: {TEXTS[4]}"

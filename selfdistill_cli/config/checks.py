@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config.fields import BOUNDS
+from selfdistill_cli.config.memory import check_memory
 from selfdistill_cli.config.methods import acting_elsewhere, void
 from selfdistill_cli.config.metrics import LOSS
 from selfdistill_cli.errors import UserError, did_you_mean
@@ -39,6 +40,7 @@ def check(cfg: DictConfig) -> None:
     evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
     checkpoint_interval(cfg.runtime.checkpoint_every)
     diagnostics_of(cfg.runtime.diagnostics)
+    check_memory(cfg)
     eval_tasks_of(cfg.eval_tasks)
 
 

@@ -37,6 +37,7 @@ class Model:
     dropout: float | None = number(at_least=0, at_most=0.99)
     dtype: str = choice("float32", "bfloat16")
     lora: Lora = MISSING
+    quantization: str = choice("none", "nf4", "int8", neutral="none")
     trust_remote_code: bool = switch()
     config: dict[str, Any] = MISSING
 
@@ -166,6 +167,7 @@ class Runtime:
     profile: bool = MISSING
     trace_steps: int | None = number(at_least=1)
     gradient_checkpointing: bool = MISSING
+    shard: str = choice("none", "full")
     diagnostics: Any = None
     checkpoint_every: str = MISSING
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from selfdistill_cli.engine.probes import recording_interval
 from selfdistill_cli.engine.results import StepResult
+from selfdistill_cli.engine.sharding import whole_of
 
 
 class GradientProbe:
@@ -54,6 +55,6 @@ def layer_norms(parameters: Any) -> dict[str, float]:
     squares: dict[str, list[Tensor]] = {}
     for name, parameter in parameters:
         if parameter.grad is not None:
-            squares.setdefault(layer_of(name), []).append(parameter.grad.detach().float().square().sum())
+            squares.setdefault(layer_of(name), []).append(whole_of(parameter.grad.detach().float().square().sum()))
     order = sorted(squares, key=lambda layer: (layer != "embeddings", layer == "head"))
     return {layer: float(torch.stack(squares[layer]).sum().sqrt()) for layer in order}

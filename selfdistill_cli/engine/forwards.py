@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,16 +88,19 @@ class OtherWeights:
 
 @torch.no_grad()
 def draws_at_random(model: nn.Module, examples: Examples) -> bool:
-    """Whether a forward pass in training draws anything at random, as dropout does. The model is on the CPU.
+    """Whether a forward pass in training draws anything at random, as dropout does. The model is on one device.
 
     The generator tells it better than two predictions would: a fresh LoRA update is zero, whatever is dropped in it.
     """
     was_training = model.training
     model.train()
     shortest = np.array([examples.lengths.argmin()])
-    with torch.random.fork_rng(devices=[]):
-        before = torch.get_rng_state()
-        examples.forward(model, examples.collate(shortest, 1), torch.device("cpu"))
-        drew = not torch.equal(before, torch.get_rng_state())
+    device = next(model.parameters()).device  # rounded weights are on the card already
+    on_card = device.type == "cuda"
+    state = partial(torch.cuda.get_rng_state, device) if on_card else torch.get_rng_state
+    with torch.random.fork_rng(devices=[device] if on_card else []):
+        before = state()
+        examples.forward(model, examples.collate(shortest, 1), device)
+        drew = not torch.equal(before, state())
     model.train(was_training)
     return drew

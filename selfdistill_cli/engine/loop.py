@@ -154,7 +154,7 @@ class TrainingLoop:
             observed = rows_of(self.probes, self.progress.step + 1, epoch, self.model, result)
         limit = self.schedule.max_grad_norm or math.inf
         with self.phases("optimizer"):
-            grad_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+            grad_norm = self.runtime.clip_gradients(self.model, limit)
         with self.phases("loss"):
             self.method.after_backward(plan, result.logits)
         lr = float(self.lr_scheduler.get_last_lr()[0])
@@ -216,14 +216,11 @@ class TrainingLoop:
         """Write a checkpoint; every process takes part, since each has random generators of its own."""
         self.records.write(self.progress)
         random = gathered(random_state())
-        if not self.runtime.is_main:
-            return
         began = self.progress.seconds = self._seconds()
         self.progress.phase_seconds = dict(self.phases.seconds)
         self.progress.compute = self.runtime.compute.state_dict()
         self.recorder.flush()
-        self.checkpoints.save(
-            self.progress.step,
+        state = self.runtime.state_made_whole(
             {
                 "model": self._weights(),
                 "best_model": self.selection.weights,
@@ -236,8 +233,11 @@ class TrainingLoop:
                 "metrics_length": self.recorder.position(),
                 "random": random,
                 **self.runtime.rounding(self.model),
-            },
+            }
         )
+        if not self.runtime.is_main:
+            return
+        self.checkpoints.save(self.progress.step, state)
         ended = self._seconds()
         self.progress.checkpoint_seconds += ended - began
         if self.phases.measure:
@@ -252,6 +252,7 @@ class TrainingLoop:
             self.recorder.rewind(0)
             return
         self.runtime.require_same(len(state["random"]), state, self.model)
+        state = self.runtime.state_in_parts(state)
         load_trained_weights(self.runtime.unwrap(self.model), state["model"])
         self.selection.weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])

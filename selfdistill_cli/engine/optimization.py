@@ -8,6 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from selfdistill_cli.engine.sharding import is_sharded
+
 
 def make_optimizer(model: nn.Module, schedule: DictConfig) -> Optimizer:
     """The optimizer over two groups: matrices with weight decay; biases and normalisation weights without."""
@@ -20,7 +22,8 @@ def make_optimizer(model: nn.Module, schedule: DictConfig) -> Optimizer:
     if schedule.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
     if schedule.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=schedule.lr, momentum=0.9, fused=True)
+        fused = not is_sharded(model)  # torch has no fused SGD of tensors in parts
+        return torch.optim.SGD(groups, lr=schedule.lr, momentum=0.9, fused=fused)
     from transformers import Adafactor
 
     return Adafactor(groups, lr=schedule.lr, scale_parameter=False, relative_step=False)

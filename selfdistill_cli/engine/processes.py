@@ -15,8 +15,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from selfdistill_cli.engine.method import StepPlan
+from selfdistill_cli.engine.sharding import add_up_output_gradients
 from selfdistill_cli.errors import UserError
 
 T = TypeVar("T")
@@ -25,13 +27,18 @@ BUCKET_ELEMENTS = 2**24
 
 
 def own_units(plan: StepPlan, accelerator: Accelerator) -> np.ndarray:
-    """Where the examples that this process forwards, with all their copies, stand in `plan.units`.
+    """`units_of` this process."""
+    return units_of(plan, accelerator.process_index, accelerator.num_processes)
+
+
+def units_of(plan: StepPlan, process: int, processes: int) -> np.ndarray:
+    """Where the examples that a process forwards, with all their copies, stand in `plan.units`.
 
     An example's share goes by its place among the fresh ones, and a previous example has the place that it
     had when it was fresh: each process forwards as previous what it forwarded as fresh.
     """
     places = np.concatenate([np.arange(len(plan.fresh)), np.arange(len(plan.previous))])
-    return np.flatnonzero(places % accelerator.num_processes == accelerator.process_index)
+    return np.flatnonzero(places % processes == process)
 
 
 def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
@@ -55,10 +62,14 @@ def gathered(own: T) -> list[T]:
 
 @torch.no_grad()
 def add_up_gradients(model: nn.Module, accelerator: Accelerator) -> None:
-    """Replace every gradient by its sum over the processes. One that no process has stays None."""
+    """Replace every gradient by its sum over the processes. One that no process has stays None.
+
+    Those of matrices that are kept in parts are sums already, but for the output layer's.
+    """
     if accelerator.num_processes == 1:
         return
-    for bucket in _buckets([p for p in model.parameters() if p.requires_grad]):
+    add_up_output_gradients(model)
+    for bucket in _buckets([p for p in model.parameters() if p.requires_grad and not isinstance(p, DTensor)]):
         # A process without examples in this step has no gradients; who has one is added up beside them.
         had = [torch.full((1,), float(p.grad is not None), device=p.device) for p in bucket]
         flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]

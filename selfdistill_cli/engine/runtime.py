@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from selfdistill_cli.engine.batching import Batching, prediction_batches
 from selfdistill_cli.engine.compute import Compute, counting
@@ -25,6 +27,14 @@ from selfdistill_cli.engine.method import Examples
 from selfdistill_cli.engine.predictions import in_order, on_cpu
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.profiling import Phases
+from selfdistill_cli.engine.sharding import (
+    clip_grad_norm,
+    make_whole,
+    release_output,
+    shard,
+    state_in_parts,
+    state_made_whole,
+)
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.quiet import quiet_libraries
@@ -66,18 +76,24 @@ class Runtime:
         return int(self.accelerator.num_processes)
 
     @property
+    def shards(self) -> bool:
+        """Whether processes keep a part of each matrix (`runtime.shard`)."""
+        return self.settings.shard == "full" and self.processes > 1
+
+    @property
     def precision(self) -> str:
         """Of products: fp32, bf16 or fp16."""
         return precision_of(self.accelerator)
 
     def rounding(self, model: nn.Module) -> dict[str, str]:
         """What this model's results depend on in their last bits, by the names of settings."""
-        return {"precision": self.precision, "padding": self.batching.of(model).padding}
+        shard = "full" if self.shards else "none"
+        return {"precision": self.precision, "padding": self.batching.of(model).padding, "shard": shard}
 
     def require_same(self, processes: int, begun: Mapping[str, Any], model: nn.Module) -> None:
         """Raise `UserError` unless an interrupted run, begun by so many processes, can go on with the same rounding.
 
-        begun: what `rounding` gave then; runs from before it knew of padding had the longest.
+        begun: what `rounding` gave then; runs from before it knew of padding had the longest, and whole matrices.
         """
         if processes != self.processes:
             raise UserError(
@@ -85,7 +101,7 @@ class Runtime:
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
         for name, now in self.rounding(model).items():
-            before = begun.get(name, "longest")
+            before = begun.get(name, "none" if name == "shard" else "longest")
             if before != now:
                 raise UserError(
                     f"This run was begun with runtime.{name}={before} and would go on with "
@@ -96,9 +112,14 @@ class Runtime:
         """The model on this process's device, its products in the precision of the run.
 
         Not as Accelerate prepares one for training: torch's DistributedDataParallel averages gradients in every backward
-        pass, which does not go with micro-batches; `backward_step` adds them up itself.
+        pass, which does not go with micro-batches; `backward_step` adds them up itself. With `shards` the model itself
+        is changed: see `engine.sharding`.
         """
-        prepared: nn.Module = self.accelerator.prepare_model(model, evaluation_mode=True)
+        if self.shards:
+            shard(model, self._mesh)
+        prepared: nn.Module = self.accelerator.prepare_model(
+            model, device_placement=not self.shards, evaluation_mode=True
+        )
         return prepared
 
     def casting_weights_once(self) -> contextlib.AbstractContextManager[Any]:
@@ -109,13 +130,45 @@ class Runtime:
         """
         return torch.autocast(self.device.type, enabled=False) if self.precision != "fp32" else contextlib.nullcontext()
 
+    @cached_property
+    def _mesh(self) -> DeviceMesh:
+        return init_device_mesh(self.device.type, (self.processes,))
+
+    def whole(self, model: nn.Module) -> Any:
+        """The model itself, to be saved by the main process: its matrices whole again. All processes ask together."""
+        found = self.unwrap(model)
+        if self.shards:
+            make_whole(found, keep=self.is_main)
+        return found
+
+    def state_made_whole(self, state: Any) -> Any:
+        """A checkpoint's state for the main process to write; all processes ask together."""
+        return state_made_whole(state, keep=self.is_main) if self.shards else state
+
+    def state_in_parts(self, state: Any) -> Any:
+        """What `state_made_whole` was given, as far as it is this process's."""
+        return state_in_parts(state, self._mesh) if self.shards else state
+
+    def clip_gradients(self, model: nn.Module, limit: float) -> Tensor:
+        """Scale gradients such that the norm of them all is at most `limit`; the norm before. Unscales those of fp16."""
+        if self.shards:
+            return clip_grad_norm(model.parameters(), limit)
+        norm: Tensor = self.accelerator.clip_grad_norm_(model.parameters(), limit)
+        return norm
+
     def unwrap(self, model: nn.Module) -> Any:
         """The model itself, as it was before `prepare`."""
         return self.accelerator.unwrap_model(model)
 
     def own_share(self, parts: list[np.ndarray]) -> list[tuple[int, np.ndarray]]:
-        """The parts of some work that fall to this process, numbered."""
+        """The parts of some work that fall to this process, numbered.
+
+        With `shards` every process has equally many: what is numbered above the last part is done again for nothing.
+        """
         numbered = list(enumerate(parts))
+        if self.shards:
+            missing = -len(parts) % self.processes
+            numbered += [(len(parts) + number, parts[-1]) for number in range(missing)]
         return numbered[self.accelerator.process_index :: self.processes]
 
     @torch.no_grad()
@@ -127,6 +180,7 @@ class Runtime:
         """
         was_training = model.training
         model.eval()
+        release_output(model)
         batching = self.batching.of(model)
         parts = prediction_batches(examples.lengths, batching)
         own, counted = [], (0, 0)
@@ -134,7 +188,10 @@ class Runtime:
             passing("prediction")
             batch = examples.collate(rows, batching.width_multiple)
             with counting(number == len(parts) // 2) as counter:
-                own.append((rows, keep(examples.forward(model, batch, self.device))))
+                predicted = keep(examples.forward(model, batch, self.device))
+            if number >= len(parts):
+                continue
+            own.append((rows, predicted))
             if counter is not None:
                 counted = counter.get_total_flops(), batching.size(examples.lengths[rows])
             self.on_predicted(len(rows))

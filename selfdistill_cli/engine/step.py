@@ -11,15 +11,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from selfdistill_cli.engine.batching import micro_batches
+from selfdistill_cli.engine.batching import Batching, micro_batches
 from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.forwards import OtherWeights
 from selfdistill_cli.engine.grad_shares import squared_norms
 from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan, TrainingMethod
 from selfdistill_cli.engine.predictions import Predictions, in_order, join
-from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_units
+from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_units, units_of
 from selfdistill_cli.engine.results import StepResult, changed
 from selfdistill_cli.engine.runtime import Runtime
+from selfdistill_cli.engine.sharding import release_output
 from selfdistill_cli.engine.transfer import on_device
 
 
@@ -67,13 +68,16 @@ def backward_step(
     with phases("data"):
         own, lengths = own_units(plan, accelerator), examples.lengths[np.asarray(plan.units)]
         parts = [plan.positions(own[part]) for part in micro_batches(lengths[own], batching, plan.copies)]
+        alongside = _alongside(plan, parts, lengths, batching, runtime.processes) if runtime.shards else []
+    release_output(model)
     others = OtherWeights(model, examples, runtime)
     device, labels, weights = accelerator.device, examples.labels, examples.weights
     losses: list[PerExampleLoss] = []
     kept: list[Predictions] = []
+    uncounted: list[Predictions] = []
     norms: list[dict[str, Tensor]] = []
 
-    def backward(positions: np.ndarray, logits: Predictions, own_examples: int) -> None:
+    def backward(positions: np.ndarray, logits: Predictions, own_examples: int, counts: bool = True) -> None:
         on_host, chosen = torch.from_numpy(positions), rows[positions]
         batch = MicroBatch(
             plan=plan,
@@ -84,28 +88,37 @@ def backward_step(
             predict=partial(others.predict, chosen),
             on_host=on_host,
         )
+        passes = others.passes
         with phases("loss"):
             loss = _first(method.loss(logits, batch).weighted(batch.weights), own_examples)
-        if records_answers or isinstance(logits, Tensor):
+        if counts and (records_answers or isinstance(logits, Tensor)):
             with phases("diagnostics"), runtime.compute.apart():
                 norms.append(squared_norms(loss, logits))
         with phases("backward"):
-            accelerator.backward(loss.total.sum())
-        losses.append(changed(loss, Tensor.detach))
+            total = loss.total.sum() if counts else 0.0 * loss.total.sum()
+            accelerator.backward(sum(map(_nothing, uncounted), total))
+        if counts:
+            losses.append(changed(loss, Tensor.detach))
+        else:
+            others.passes = passes
 
     with runtime.casting_weights_once():
-        for positions in parts:
+        for number, positions in enumerate([*parts, *alongside]):
             with phases("data"):
                 batch = examples.collate(rows[positions], batching.width_multiple)
             with phases("forward"):
                 logits = examples.forward(model, batch, device)
-            kept.append(logits if method.needs_whole_step else logits.detach())
+            counts = number < len(parts)
+            if counts:
+                kept.append(logits if method.needs_whole_step else logits.detach())
             if not method.needs_whole_step:
-                backward(positions, logits, len(positions))
+                backward(positions, logits, len(positions), counts)
+            elif not counts:
+                uncounted.append(logits)
     if method.needs_whole_step:
         positions, logits = _with_others(parts, kept, accelerator)
-        if parts:
-            backward(positions, logits, len(own) * plan.copies)
+        if parts or alongside:
+            backward(positions, logits, len(own) * plan.copies, counts=len(parts) > 0)
     with phases("backward"):
         add_up_gradients(model, accelerator)
 
@@ -120,6 +133,21 @@ def backward_step(
         tokens=int(examples.lengths[rows].sum()),
         padded_tokens=sum(batching.size(examples.lengths[rows[part]]) for part in parts),
     )
+
+
+def _alongside(
+    plan: StepPlan, parts: list[np.ndarray], lengths: np.ndarray, batching: Batching, processes: int
+) -> list[np.ndarray]:
+    """Micro-batches that this process forwards for nothing, where all must forward equally many: matrices in parts."""
+    shares = (units_of(plan, process, processes) for process in range(processes))
+    most = max(len(micro_batches(lengths[share], batching, plan.copies)) for share in shares)
+    return [parts[-1] if parts else plan.positions(np.array([0]))] * (most - len(parts))
+
+
+def _nothing(logits: Predictions) -> Tensor:
+    """Zero, whose backward pass goes through these predictions."""
+    columns = [logits] if isinstance(logits, Tensor) else logits.columns.values()
+    return 0.0 * torch.stack([column.sum() for column in columns if column.requires_grad]).sum()
 
 
 def _first(loss: PerExampleLoss, count: int) -> PerExampleLoss:

@@ -19,6 +19,7 @@ from selfdistill_cli.engine.batching import prediction_batches
 from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.runtime import Runtime
+from selfdistill_cli.engine.sharding import release_output
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.cpu.products import weights_rounded
 from selfdistill_cli.system.fault_points import passing
@@ -141,6 +142,7 @@ def write_answers(
     writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
+    release_output(writer)
     # LoRA's wrapper has its inner model write, which does not come by the forward pass that Accelerate prepared.
     with runtime.accelerator.autocast(), _products_of(writer, runtime):
         own = _own_share(writer, tokenizer, examples, decoding, runtime, seed, chances)
@@ -156,7 +158,7 @@ def write_answers(
 
 def _products_of(writer: nn.Module, runtime: Runtime) -> contextlib.AbstractContextManager[None]:
     """How the model multiplies while it writes: the same products, on a processor with weights that are rounded once."""
-    rounds = runtime.device.type == "cpu" and runtime.precision == "bf16"
+    rounds = runtime.device.type == "cpu" and runtime.precision == "bf16" and not runtime.shards
     return weights_rounded(writer, torch.bfloat16) if rounds else contextlib.nullcontext()
 
 
@@ -181,12 +183,15 @@ def _own_share(
         with torch.random.fork_rng(enabled=decoding.temperature > 0), counting(counts) as counter:
             if decoding.temperature > 0:
                 torch.manual_seed(seed + number)
+            how: dict[str, Any] = {"generation_config": settings, "synced_gpus": runtime.shards}
             if chances is None:
-                written = writer.generate(**inputs, generation_config=settings)
+                written = writer.generate(**inputs, **how)
             else:
                 by_chance = LogitsProcessorList([_ByChance(chances.numbers[rows], chances.temperature)])
                 with _without_preferences(writer):
-                    written = writer.generate(**inputs, generation_config=settings, logits_processor=by_chance)
+                    written = writer.generate(**inputs, **how, logits_processor=by_chance)
+        if number >= len(parts):
+            continue
         before = inputs["input_ids"].shape[1] if examples.form.decoder_start is None else 1
         written = written[:, before:]
         if counter is not None:

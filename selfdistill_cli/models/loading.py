@@ -27,6 +27,13 @@ from selfdistill_cli.models.embedded import EMBEDDED, trained_tokenizer
 from selfdistill_cli.models.gguf import start_words
 from selfdistill_cli.models.heads import change_head, head_change
 from selfdistill_cli.models.lora import base_of, config_file, is_adapter, whole_modules, with_adapter, with_lora
+from selfdistill_cli.models.quantization import (
+    arguments,
+    keep_in_place,
+    require_possible,
+    require_rounded,
+    saved_arguments,
+)
 from selfdistill_cli.models.sources import model_missing, resolve
 from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import TaskData
@@ -65,6 +72,7 @@ def load_model(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None = 
     `seed` draws every weight that is not pretrained. Pretrained weights are read once in a process; those of a GGUF
     file are kept as a plain folder below `cache`. Raises `UserError` if the model is not there, or cannot do such a task.
     """
+    require_possible(cfg)
     loaded = _embedded(cfg, task, seed) if cfg.name in EMBEDDED else _from_files(cfg, task, seed, cache)
     if cfg.lora.rank is None:
         return loaded
@@ -110,17 +118,18 @@ def load_finished(folder: Path, task: TaskData) -> LoadedModel:
     try:
         if is_adapter(folder):
             base, head = base_of(folder), task.kind.head(task.label_names)
-            model = with_adapter(_load(base, task, head), folder)
+            model = with_adapter(_load(base, task, head, saved_arguments(config_file(folder))), folder)
         else:
-            model = _load(folder, task, {})
+            model = _load(folder, task, {}, {})
         return LoadedModel(model, AutoTokenizer.from_pretrained(folder), weights_digest(model.state_dict()))
     except (ImportError, OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder} holds no {task.kind.model_words}: {first_line(error)}") from error
 
 
-def _load(source: Path | str, task: TaskData, head: dict[str, Any]) -> PreTrainedModel:
+def _load(source: Path | str, task: TaskData, head: dict[str, Any], rounded: dict[str, Any]) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(source, **head)
-    return task.kind.model_class(config).from_pretrained(source, config=config, use_safetensors=True)
+    model_class = task.kind.model_class(config)
+    return keep_in_place(model_class.from_pretrained(source, config=config, use_safetensors=True, **rounded))
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ def _pretrained(source: str, cfg: DictConfig, task: TaskData) -> _Pretrained:
     head = task.kind.head(task.label_names)
     key = json.dumps(
         [source, OmegaConf.to_container(cfg.config), task.kind.model_words, head, cfg.dropout, cfg.dtype,
-         cfg.trust_remote_code]
+         cfg.trust_remote_code, cfg.quantization]
     )  # fmt: skip
     if key not in _kept:
         loaded = _read(source, cfg, task, head)
@@ -178,9 +187,10 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
             config=config,
             use_safetensors=True,  # a pickle can run code when it is loaded
             trust_remote_code=cfg.trust_remote_code,
-            dtype=getattr(torch, cfg.dtype),
             output_loading_info=True,
+            **{"dtype": getattr(torch, cfg.dtype)} | arguments(cfg.quantization, model_class, config, cfg.dtype),
         )
+        require_rounded(keep_in_place(model), cfg.quantization)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=cfg.trust_remote_code)
         missing = loading["missing_keys"]
         if adapted:
@@ -199,7 +209,8 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
         tokenizer,
         new_modules=tuple(dict.fromkeys(name.rpartition(".")[0] for name in missing)),
         fingerprint=weights_digest(known),
-        is_shared=sum(p.numel() * p.element_size() for p in model.parameters()) < LARGE_BYTES,
+        is_shared=cfg.quantization == "none"
+        and sum(p.numel() * p.element_size() for p in model.parameters()) < LARGE_BYTES,
         note=None if change is None else change.words,
     )
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from selfdistill_cli.errors import UserError, did_you_mean, first_line, how_to_install
 from selfdistill_cli.models.cpu.frozen import forget_narrow
 from selfdistill_cli.models.embedded import EMBEDDED
+from selfdistill_cli.models.quantization import config_to_save
 from selfdistill_cli.models.sources import PACKAGES, hub_id, is_gguf, package_of, resolve
 from selfdistill_cli.tasks import TaskData
 
@@ -70,7 +71,7 @@ def save_with_lora(model: Any, cfg: DictConfig, folder: Path) -> None:
     model.save_pretrained(folder, save_embedding_layers=False)
     whole = model.get_base_model()
     whole.config.architectures = [type(whole).__name__]
-    whole.config.to_json_file(folder / CONFIG_FILE)
+    config_to_save(whole.config).to_json_file(folder / CONFIG_FILE)
     if whole.can_generate():
         whole.generation_config.save_pretrained(folder)
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.models.embedded import EMBEDDED
 from selfdistill_cli.models.lora import is_adapter, save_with_lora
+from selfdistill_cli.models.quantization import in_snippet
 from selfdistill_cli.models.sources import PACKAGES, hub_id, is_gguf, resolve
 from selfdistill_cli.runs.keys import model_slug, scientific_settings
 from selfdistill_cli.runs.results import Results
@@ -36,7 +37,7 @@ def save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, tas
         else:
             save_with_lora(model, cfg.model, folder)
         loaded.tokenizer.save_pretrained(folder)
-        snippet = task.kind.snippet(task, loaded, is_adapter(folder))
+        snippet = in_snippet(task.kind.snippet(task, loaded, is_adapter(folder)), loaded.model.config)
         tag = task.kind.hub_tag(loaded.model.config)
         write_model_card(folder / "README.md", cfg, task, results, tag, snippet)
         _as_readable_as(folder / "README.md")

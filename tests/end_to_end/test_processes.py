@@ -42,12 +42,13 @@ def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tm
     both = start_together(tmp_path, environment, str(tmp_path / "found"), module="tests.helpers.gradients_of_two")
     assert [process.end().code for process in both] == [0, 0]
     found = load_file(tmp_path / "found")
-    assert len(found) == len(CASES) + 1
+    assert len(found) == 2 * len(CASES) + 1
     for kind, name in CASES:
         gradient, loss = gradients_of_second_step(kind, name, batching=Batching(200))
-        two = found[f"{kind} {name}"]
-        assert float((two[:-1] - gradient).norm() / gradient.norm()) < 1e-5, (kind, name)
-        assert float(two[-1]) == pytest.approx(loss, rel=1e-5)
+        for shard in ("none", "full"):
+            two = found[f"{kind} {name} {shard}"]
+            assert float((two[:-1] - gradient).norm() / gradient.norm()) < 1e-5, (kind, name, shard)
+            assert float(two[-1]) == pytest.approx(loss, rel=1e-5)
     single = gradients_of_single_example()
     assert float((found["one example for two processes"] - single).norm() / single.norm()) < 1e-5
 

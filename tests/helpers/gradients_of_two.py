@@ -19,8 +19,9 @@ def main() -> None:
     """Compute them together; the first process writes them into the file."""
     found = {}
     for kind, name in CASES:
-        gradient, loss = gradients_of_second_step(kind, name, batching=Batching(200))
-        found[f"{kind} {name}"] = torch.cat([gradient, torch.tensor([loss])])
+        for shard in ("none", "full"):
+            gradient, loss = gradients_of_second_step(kind, name, Batching(200), shard)
+            found[f"{kind} {name} {shard}"] = torch.cat([gradient, torch.tensor([loss])])
     found["one example for two processes"] = gradients_of_single_example()
     if is_main():
         save_file(found, sys.argv[1])

@@ -16,10 +16,10 @@ from selfdistill_cli.engine.profiling import Phases
 from selfdistill_cli.engine.runtime import Runtime
 
 
-def cpu_runtime(batching: Batching | int = 4096, measure: bool = False) -> Runtime:
-    """float32, with micro-batches of this form or of so many tokens; `measure`: the time of phases."""
+def cpu_runtime(batching: Batching | int = 4096, measure: bool = False, shard: str = "none") -> Runtime:
+    """float32, with micro-batches of this form or of so many tokens; `measure`: the time of phases; `shard`: `runtime.shard`."""
     shapes = Batching(batching) if isinstance(batching, int) else batching
-    settings = OmegaConf.create({"precision": "fp32", "trace_steps": None, "checkpoint_every": "auto"})
+    settings = OmegaConf.create({"precision": "fp32", "trace_steps": None, "checkpoint_every": "auto", "shard": shard})
     return Runtime(settings, Accelerator(cpu=True), shapes, Phases(measure, torch.device("cpu")))
 
 

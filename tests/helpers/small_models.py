@@ -40,7 +40,14 @@ def task_data(kind: str, names: list[str], split: Split, metric: str) -> TaskDat
 
 def settings(name: str, **changes: Any) -> Any:
     """Settings of a model as `conf/model/` gives them."""
-    plain = {"dropout": None, "dtype": "float32", "lora": {"rank": None}, "trust_remote_code": False, "config": {}}
+    plain = {
+        "dropout": None,
+        "dtype": "float32",
+        "lora": {"rank": None},
+        "quantization": "none",
+        "trust_remote_code": False,
+        "config": {},
+    }
     return OmegaConf.create({"name": name} | plain | changes)
 
 

@@ -25,6 +25,7 @@ from selfdistill_cli.encoding.room import Flat
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.runtime import Runtime
+from selfdistill_cli.engine.sharding import whole_of
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.evaluation.drawing import TrainingAnswers
 from selfdistill_cli.losses.answers import AnswerLosses
@@ -260,18 +261,25 @@ def prepare(method: Method, model: Any) -> None:
 CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_examples(kind), None)]
 
 
-def gradients_of_second_step(kind: str, name: str, batching: Batching) -> tuple[torch.Tensor, float]:
+def gradients_of_second_step(
+    kind: str, name: str, batching: Batching, shard: str = "none"
+) -> tuple[torch.Tensor, float]:
     """`second_step` of one of `make_methods`."""
-    return second_step(kind, lambda examples, model: make_methods(kind, examples, model)[name], batching)
+    return second_step(kind, lambda examples, model: make_methods(kind, examples, model)[name], batching, shard)
 
 
-def second_step(kind: str, make: Callable[[Any, Any], Method], batching: Batching) -> tuple[torch.Tensor, float]:
+def second_step(
+    kind: str, make: Callable[[Any, Any], Method], batching: Batching, shard: str = "none"
+) -> tuple[torch.Tensor, float]:
     """All gradients of a method's second step, after an update of the weights, flattened, and its loss.
 
     `make` is given examples and model. The examples have weights of their own, so that one taken for another would show.
     """
     weights = np.random.default_rng(1).uniform(0, 2, SIZE).astype(np.float32)
-    examples, model, runtime = replace(make_examples(kind), weights=weights), make_model(kind), cpu_runtime(batching)
+    examples, model = replace(make_examples(kind), weights=weights), make_model(kind)
+    runtime = cpu_runtime(batching, shard=shard)
+    if shard != "none":
+        runtime.prepare(model)
     method = make(examples, model)
     prepare(method, model)
     for fresh in (list(range(10)), list(range(10, 20))):
@@ -279,7 +287,7 @@ def second_step(kind: str, make: Callable[[Any, Any], Method], batching: Batchin
         plan = method.plan(fresh, 1.0)
         result = backward_step(model, method, examples, plan, runtime)
         method.after_backward(plan, result.logits)
-        flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        flat = torch.cat([whole_of(p.grad).flatten() for p in model.parameters() if p.grad is not None])
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += 0.01 * torch.sin(100 * parameter)  # any update; the teacher must not follow it

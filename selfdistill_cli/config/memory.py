@@ -1,0 +1,52 @@
+"""Checks on what makes large models fit: rounded weights (`model.quantization`), parts of a model (`runtime.shard`)."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from omegaconf import DictConfig
+
+from selfdistill_cli.errors import UserError, how_to_install
+
+
+def check_memory(cfg: DictConfig) -> None:
+    """Raise `UserError` on what does not go together, or needs a package that is not there."""
+    _check_quantization(cfg.model)
+    _check_parts(cfg)
+
+
+def _check_quantization(model: DictConfig) -> None:
+    """Refuse rounded weights that would be trained themselves, or that nothing here can round."""
+    asked = f"model.quantization={model.quantization}"
+    if model.quantization == "none":
+        return
+    if model.lora.rank is None:
+        raise UserError(
+            f"{asked} keeps the model's own weights fixed, so it needs LoRA beside them: model.lora.rank=8."
+        )
+    if model.lora.merge:
+        raise UserError(
+            f"{asked}: merging the update would round it. Take model.lora.merge=false: the adapter is saved."
+        )
+    if model.name.endswith(".gguf"):
+        raise UserError(f"{asked}: the weights of {model.name} are rounded already. Leave it out.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f"{asked} needs bitsandbytes: {how_to_install('quantization')}")
+
+
+def _check_parts(cfg: DictConfig) -> None:
+    """Refuse what does not go with a model in parts."""
+    if cfg.runtime.shard == "none":
+        return
+    if cfg.schedule.optimizer == "adafactor":
+        raise UserError(
+            "schedule.optimizer=adafactor sums over rows and columns of whole matrices, and runtime.shard=full keeps them "
+            "in parts. Take schedule.optimizer=adamw, whose state is shared out as well."
+        )
+    if cfg.runtime.precision == "fp16":
+        raise UserError("runtime.precision=fp16 does not go with runtime.shard=full. Take runtime.precision=bf16.")
+    if cfg.model.quantization != "none":
+        raise UserError(
+            f"model.quantization={cfg.model.quantization} does not go with runtime.shard=full. Leave one of them out: "
+            "rounded weights fit a card in most cases, and every process then keeps them whole."
+        )
