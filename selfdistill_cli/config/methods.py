@@ -23,6 +23,8 @@ class Method:
     """Whether it learns from answers that the model writes, whatever its settings are."""
     holds_teacher: ClassVar[bool] = False
     """Whether its teacher is held in memory, and no logits of it are stored."""
+    keeps_weights_in: ClassVar[tuple[str, ...]] = ()
+    """The kinds of task in which it keeps another copy of the trained weights beside the model's own."""
     name: str = MISSING
     passes: float = number(above=0, neutral=1)
 
@@ -95,6 +97,7 @@ class BornAgain(Distillation):
 @dataclass
 class MFT(Method):
     needs_distribution: ClassVar[bool] = True
+    keeps_weights_in: ClassVar[tuple[str, ...]] = ("generation", "multiple_choice")
     _target_: str = "selfdistill_cli.methods.MFT"
     theta: float = number(at_least=0, below=1)
     # Of written answers the starting model itself is corrected.
@@ -147,6 +150,7 @@ class RDrop(Method):
 
 @dataclass
 class EMA(Method):
+    keeps_weights_in: ClassVar[tuple[str, ...]] = ("classification", "regression", "generation", "multiple_choice")
     _target_: str = "selfdistill_cli.methods.EMA"
     tau: float = number(above=0)
     alpha: float = number(at_least=0)

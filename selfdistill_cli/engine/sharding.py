@@ -217,8 +217,9 @@ class _Sharded(nn.Module):
         held = getattr(parameter, WHOLE, None)
         if held is not None:
             return held
-        whole = _Gathered.apply(parameter, self._computed_in(parameter))  # type: ignore[no-untyped-call]
         used = self.__dict__.get("_used")
+        dtype = parameter.dtype if used is None else self._computed_in(parameter)  # others ask for its type
+        whole: Tensor = _Gathered.apply(parameter, dtype)  # type: ignore[no-untyped-call]
         if used is not None:
             used[whole.untyped_storage().data_ptr()] = (whole, parameter)
         return whole

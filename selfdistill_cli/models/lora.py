@@ -25,16 +25,9 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
     except ImportError:
         raise UserError(f"model.lora needs peft: {how_to_install('lora')}") from None
     lora = cfg.lora
-    targets = list(lora.target_modules) if isinstance(lora.target_modules, ListConfig) else lora.target_modules
-    if isinstance(targets, list):
-        _require_layers(model, targets)
-    settings = peft.LoraConfig(
-        task_type=task.kind.lora_task_type(model.config),
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-    )
+    settings = lora_settings(cfg, task.kind.lora_task_type(model.config))
+    if isinstance(lora.target_modules, ListConfig):
+        _require_layers(model, list(lora.target_modules))
     tied = model.get_output_embeddings() is not None and model.config.tie_word_embeddings
     try:
         adapted = peft.get_peft_model(model, settings)
@@ -49,6 +42,22 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
             "one cannot be merged. Leave it out, or take model.lora.merge=false (embedded models and GGUF files are always merged)."
         )
     return adapted
+
+
+def lora_settings(cfg: DictConfig, task_type: str) -> Any:
+    """peft's form of `cfg.lora`; task_type: its word for what the model does."""
+    import peft
+
+    lora = cfg.lora
+    return peft.LoraConfig(
+        task_type=task_type,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules)
+        if isinstance(lora.target_modules, ListConfig)
+        else lora.target_modules,
+    )
 
 
 def is_merged_on_saving(cfg: DictConfig) -> bool:

@@ -8,9 +8,7 @@ whoever reads it here gets these rounded in the same way.
 from __future__ import annotations
 
 import copy
-import logging
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,27 +66,25 @@ def arguments(quantization: str, model_class: Any, config: Any, dtype: str) -> d
     if quantization == "nf4":
         how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         how["bnb_4bit_compute_dtype"] = dtype
-    return _arguments(how | {"llm_int8_skip_modules": _heads(model_class, config)}, dtype)
+    with torch.device("meta"):
+        skeleton = model_class.from_config(copy.deepcopy(config))
+    return _arguments(how | {"llm_int8_skip_modules": heads(skeleton)}, dtype)
 
 
 def _arguments(how: dict[str, Any], dtype: str) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")
     place = {"": _device()}
     return {"quantization_config": BitsAndBytesConfig(**how), "device_map": place, "dtype": getattr(torch, dtype)}
 
 
-def _heads(model_class: Any, config: Any) -> list[str]:
+def heads(model: Any) -> list[str]:
     """The names of what a model puts on its body: output layer, classifier."""
-    with torch.device("meta"):
-        skeleton = model_class.from_config(copy.deepcopy(config))
-    body = getattr(skeleton, skeleton.base_model_prefix, None)
-    output = skeleton.get_output_embeddings()
+    body = getattr(model, model.base_model_prefix, None)
+    output = model.get_output_embeddings()
     if body is None or output is not None:
-        return [name for name, module in skeleton.named_modules() if module is output]
-    return [name for name, module in skeleton.named_children() if module is not body]
+        return [name for name, module in model.named_modules() if module is output]
+    return [name for name, module in model.named_children() if module is not body]
 
 
 def keep_in_place(model: Any) -> Any:

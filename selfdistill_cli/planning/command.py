@@ -98,6 +98,7 @@ def _composed(request: Request, words: list[str], scratch: Path) -> None:
 def _show(jobs: Jobs, scratch: Path, detect: float | None, at_once: int = 1, notes: Sequence[str] = ()) -> None:
     from selfdistill_cli.planning.cells import cells_of
     from selfdistill_cli.planning.estimates import plan_of
+    from selfdistill_cli.planning.memory import memory_in_words
     from selfdistill_cli.planning.page import print_plan
     from selfdistill_cli.planning.seeds import seeds_for
     from selfdistill_cli.tracking.terminal import make_console, say
@@ -106,8 +107,10 @@ def _show(jobs: Jobs, scratch: Path, detect: float | None, at_once: int = 1, not
         OmegaConf.update(cfg, "paths.cache", str(scratch / "cache"))
     cells = cells_of(jobs)
     outputs = Path(jobs[0][0].paths.outputs).absolute()
-    made = plan_of(cells, outputs, scratch, at_once)
     console = make_console()
+    for line in memory_in_words([cell.cfg for cell in cells if cell.left]):
+        say(console, line)  # first: it needs neither weights nor data
+    made = plan_of(cells, outputs, scratch, at_once)
     print_plan(console, made, outputs)
     for line in [*notes, *([] if detect is None else seeds_for(cells, outputs, detect))]:
         say(console, line)

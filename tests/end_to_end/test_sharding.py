@@ -46,7 +46,7 @@ def test_runs_in_parts_end_as_whole_ones(environment: dict[str, str], tmp_path: 
             assert (found[name] - weights[name]).abs().max() < 2e-5, (in_parts, name)
         for first, second in zip(rows(whole), rows(in_parts), strict=True):
             assert first.pop("kind") == second.pop("kind")
-            assert without_times(second) == pytest.approx(without_times(first), rel=1e-3, abs=1e-5), in_parts
+            assert without_times(second) == pytest.approx(without_times(first), rel=1e-3, abs=1e-4), in_parts
         assert results(whole)["trained_parameters"] == results(in_parts)["trained_parameters"]
         read = AutoModelForCausalLM if "model=tiny_llama" in pair["full"] else AutoModelForSequenceClassification
         read.from_pretrained(in_parts / "model")
