@@ -53,7 +53,8 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
                 parts[id(parameter)] = nn.Parameter(part_of(parameter.data, mesh), parameter.requires_grad)
             module._parameters[name] = parts[id(parameter)]
         if matrices:
-            module.__class__ = _sharded_class(type(module), tuple(matrices))
+            plain: Any = type(module)
+            module.__class__ = _sharded_class(plain, tuple(matrices))
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft's model around it
     output = base.get_output_embeddings()
     if output is None:
@@ -94,7 +95,7 @@ def make_whole(model: nn.Module, keep: bool) -> None:
                     found[id(parameter)] = nn.Parameter(data, parameter.requires_grad)
                 module._parameters[name] = found[id(parameter)]
         if isinstance(module, _Sharded):
-            module.__class__ = module.unsharded
+            setattr(module, "__class__", module.unsharded)  # noqa: B010 - mypy takes it for another _Sharded
     if keep:
         model.cpu()
 
@@ -108,12 +109,12 @@ def state_made_whole(state: Any, keep: bool) -> Any:
     All processes do it together; None in place of them where not `keep`.
     """
     if isinstance(state, DTensor):
-        whole = state.detach()
-        if whole.to_local().device.type != whole.device_mesh.device_type:  # as the best weights lie on the processor
-            whole = DTensor.from_local(whole.to_local(), whole.device_mesh, whole.placements, run_check=False,
-                                       shape=whole.shape, stride=whole.stride())  # fmt: skip
-        full = whole.full_tensor()
-        return {"whole": full.cpu() if keep else None, "on": state.to_local().device.type}
+        part: Any = state.detach()
+        local, sizes = part.to_local(), {"shape": part.shape, "stride": part.stride()}
+        # The best weights lie on the processor: their parts travel from the device.
+        there: Any = DTensor.from_local(local, part.device_mesh, part.placements, run_check=False, **sizes)
+        whole = there.full_tensor()
+        return {"whole": whole.cpu() if keep else None, "on": local.device.type}
     if isinstance(state, dict):
         return {key: state_made_whole(value, keep) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
@@ -149,9 +150,9 @@ def add_up_output_gradients(model: nn.Module) -> None:
 @torch.no_grad()
 def clip_grad_norm(parameters: Iterable[Tensor], limit: float) -> Tensor:
     """Scale gradients such that the norm of them all, over all processes, is at most `limit`; the norm before."""
-    own = [p for p in parameters if p.grad is not None]
-    parts = [p.grad.to_local() for p in own if isinstance(p.grad, DTensor)]
-    others = [p.grad for p in own if not isinstance(p.grad, DTensor)]
+    own = [p.grad for p in parameters if p.grad is not None]
+    parts = [gradient.to_local() for gradient in own if isinstance(gradient, DTensor)]
+    others = [gradient for gradient in own if not isinstance(gradient, DTensor)]
     squared = torch.nn.utils.get_total_norm(parts).square()
     torch.distributed.all_reduce(squared)
     norm = (squared + torch.nn.utils.get_total_norm(others).to(squared) ** 2).sqrt()
@@ -181,7 +182,7 @@ def _hold(output: nn.Module) -> None:
         if isinstance(parameter, DTensor) and not (
             hasattr(parameter, OWN) and getattr(parameter, WHOLE, None) is not None
         ):
-            setattr(parameter, WHOLE, parameter.detach().full_tensor().requires_grad_(parameter.requires_grad))
+            setattr(parameter, WHOLE, _gathered(parameter, parameter.dtype).requires_grad_(parameter.requires_grad))
 
 
 class _Gathered(torch.autograd.Function):
@@ -198,8 +199,9 @@ class _Gathered(torch.autograd.Function):
         return added_up(gradient.to(ctx.dtype), ctx.mesh), None
 
 
-def _gathered(part: DTensor, dtype: torch.dtype) -> Tensor:
-    return part.detach().to(dtype).full_tensor()
+def _gathered(part: Any, dtype: torch.dtype) -> Tensor:
+    whole: Tensor = part.detach().to(dtype).full_tensor()
+    return whole
 
 
 class _Sharded(nn.Module):
@@ -219,7 +221,7 @@ class _Sharded(nn.Module):
             return held
         used = self.__dict__.get("_used")
         dtype = parameter.dtype if used is None else self._computed_in(parameter)  # others ask for its type
-        whole: Tensor = _Gathered.apply(parameter, dtype)  # type: ignore[no-untyped-call]
+        whole: Tensor = _Gathered.apply(parameter, dtype)
         if used is not None:
             used[whole.untyped_storage().data_ptr()] = (whole, parameter)
         return whole

@@ -245,7 +245,7 @@ class _Rounded(torch.autograd.Function):
 
 
 def _rounded(inputs: Tensor, outputs: int) -> Tensor:
-    return _Rounded.apply(inputs, outputs)  # type: ignore[no-untyped-call, no-any-return]
+    return _Rounded.apply(inputs, outputs)  # type: ignore[no-untyped-call]
 
 
 def _round(model: nn.Module, quantization: str) -> list[nn.Linear]:
@@ -257,7 +257,7 @@ def _round(model: nn.Module, quantization: str) -> list[nn.Linear]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and name not in whole and name.partition(".")[0] not in whole:
             module.requires_grad_(False)
-            module.forward = partial(_rounded, outputs=module.out_features)
+            setattr(module, "forward", partial(_rounded, outputs=module.out_features))  # noqa: B010 - mypy: no method is assigned
             rounded.append(module)
     return rounded
 

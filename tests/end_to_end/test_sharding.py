@@ -14,8 +14,10 @@ from tests.helpers.every_method import methods_for, refusal, run_of, short_teach
 from tests.helpers.processes import Sdrun, start_together
 from tests.helpers.runs import SMALL, assert_same, only_run, results, rows, without_times
 
-TINY = (*SMALL, "task.generator.train_examples=16", "task.generator.validation_examples=7", "schedule.weight_decay=0.1")
-TINY = (*TINY, "model.config.num_hidden_layers=1")
+TINY = (
+    *(*SMALL, "task.generator.train_examples=16", "task.generator.validation_examples=7", "schedule.weight_decay=0.1"),
+    "model.config.num_hidden_layers=1",
+)
 BERT = (*TINY, "task=synth_entailment")
 LLAMA = (*TINY, "model=tiny_llama", "task=synth_arithmetic", "task.decoding.max_new_tokens=2")
 

@@ -42,16 +42,21 @@ def test_every_model_of_conf_has_the_size_that_is_published(model: str) -> None:
 
 
 BERT = ("model=tiny_bert", "model.config.hidden_size=320", "model.config.intermediate_size=1280", "task.max_length=26")
-LLAMA = ("model=tiny_llama", "model.config.hidden_size=256", "model.config.intermediate_size=1024")
-LLAMA = (*LLAMA, "task=synth_arithmetic", "task.max_length=88", "task.decoding.max_new_tokens=1")
-WIDE = ("tracking=none", "runtime.precision=fp32", "runtime.token_budget=1664", "schedule.batch_size=160")
-WIDE = (*WIDE, "schedule.max_steps=1", "task.generator.train_examples=160", "task.generator.validation_examples=4")
+LLAMA = (
+    *("model=tiny_llama", "model.config.hidden_size=256", "model.config.intermediate_size=1024"),
+    *("task=synth_arithmetic", "task.max_length=88", "task.decoding.max_new_tokens=1"),
+)
+WIDE = (
+    *("tracking=none", "runtime.precision=fp32", "runtime.token_budget=1664", "schedule.batch_size=160"),
+    *("schedule.max_steps=1", "task.generator.train_examples=160", "task.generator.validation_examples=4"),
+    *("model.dropout=0", "model.config.num_hidden_layers=6"),
+)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [BERT, LLAMA], ids=["bert", "llama"])
 def test_it_is_what_a_run_takes(model: tuple[str, ...], environment: dict[str, str], tmp_path: Path) -> None:
-    words = ("method=ema", *model, *WIDE, "model.dropout=0", "model.config.num_hidden_layers=6")
+    words = ("method=ema", *model, *WIDE)
     if sys.platform != "linux":
         pytest.skip("the peak of a process is told by Linux")
     ended = run_command(tmp_path, environment, *words, module="tests.helpers.peak_memory")
