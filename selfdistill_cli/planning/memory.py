@@ -6,7 +6,8 @@
                  bits, one byte of scale for 64 of them, four bytes for 256 scales)
     gradients    b for each trained parameter
     optimizer    2b for each trained parameter (adamw), b (sgd); rows and columns alone (adafactor)
-    method       4 for each trained parameter, of a method that keeps another copy of the weights
+    method       4 for each trained parameter, of a method that keeps another copy of the weights; of one that holds its
+                 teacher the weights once more, as if it were of the student's size
     activations  what autograd keeps of one forward pass of `runtime.token_budget` tokens, attention fused, weights cast
                  by autocast among them: the model is run on tensors without memory, and what is saved is added up.
                  With gradient checkpointing a layer's share of it, and every layer's input
@@ -136,7 +137,7 @@ def memory_of(cfg: DictConfig, processes: int = 1) -> Memory:
         weights=(_bytes(plain) + of_rounded) / share + (_gathered(plain, output) if share > 1 else 0.0),
         gradients=_bytes(trained) / share + (_gathered(trained, output) if share > 1 else 0.0),
         optimizer=moments / share,
-        method=4 * numbers * _keeps_weights(cfg) / share,
+        method=(4 * numbers * _keeps_weights(cfg) + _bytes(plain) * _of(cfg.method, "holds_teacher", False)) / share,
         activations=activations,
         losses=0.0 if output is None else 3 * 4 * CHUNK_TOKENS * config.vocab_size,
     )
@@ -149,7 +150,7 @@ def memory_in_words(configurations: Sequence[DictConfig]) -> list[str]:
         key = OmegaConf.to_yaml(
             OmegaConf.create({name: cfg[name] for name in ("model", "task", "schedule", "runtime")})
         )
-        key += str(_keeps_weights(cfg))
+        key += f"{_keeps_weights(cfg)} {_of(cfg.method, 'holds_teacher', False)}"
         try:
             if key not in found:
                 found[key] = memory_of(cfg), cfg
@@ -178,7 +179,12 @@ def _gathered(parameters: list[nn.Parameter], output: nn.Module | None) -> float
 
 
 def _keeps_weights(cfg: DictConfig) -> bool:
-    return (cfg.task.kind or "classification") in getattr(OmegaConf.get_type(cfg.method), "keeps_weights_in", ())
+    return (cfg.task.kind or "classification") in _of(cfg.method, "keeps_weights_in", ())
+
+
+def _of(method: DictConfig, name: str, otherwise: Any) -> Any:
+    """What is said of all methods of this class."""
+    return getattr(OmegaConf.get_type(method), name, otherwise)
 
 
 # --- activations ----------------------------------------------------------------------------------
