@@ -23,8 +23,8 @@ class Method:
     """Whether it learns from answers that the model writes, whatever its settings are."""
     holds_teacher: ClassVar[bool] = False
     """Whether its teacher is held in memory, and no logits of it are stored."""
-    keeps_weights_in: ClassVar[tuple[str, ...]] = ()
-    """The kinds of task in which it keeps another copy of the trained weights beside the model's own."""
+    keeps_weights: ClassVar[bool] = False
+    """Whether it may keep another copy of the trained weights beside the model's own."""
     name: str = MISSING
     passes: float = number(above=0, neutral=1)
 
@@ -97,7 +97,7 @@ class BornAgain(Distillation):
 @dataclass
 class MFT(Method):
     needs_distribution: ClassVar[bool] = True
-    keeps_weights_in: ClassVar[tuple[str, ...]] = ("generation", "multiple_choice")
+    keeps_weights: ClassVar[bool] = True
     _target_: str = "selfdistill_cli.methods.MFT"
     theta: float = number(at_least=0, below=1)
     # Of written answers the starting model itself is corrected.
@@ -150,7 +150,7 @@ class RDrop(Method):
 
 @dataclass
 class EMA(Method):
-    keeps_weights_in: ClassVar[tuple[str, ...]] = ("classification", "regression", "generation", "multiple_choice")
+    keeps_weights: ClassVar[bool] = True
     _target_: str = "selfdistill_cli.methods.EMA"
     tau: float = number(above=0)
     alpha: float = number(at_least=0)
@@ -181,6 +181,7 @@ class GKD(OnDrawnAnswers):
 
 @dataclass
 class SDFT(OnDrawnAnswers):
+    keeps_weights: ClassVar[bool] = True
     _target_: str = "selfdistill_cli.methods.SDFT"
     demonstration: str = MISSING
     weights: str = choice("start", "ema", "current")

@@ -137,7 +137,8 @@ def memory_of(cfg: DictConfig, processes: int = 1) -> Memory:
         weights=(_bytes(plain) + of_rounded) / share + (_gathered(plain, output) if share > 1 else 0.0),
         gradients=_bytes(trained) / share + (_gathered(trained, output) if share > 1 else 0.0),
         optimizer=moments / share,
-        method=(4 * numbers * _keeps_weights(cfg) + _bytes(plain) * _of(cfg.method, "holds_teacher", False)) / share,
+        method=(4 * numbers * _of(cfg.method, "keeps_weights") + _bytes(plain) * _of(cfg.method, "holds_teacher"))
+        / share,
         activations=activations,
         losses=0.0 if output is None else 3 * 4 * CHUNK_TOKENS * config.vocab_size,
     )
@@ -150,7 +151,7 @@ def memory_in_words(configurations: Sequence[DictConfig]) -> list[str]:
         key = OmegaConf.to_yaml(
             OmegaConf.create({name: cfg[name] for name in ("model", "task", "schedule", "runtime")})
         )
-        key += f"{_keeps_weights(cfg)} {_of(cfg.method, 'holds_teacher', False)}"
+        key += f"{_of(cfg.method, 'keeps_weights')} {_of(cfg.method, 'holds_teacher')}"
         try:
             if key not in found:
                 found[key] = memory_of(cfg), cfg
@@ -178,13 +179,9 @@ def _gathered(parameters: list[nn.Parameter], output: nn.Module | None) -> float
     return _bytes(p for p in parameters if id(p) in held) + max(others, default=0.0)
 
 
-def _keeps_weights(cfg: DictConfig) -> bool:
-    return (cfg.task.kind or "classification") in _of(cfg.method, "keeps_weights_in", ())
-
-
-def _of(method: DictConfig, name: str, otherwise: Any) -> Any:
-    """What is said of all methods of this class."""
-    return getattr(OmegaConf.get_type(method), name, otherwise)
+def _of(method: DictConfig, name: str) -> bool:
+    """Whether this is said of all methods of this class."""
+    return bool(getattr(OmegaConf.get_type(method), name, False))
 
 
 # --- activations ----------------------------------------------------------------------------------

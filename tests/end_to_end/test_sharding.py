@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.helpers.every_method import methods_for, refusal, run_of, short_teacher
+from tests.helpers.every_method import given_teacher, methods_for, refusal, run_of, short_teacher
 from tests.helpers.processes import Sdrun, start_together
 from tests.helpers.runs import SMALL, assert_same, only_run, results, rows, without_times
 
@@ -25,14 +25,20 @@ LLAMA = (*TINY, "model=tiny_llama", "task=synth_arithmetic", "task.decoding.max_
 def commands(base: tuple[str, ...], method: str, outputs: Path) -> dict[str, list[str]]:
     """The words of a run as a whole and in parts, by `runtime.shard`. Without dropout, if the method can do without:
     micro-batches that are forwarded for nothing draw as well."""
-    words = [f"method={method}", *base, *short_teacher(method)]
+    plain = ["method=vanilla", *base, "model.dropout=0"]
+    teacher = given_teacher(method, run_of(outputs / "none", *plain))
+    words = [f"method={method}", *base, *short_teacher(method), *teacher]
     words.append("model.dropout=0" if refusal(*words, "model.dropout=0") is None else "model.dropout=0.1")
     return {shard: [*words, f"runtime.shard={shard}", f"paths.outputs={outputs / shard}"] for shard in ("none", "full")}
 
 
 @pytest.mark.slow
 def test_runs_in_parts_end_as_whole_ones(environment: dict[str, str], tmp_path: Path) -> None:
-    pairs = [commands(base, method, tmp_path) for base in (BERT, LLAMA) for method in methods_for(*base)]
+    pairs = [
+        commands(base, method, tmp_path)
+        for base in (BERT, LLAMA)
+        for method in ["vanilla", *methods_for(*base)]  # it is a teacher of others
+    ]
     pairs.append(commands((*BERT, "schedule.optimizer=sgd"), "vanilla", tmp_path / "sgd"))
     pairs.append(commands((*LLAMA, "model.lora.rank=2", "runtime.precision=bf16"), "dynsdpb", tmp_path / "lora"))
     file = tmp_path / "commands.json"
