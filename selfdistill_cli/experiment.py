@@ -23,6 +23,7 @@ from selfdistill_cli.engine.forwards import draws_at_random
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.runtime import Runtime, make_runtime, naming_what_cannot_be_deterministic
+from selfdistill_cli.engine.sharding import make_whole
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.base import Evaluator
 from selfdistill_cli.evaluation.final import final_scores
@@ -182,7 +183,8 @@ def _train(
         final = final_scores(loop.model, outcome, evaluator, at_the_end)
         results = summarize(cfg, task, train, loaded, final, teacher, runtime)
 
-        model = runtime.whole(loop.model)
+        model = runtime.unwrap(loop.model)
+        make_whole(model, keep=runtime.is_main)
 
         def save() -> None:
             save_predictions(directory.path / "predictions.parquet", final.predictions)

@@ -35,6 +35,7 @@ from selfdistill_cli.engine.progress import Outcome, Progress, Scorer, total_ste
 from selfdistill_cli.engine.results import StepResult
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.engine.selection import Selection
+from selfdistill_cli.engine.sharding import state_in_parts, state_made_whole
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.engine.step_records import Recorder, StepRecord, StepRecords, diverged
 from selfdistill_cli.errors import Interrupted
@@ -220,7 +221,7 @@ class TrainingLoop:
         self.progress.phase_seconds = dict(self.phases.seconds)
         self.progress.compute = self.runtime.compute.state_dict()
         self.recorder.flush()
-        state = self.runtime.state_made_whole(
+        state = state_made_whole(
             {
                 "model": self._weights(),
                 "best_model": self.selection.weights,
@@ -233,7 +234,8 @@ class TrainingLoop:
                 "metrics_length": self.recorder.position(),
                 "random": random,
                 **self.runtime.rounding(self.model),
-            }
+            },
+            keep=self.runtime.is_main,
         )
         if not self.runtime.is_main:
             return
@@ -252,7 +254,7 @@ class TrainingLoop:
             self.recorder.rewind(0)
             return
         self.runtime.require_same(len(state["random"]), state, self.model)
-        state = self.runtime.state_in_parts(state)
+        state = state_in_parts(state, self.model)
         load_trained_weights(self.runtime.unwrap(self.model), state["model"])
         self.selection.weights = state["best_model"]
         self.optimizer.load_state_dict(state["optimizer"])

@@ -27,14 +27,7 @@ from selfdistill_cli.engine.method import Examples
 from selfdistill_cli.engine.predictions import in_order, on_cpu
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.profiling import Phases
-from selfdistill_cli.engine.sharding import (
-    clip_grad_norm,
-    make_whole,
-    release_output,
-    shard,
-    state_in_parts,
-    state_made_whole,
-)
+from selfdistill_cli.engine.sharding import clip_grad_norm, release_output, shard
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.quiet import quiet_libraries
@@ -133,21 +126,6 @@ class Runtime:
     @cached_property
     def _mesh(self) -> DeviceMesh:
         return init_device_mesh(self.device.type, (self.processes,))
-
-    def whole(self, model: nn.Module) -> Any:
-        """The model itself, to be saved by the main process: its matrices whole again. All processes ask together."""
-        found = self.unwrap(model)
-        if self.shards:
-            make_whole(found, keep=self.is_main)
-        return found
-
-    def state_made_whole(self, state: Any) -> Any:
-        """A checkpoint's state for the main process to write; all processes ask together."""
-        return state_made_whole(state, keep=self.is_main) if self.shards else state
-
-    def state_in_parts(self, state: Any) -> Any:
-        """What `state_made_whole` was given, as far as it is this process's."""
-        return state_in_parts(state, self._mesh) if self.shards else state
 
     def clip_gradients(self, model: nn.Module, limit: float) -> Tensor:
         """Scale gradients such that the norm of them all is at most `limit`; the norm before. Unscales those of fp16."""

@@ -84,7 +84,9 @@ def whole_of(tensor: Tensor) -> Tensor:
 
 
 def make_whole(model: nn.Module, keep: bool) -> None:
-    """Undo `shard`, on the processor. Where not `keep`, matrices end up empty. All processes do it together."""
+    """Undo `shard`, if it was done, on the processor. Where not `keep`, matrices end up empty. All do it together."""
+    if not is_sharded(model):
+        return
     found: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
@@ -122,14 +124,19 @@ def state_made_whole(state: Any, keep: bool) -> Any:
     return state
 
 
-def state_in_parts(state: Any, mesh: DeviceMesh) -> Any:
-    """What `state_made_whole` was given, as far as it is this process's."""
+def state_in_parts(state: Any, model: nn.Module) -> Any:
+    """What `state_made_whole` was given, as far as it is this process's part of it. model: that it is of."""
+    meshes = [p.device_mesh for p in model.parameters() if isinstance(p, DTensor)]
+    return _in_parts(state, meshes[0]) if meshes else state
+
+
+def _in_parts(state: Any, mesh: DeviceMesh) -> Any:
     if isinstance(state, dict):
         if state.keys() == {"whole", "on"}:
             return part_of(state["whole"], mesh).to(state["on"])
-        return {key: state_in_parts(value, mesh) for key, value in state.items()}
+        return {key: _in_parts(value, mesh) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return type(state)(state_in_parts(value, mesh) for value in state)
+        return type(state)(_in_parts(value, mesh) for value in state)
     return state
 
 
