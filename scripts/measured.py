@@ -25,7 +25,9 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, mark
         lines = [columns, ["---"] * len(columns), *rows]
         print("".join(f"\n| {' | '.join(line)} |" for line in lines).replace("|  |", "| |") + "\n", flush=True)
         return
-    table = Table(*columns, title=title)
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 80).print(table)
