@@ -21,7 +21,7 @@ from peers.comparison import COMPARISONS, Comparison, prepare, require_data
 
 LONGEST = 120
 """Seconds that a contender may take which is tried once."""
-COLUMNS = ("", "examples/s", "from – to", "ratio", "tokens/s", "real", "MB", "wall, s")
+COLUMNS = ("", "ex/s", "from – to", "ratio", "tokens/s", "real", "MB", "wall, s")
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,14 @@ def contenders(comparison: Comparison, precisions: Sequence[str], tries: bool = 
     found = []
     for precision in precisions:
         if comparison.decoder:
-            found.append(Contender("SFTTrainer, group_by_length", "sft", precision))
-            found.append(Contender("SFTTrainer, padding_free", "sft_padding_free", precision, once=True))
+            found.append(Contender("SFTTrainer grouped", "sft", precision))
+            found.append(Contender("SFTTrainer padding-free", "sft_padding_free", precision, once=True))
         else:
-            found.append(Contender("Trainer, group_by_length", "trainer", precision))
+            found.append(Contender("Trainer grouped", "trainer", precision))
         if comparison.compiles:
-            found.append(Contender("the same, torch_compile", "trainer_compiled", precision, once=True, compiles=True))
+            found.append(
+                Contender("Trainer grouped, compiled", "trainer_compiled", precision, once=True, compiles=True)
+            )
         found.append(Contender("sdrun", "sdrun", precision))
     return [one for one in found if tries or not one.once]
 
