@@ -161,6 +161,7 @@ class Runtime:
     device: str = choice("auto", "cpu", "cuda", "mps")
     precision: str = choice("auto", "fp32", "bf16", "fp16")
     deterministic: bool = MISSING
+    compile: bool = MISSING
     threads: int | None = number(at_least=1)
     token_budget: int = number(at_least=1)
     padding: str = choice("auto", "none", "longest")

@@ -78,15 +78,25 @@ class Runtime:
         """Of products: fp32, bf16 or fp16."""
         return precision_of(self.accelerator)
 
+    @property
+    def compiles(self) -> bool:
+        """Whether training runs compiled kernels."""
+        return bool(self.settings.compile)
+
     def rounding(self, model: nn.Module) -> dict[str, str]:
         """What this model's results depend on in their last bits, by the names of settings."""
-        shard = "full" if self.shards else "none"
-        return {"precision": self.precision, "padding": self.batching.of(model).padding, "shard": shard}
+        return {
+            "precision": self.precision,
+            "padding": self.batching.of(model).padding,
+            "shard": "full" if self.shards else "none",
+            "compile": str(self.compiles).lower(),
+        }
 
     def require_same(self, processes: int, begun: Mapping[str, Any], model: nn.Module) -> None:
         """Raise `UserError` unless an interrupted run, begun by so many processes, can go on with the same rounding.
 
-        begun: what `rounding` gave then; runs from before it knew of padding had the longest, and whole matrices.
+        begun: what `rounding` gave then; runs from before it knew of padding had the longest and whole matrices, and
+        compiled nothing.
         """
         if processes != self.processes:
             raise UserError(
@@ -94,7 +104,7 @@ class Runtime:
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
         for name, now in self.rounding(model).items():
-            before = begun.get(name, "none" if name == "shard" else "longest")
+            before = begun.get(name, {"padding": "longest", "shard": "none", "compile": "false"}.get(name))
             if before != now:
                 raise UserError(
                     f"This run was begun with runtime.{name}={before} and would go on with "

@@ -25,7 +25,15 @@ SIZES = ("train_examples", "validation_examples", "label_noise")
 """Settings of a task that change how many steps and examples there are, and not what one takes."""
 OF_A_STEP = ("batch_size", "optimizer")
 """Settings of a schedule that change what a step takes."""
-OF_THE_RUNTIME = ("device", "precision", "deterministic", "threads", "token_budget", "gradient_checkpointing")
+OF_THE_RUNTIME = (
+    "device",
+    "precision",
+    "deterministic",
+    "compile",
+    "threads",
+    "token_budget",
+    "gradient_checkpointing",
+)
 OF_THE_MACHINE = ("processor", "processor_threads", "gpu")
 """Entries of environment.json."""
 

@@ -150,6 +150,7 @@ def test_a_parameter_in_use_is_alive() -> None:
 SCIENCE = ["seed=1", "schedule.lr=1e-4", "method.tau=2", "task.max_length=64", "model.dropout=0", "model.lora.rank=8"]
 SPEED = [
     "runtime.precision=bf16",
+    "runtime.compile=true",
     "runtime.gradient_checkpointing=true",
     "runtime.token_budget=9",
     "tracking=none",

@@ -7,6 +7,7 @@ from pathlib import Path
 import hydra.utils
 from omegaconf import OmegaConf
 
+from selfdistill_cli.config.methods import draws_answers
 from selfdistill_cli.config.options import options_of
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
@@ -46,6 +47,11 @@ def short_teacher(method: str) -> list[str]:
     """Words that make its teacher learn for one epoch, if it has one that learns for some."""
     settings = composed(f"method={method}").method
     return ["method.teacher.epochs=1"] if "epochs" in settings.get("teacher", {}) else []
+
+
+def draws(method: str) -> bool:
+    """Whether its steps write answers."""
+    return draws_answers(composed(f"method={method}").method)
 
 
 def forwards_twice(method: str) -> bool:
