@@ -31,6 +31,7 @@ from selfdistill_cli.kinds import load_task
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.models import LoadedModel, load_model
 from selfdistill_cli.models.concatenated import leave_out_padding
+from selfdistill_cli.models.compiling import compile_body
 from selfdistill_cli.models.cpu.tuning import tune
 from selfdistill_cli.other_tasks import require_scorable, score_on_other_tasks
 from selfdistill_cli.runs.directory import RunDirectory
@@ -154,6 +155,8 @@ def _train(
     method = _make_method(cfg, context)
     if method.needs_dropout and not draws_at_random(loaded.model, train):
         raise without_dropout(cfg, f"{cfg.model.name} drops nothing")
+    if runtime.compiles:
+        compile_body(loaded.model, cfg.runtime.deterministic)
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
     torch.manual_seed(cfg.seed + RANK_STRIDE * runtime.accelerator.process_index)
 
