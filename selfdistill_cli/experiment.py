@@ -30,8 +30,8 @@ from selfdistill_cli.evaluation.final import final_scores
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.models import LoadedModel, load_model
-from selfdistill_cli.models.concatenated import leave_out_padding
 from selfdistill_cli.models.compiling import compile_body
+from selfdistill_cli.models.concatenated import leave_out_padding
 from selfdistill_cli.models.cpu.tuning import tune
 from selfdistill_cli.other_tasks import require_scorable, score_on_other_tasks
 from selfdistill_cli.runs.directory import RunDirectory
@@ -125,7 +125,8 @@ def _train(
         loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if runtime.device.type == "cpu":
         tune(loaded.model)
-    leave_out_padding(loaded.model, cfg.runtime.padding, runtime.device)
+    padding = "longest" if runtime.compiles else cfg.runtime.padding  # what has no padding has a form of its own
+    leave_out_padding(loaded.model, padding, runtime.device)
     fingerprints = {"data": task.fingerprint, **loaded.fingerprints}
     identity = on_main(runtime.accelerator, lambda: directory.begin(cfg, fingerprints))
     train = _encoded(task, loaded, task.train)

@@ -41,6 +41,11 @@ def check(cfg: DictConfig) -> None:
     checkpoint_interval(cfg.runtime.checkpoint_every)
     diagnostics_of(cfg.runtime.diagnostics)
     check_memory(cfg)
+    if cfg.runtime.compile and cfg.runtime.padding == "none":
+        raise UserError(
+            "runtime.compile=true with runtime.padding=none: every batch without padding has a form of its own and would "
+            "be compiled anew. Leave runtime.padding out, which then is longest, or runtime.compile."
+        )
     eval_tasks_of(cfg.eval_tasks)
 
 

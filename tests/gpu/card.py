@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -63,7 +63,8 @@ class Stopped(BaseException):
 
 def stop(folder: Path, words: list[str], after: int) -> None:
     """`train`, stopped after so many steps."""
-    finish, stopped = TrainingLoop._after_step, []
+    finish = TrainingLoop._after_step
+    stopped: list[int] = []
 
     def stopping(loop: TrainingLoop, record: Any) -> None:
         finish(loop, record)
@@ -71,11 +72,8 @@ def stop(folder: Path, words: list[str], after: int) -> None:
             stopped.append(loop.progress.step)
             raise Stopped
 
-    with mock.patch.object(TrainingLoop, "_after_step", stopping):
-        try:
-            train(folder, words)
-        except Stopped:
-            pass
+    with mock.patch.object(TrainingLoop, "_after_step", stopping), suppress(Stopped):
+        train(folder, words)
     assert stopped == [after]
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import check
 from selfdistill_cli.models.compiling import compile_body
 from tests.helpers.processes import run_command, user_environment
-from tests.helpers.runs import SMALL, only_run, rows
+from tests.helpers.runs import SMALL, composed, only_run, rows
 from tests.helpers.runtimes import cpu_runtime
 from tests.helpers.steps import KINDS, make_examples, make_methods, make_model, prepare, second_step
 
@@ -64,6 +66,11 @@ def test_training_alone_runs_what_was_compiled_and_names_stay(kind: str, monkeyp
     examples.forward(model.train(), batch, torch.device("cpu"))
     assert len(calls) == (2 if kind == "encoder_decoder" else 1)
     assert list(model.state_dict()) == names
+
+
+def test_batches_without_padding_are_not_compiled() -> None:
+    with pytest.raises(UserError, match=r"runtime\.padding=none: every batch .* compiled anew"):
+        check(composed("runtime.compile=true", "runtime.padding=none"))
 
 
 @pytest.mark.slow
