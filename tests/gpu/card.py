@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,6 +42,7 @@ def in_precision(name: str) -> str:
     return f"runtime.precision={'bf16' if ON == 'cpu' and name == 'fp16' else name}"
 
 
+@lru_cache
 def cases(*more: str, drawing: bool = True) -> list[tuple[str, str]]:
     """Methods and kinds of tasks that go together, and with these words. drawing: also methods that draw answers."""
     return [

@@ -1,6 +1,6 @@
 """On a CUDA card: the same command gives the same bits, also after a stop; figures are a processor's, nearly; nobody waits.
 
-pytest -m gpu tests/gpu -n 6        # several processes share the card; SDRUN_GPU_TESTS_ON=cpu: the same on a processor
+pytest -m gpu tests/gpu -n 6 --dist=load        # several processes share the card; SDRUN_GPU_TESTS_ON=cpu: the same on a processor
 """
 
 from __future__ import annotations
