@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from selfdistill_cli.models.concatenated import concatenate, model_inputs
-from tests.gpu.test_gpu import card, command, run_of
+from tests.gpu.card import ON, command, continued, in_precision, train
 from tests.helpers.runs import assert_same, results
 from tests.models.test_concatenated import FAMILIES, NO_DROPOUT, batch_of
-
-__all__ = ["card"]  # skips where there is none
 
 
 def outputs_and_gradients(model: Any, batch: dict[str, torch.Tensor], device: str) -> list[torch.Tensor]:
@@ -32,7 +30,7 @@ def test_outputs_and_gradients_are_those_of_padded_rows_on_a_processor(family: s
     ours = copy.deepcopy(theirs)
     assert concatenate(ours)
     batch = batch_of(theirs)
-    expected, found = outputs_and_gradients(theirs, batch, "cpu"), outputs_and_gradients(ours.cuda(), batch, "cuda")
+    expected, found = outputs_and_gradients(theirs, batch, "cpu"), outputs_and_gradients(ours.to(ON), batch, ON)
     assert len(expected) == len(found) > 20
     for a, b in zip(expected, found, strict=True):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-4 * max(1.0, float(a.abs().max())))
@@ -40,9 +38,8 @@ def test_outputs_and_gradients_are_those_of_padded_rows_on_a_processor(family: s
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_without_padding_the_same_command_gives_the_same_bits_also_after_a_kill(precision: str, tmp_path: Path) -> None:
-    narrow = ["runtime.device=cuda", "runtime.padding=none", f"runtime.precision={precision}"]
-    words = command("dynsdpb", "synth_entailment", *narrow)
-    undisturbed = run_of(tmp_path / "undisturbed", words)
+def test_without_padding_the_same_command_gives_the_same_bits_also_after_a_stop(precision: str, tmp_path: Path) -> None:
+    words = command("dynsdpb", "synth_entailment", "runtime.padding=none", in_precision(precision))
+    undisturbed = train(tmp_path / "undisturbed", words)
     assert results(undisturbed)["padding"] == "none"
-    assert_same(undisturbed, run_of(tmp_path / "killed", words, SDRUN_FAULT_AT="45"))
+    assert_same(undisturbed, continued(tmp_path / "stopped", words))

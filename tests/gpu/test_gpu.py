@@ -22,13 +22,6 @@ from tests.helpers.runs import assert_same, only_run, results, rows
 pytestmark = pytest.mark.gpu
 
 
-@pytest.fixture(scope="module", autouse=True)
-def card() -> None:
-    if ON == "cuda" and not torch.cuda.is_available():
-        pytest.skip("this machine has no CUDA card")
-    torch.set_num_threads(2)
-
-
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that has learned to write a little, for methods whose teacher somebody has to name."""
