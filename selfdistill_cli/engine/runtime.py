@@ -87,9 +87,9 @@ class Runtime:
         """What this model's results depend on in their last bits, by the names of settings."""
         return {
             "precision": self.precision,
+            "compile": str(self.compiles).lower(),  # before padding, which follows from it
             "padding": self.batching.of(model).padding,
             "shard": "full" if self.shards else "none",
-            "compile": str(self.compiles).lower(),
         }
 
     def require_same(self, processes: int, begun: Mapping[str, Any], model: nn.Module) -> None:
