@@ -2,7 +2,8 @@
 
 Embeddings, linear layers, normalisation, activations and dropout see each token once, [1, tokens, hidden]; attention
 keeps each example to itself; the last layer asks and goes on for the first token of each, which is all that a head reads.
-Nothing of the model's own code is replaced: its attention is looked up by name, and hooks do the rest.
+Nothing of the model's own code is replaced: its attention is looked up by name, and hooks do the rest. A processor's matter:
+a card has no such attention with dropout.
 """
 
 from __future__ import annotations
@@ -36,8 +37,6 @@ class Layout:
     """Tokens of each [m]."""
     first: Tensor
     """The place of each one's first token [m]."""
-    offsets: Tensor
-    """Where each begins and the last one ends, int32 [m + 1]."""
     last: bool = False
     """Whether it is the last layer's, of which first tokens alone are read."""
     _groups: dict[int, Groups] = field(default_factory=dict)
@@ -45,8 +44,7 @@ class Layout:
     @classmethod
     def of(cls, lengths: np.ndarray, device: torch.device) -> Layout:
         """Of examples with so many tokens."""
-        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        return cls(lengths, on_device(offsets[:-1].long(), device), on_device(offsets, device))
+        return cls(lengths, on_device(torch.from_numpy(np.cumsum(lengths) - lengths), device))
 
     def groups(self, heads: int) -> Groups:
         """For attention with so many heads; the same in every layer."""
@@ -92,8 +90,12 @@ class Positions:
 
 
 def leave_out_padding(model: Any, asked: str, device: torch.device) -> None:
-    """Put `runtime.padding` into effect. Raises `UserError` if none is asked for and the model cannot do without."""
-    wanted = asked == "none" or (asked == "auto" and device.type == "cpu")
+    """Put `runtime.padding` into effect. Raises `UserError` if none is asked for and model or device cannot do without."""
+    if asked == "none" and device.type != "cpu":
+        raise UserError(
+            "runtime.padding=none: only a processor takes examples one behind the other. Use runtime.padding=auto."
+        )
+    wanted = asked in ("none", "auto") and device.type == "cpu"
     if wanted and not concatenate(model) and asked == "none":
         raise UserError(
             f"runtime.padding=none: {type(model).__name__} in {model.dtype} cannot take examples one behind the other. "
@@ -175,10 +177,8 @@ def _registered(name: str) -> str:
             return found
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, d]
         scale, dropout = others.get("scaling") or q.shape[-1] ** -0.5, others.get("dropout", 0.0)
-        if q.device.type == "cpu":
-            groups = layout.groups(q.shape[1])
-            return grouped_attention(q, k, v, groups, scale, dropout, layout.last)[None], None
-        return jagged_attention(q, k, v, layout, scale, dropout)[None], None
+        groups = layout.groups(q.shape[1])
+        return grouped_attention(q, k, v, groups, scale, dropout, layout.last)[None], None
 
     AttentionInterface.register(name + SUFFIX, attention)
     # Asked each time: `models.masks` puts another in place where there is a card.
@@ -186,26 +186,6 @@ def _registered(name: str) -> str:
         name + SUFFIX, lambda *places, **settings: ALL_MASK_ATTENTION_FUNCTIONS[name](*places, **settings)
     )
     return name + SUFFIX
-
-
-def jagged_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, dropout: float) -> Tensor:
-    """dropout(softmax(q kᵀ · scale)) v of each example by itself; all [tokens, heads, d].
-
-    By torch's jagged tensors, which have a card's fused kernels (flash for narrow types, memory-efficient for float32)
-    take rows of any length. Lengths are known here, so nothing is read off the card.
-    """
-    shortest, longest = int(layout.lengths.min()), int(layout.lengths.max())
-
-    def jagged(x: Tensor) -> Tensor:
-        rows = torch.nested.nested_tensor_from_jagged(
-            x.contiguous(), layout.offsets, min_seqlen=shortest, max_seqlen=longest
-        )
-        return rows.transpose(1, 2)
-
-    q, k, v = jagged(query), jagged(key), jagged(value)
-    found = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
-    values: Tensor = found.transpose(1, 2).values()
-    return values
 
 
 @torch.no_grad()

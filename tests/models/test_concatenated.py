@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.models.concatenated import Layout, concatenate, jagged_attention, leave_out_padding, model_inputs
+from selfdistill_cli.models.concatenated import concatenate, leave_out_padding, model_inputs
 from selfdistill_cli.models.cpu.dropout import dropout
 from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
 from selfdistill_cli.models.cpu.tuning import tune
@@ -143,19 +143,6 @@ def test_grouped_attention_is_the_formula_for_each_example(p: float) -> None:
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_jagged_attention_of_a_card_is_that_of_groups() -> None:
-    """Here by its formula on a processor; the fused kernels are tested where there is a card."""
-    torch.manual_seed(0)
-    lengths = np.array([5, 1, 12, 5, 9])
-    layout = Layout.of(lengths, CPU)
-    q, k, v = (torch.randn(int(lengths.sum()), 2, 4, requires_grad=True) for _ in range(3))
-    found = [jagged_attention(q, k, v, layout, 0.3, 0.0), grouped_attention(q, k, v, layout.groups(2), 0.3, 0.0)]
-    assert torch.allclose(found[0], found[1], atol=1e-6)
-    weights = torch.cos(torch.arange(q.numel())).view(q.shape)
-    gradients = [torch.autograd.grad((output * weights).sum(), (q, k, v)) for output in found]
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
-
-
 def test_dropout_has_the_same_distribution() -> None:
     """Over many draws, mean and spread of each logit are those of padded rows with torch's own dropout."""
     torch.manual_seed(0)
@@ -228,6 +215,14 @@ def test_a_model_that_cannot_is_left_as_it_was(name: str) -> None:
     with pytest.raises(UserError, match="padding=auto"):
         leave_out_padding(model, "none", CPU)
     leave_out_padding(model, "auto", CPU)
+
+
+def test_a_card_is_given_padded_rows() -> None:
+    model = FAMILIES["bert"](num_labels=2)
+    with pytest.raises(UserError, match=r"only a processor .*padding=auto"):
+        leave_out_padding(model, "none", torch.device("cuda"))
+    leave_out_padding(model, "auto", torch.device("cuda"))
+    assert "layout" not in model_inputs(model, batch_of(model), CPU)
 
 
 def test_padding_stays_where_it_is_asked_for_and_padded_rows_go_on_as_before() -> None:
