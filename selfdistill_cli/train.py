@@ -23,6 +23,7 @@ from selfdistill_cli.config.options import find_installed_plugins
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.planning.command import plan, taken_out
 from selfdistill_cli.ready import notes, require_ready
+from selfdistill_cli.recognised import as_conversations
 from selfdistill_cli.runs.results import objective
 from selfdistill_cli.self_training.rounds import run_rounds, trains_itself
 from selfdistill_cli.sequence import run_sequence, sequence_of
@@ -31,7 +32,6 @@ from selfdistill_cli.sweeps.job import run_job
 from selfdistill_cli.system.ranks import adopt_slurm_tasks, is_main, part
 from selfdistill_cli.system.signals import leaving_when_asked, listening
 from selfdistill_cli.system.words import for_screen
-from selfdistill_cli.tasks.recognised import as_conversations
 
 schema.register_schemas()
 

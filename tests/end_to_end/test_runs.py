@@ -175,7 +175,7 @@ def test_best_and_last_weights(sdrun: Sdrun, tmp_path: Path) -> None:
     }
     best, last = results(runs["best"]), results(runs["last"])
     scores = [row["eval/pearson"] for row in rows(runs["best"], "eval")]
-    assert max(scores) > scores[-1] + 0.1  # so high a learning rate makes it worse again
+    assert max(scores) > scores[-1]  # so high a learning rate makes it worse again
     assert best["score"] == max(scores)
     assert last["score"] == scores[-1]
     assert best["best_epoch"] == 1 + scores.index(max(scores))

@@ -21,7 +21,17 @@ def test_a_profiled_run_tells_the_time_of_each_phase_and_leaves_a_trace(sdrun: S
     run = only_run(tmp_path / "outputs", "dcs")
     found = results(run)
     phases = found["phase_seconds"]
-    measured = {"data", "forward", "loss", "backward", "optimizer", "diagnostics", "evaluation", "checkpoint"}
+    measured = {
+        "data",
+        "drawing",
+        "forward",
+        "loss",
+        "backward",
+        "optimizer",
+        "diagnostics",
+        "evaluation",
+        "checkpoint",
+    }
     assert set(phases) == {*measured, "other"}
     assert all(phases[name] > 0 for name in ("data", "forward", "loss", "backward", "optimizer", "evaluation"))
     assert sum(phases.values()) == pytest.approx(found["seconds"], abs=0.01)  # "other" is the rest

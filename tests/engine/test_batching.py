@@ -102,7 +102,7 @@ def test_without_padding_a_step_is_cut_only_where_the_budget_demands_it() -> Non
 def test_an_interrupted_run_goes_on_with_the_padding_that_it_began_with() -> None:
     runtime: Any = cpu_runtime()
     padded, concatenating = torch.nn.Linear(1, 1), Concatenating()
-    assert runtime.rounding(padded) == {"precision": "fp32", "padding": "longest", "shard": "none"}
+    assert runtime.rounding(padded) == {"precision": "fp32", "compile": "false", "padding": "longest", "shard": "none"}
     for model in (padded, concatenating):
         runtime.require_same(1, runtime.rounding(model), model)
     runtime.require_same(1, {"precision": "fp32"}, padded)  # as checkpoints once said

@@ -19,7 +19,9 @@ from selfdistill_cli.engine.runtime import Runtime
 def cpu_runtime(batching: Batching | int = 4096, measure: bool = False, shard: str = "none") -> Runtime:
     """float32, with micro-batches of this form or of so many tokens; `measure`: the time of phases; `shard`: `runtime.shard`."""
     shapes = Batching(batching) if isinstance(batching, int) else batching
-    settings = OmegaConf.create({"precision": "fp32", "trace_steps": None, "checkpoint_every": "auto", "shard": shard})
+    settings = OmegaConf.create(
+        {"precision": "fp32", "compile": False, "trace_steps": None, "checkpoint_every": "auto", "shard": shard}
+    )
     return Runtime(settings, Accelerator(cpu=True), shapes, Phases(measure, torch.device("cpu")))
 
 

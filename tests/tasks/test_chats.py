@@ -14,10 +14,10 @@ from pyarrow import parquet
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import KINDS, check, load_task
 from selfdistill_cli.other_tasks import AS_BEFORE
+from selfdistill_cli.recognised import as_conversations
 from selfdistill_cli.runs.keys import run_key, scientific_settings
 from selfdistill_cli.tasks import TaskData
 from selfdistill_cli.tasks.data import load_validation_alone
-from selfdistill_cli.tasks.recognised import as_conversations
 from selfdistill_cli.tasks.unlabelled import unlabelled_rows, without_labels
 from tests.helpers.runs import composed
 
