@@ -77,7 +77,8 @@ def test_two_processes_leave_the_records_of_one(
         for name in [name for name in first if name.startswith("signal/")]:
             # Ranks: where rounding makes some of 21 near-equal predictions change places, they jump.
             assert second.pop(name) == pytest.approx(first.pop(name), abs=0.2)
-        assert without_times(second) == pytest.approx(without_times(first), rel=1e-3, abs=1e-5)
+        # abs: after ten steps gradients are a thousandth of what they were, and what is left of them is rounding.
+        assert without_times(second) == pytest.approx(without_times(first), rel=1e-3, abs=5e-5)
     tables = [parquet.read_table(run / "predictions.parquet").to_pydict() for run in (one, two)]
     assert tables[0]["index"] == tables[1]["index"] == list(range(21))  # nobody twice
     assert np.array(tables[1]["logits"]) == pytest.approx(np.array(tables[0]["logits"]), abs=1e-4)

@@ -45,8 +45,7 @@ def user_environment(folder: Path) -> dict[str, str]:
         "HF_HOME": str(folder / "huggingface"),
         "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens: a hub that cannot be reached
         "COLUMNS": "160",
-        # Packages may stand in further folders, where nothing can be installed.
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",  # two tests run at a time
     }
 
