@@ -109,7 +109,7 @@ def _show(jobs: Jobs, scratch: Path, detect: float | None, at_once: int = 1, not
     outputs = Path(jobs[0][0].paths.outputs).absolute()
     console = make_console()
     for line in memory_in_words([cell.cfg for cell in cells if cell.left]):
-        say(console, line)  # first: it needs neither weights nor data
+        say(console, line)  # first: it reads neither weights nor data
     made = plan_of(cells, outputs, scratch, at_once)
     print_plan(console, made, outputs)
     for line in [*notes, *([] if detect is None else seeds_for(cells, outputs, detect))]:

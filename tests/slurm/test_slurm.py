@@ -74,7 +74,7 @@ def test_a_sweep_left_alone_is_waited_for_again_and_not_submitted_twice(tmp_path
     assert "Traceback" not in first.log.read_text()
     again = Sweep(tmp_path, *words).end()
     assert again.code == 1, again.out
-    assert "jobs are in SLURM's queue already" in again.out
+    assert "in SLURM's queue already" in again.out  # one or both: the second soon ends
     jobs = table(tmp_path / "outputs")
     assert [job["status"] for job in jobs] == ["finished", "failed"]
     assert "training diverged" in jobs[1]["reason"]
