@@ -162,20 +162,22 @@ def _check_method(cfg: DictConfig) -> None:
 
 def _check_demonstration(template: str) -> None:
     """Refuse a template of the teacher's prompt that cannot be filled in."""
+    known = {"prompt": "2 + 3?", "answer": "5"}
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        wrong = [f"there is no {{{field}}}" for field in fields if field not in known]
+        wrong += [f"it lacks {{{field}}}" for field in known if field not in fields]
+        if not wrong:
+            template.format(**known)
     except ValueError as error:
         raise UserError(
             f"method.demonstration={template!r} cannot be read: {error}. Type other braces twice."
         ) from None
-    strange = [field for field in fields if field not in ("prompt", "answer")]
-    if strange:
+    if wrong:
         raise UserError(
-            f"method.demonstration={template!r}: there is no {{{strange[0]}}}. Allowed are {{prompt}}, the prompt of the "
-            "task, and {answer}, the gold answer."
+            f"method.demonstration={template!r}: {wrong[0]}. It takes {{prompt}}, the prompt of the task, and {{answer}}, "
+            "the gold answer."
         )
-    if "prompt" not in fields:
-        raise UserError(f"method.demonstration={template!r} lacks {{prompt}}: the teacher must see the question too.")
 
 
 def without_dropout(cfg: DictConfig, why: str) -> UserError:

@@ -45,6 +45,11 @@ def _check_parts(cfg: DictConfig) -> None:
         )
     if cfg.runtime.precision == "fp16":
         raise UserError("runtime.precision=fp16 does not go with runtime.shard=full. Take runtime.precision=bf16.")
+    if cfg.method.get("demonstration") is not None:
+        raise UserError(
+            f"method={cfg.method.name} does not go with runtime.shard=full: its teacher's prompts are longer than the "
+            "student's, and how often the matrices are gathered for them would differ from process to process."
+        )
     if cfg.model.quantization != "none":
         raise UserError(
             f"model.quantization={cfg.model.quantization} does not go with runtime.shard=full. Leave one of them out: "

@@ -31,12 +31,14 @@ def as_chat(
     if answers is None:
         return asked, []
     answered: list[str] = []
+    checked = False
     for before, question, given in zip(turns, asked, answers, strict=True):
         answer = given.strip()
         whole = rendered(tokenizer, [*before, _turn("assistant", answer)])
         if not whole.startswith(question) or answer not in whole[len(question) :]:
             raise template_failed("it does not write an answer behind its question")
-        if answer and not answered:  # the same for all
+        if answer and not checked:  # the same for all
+            checked = True
             require_beginning_of_answers(tokenizer, before, whole[len(question) :].partition(answer)[0])
         # Behind the end of the turn some formats begin a new line, which no model is asked to write.
         answered.append(whole[len(question) :].rstrip().removesuffix(tokenizer.eos_token))

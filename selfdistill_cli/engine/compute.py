@@ -160,7 +160,9 @@ class Compute:
         return self.rates.get(WRITING, Rate()).counts_next
 
     def timed_writing(self, answers: int, tokens: int, seconds: float) -> None:
-        """A round of so many answers, which have so many tokens, took so long."""
+        """A round of so many answers, which have so many tokens, took so long. Those of evaluations alone are noted."""
+        if self._part != "evaluation":
+            return
         before = self.writing
         self.writing = Writing(before.answers + answers, before.tokens + tokens, before.seconds + seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -129,7 +130,9 @@ class TrainingLoop:
         try:
             self._step()
         except Exception:
-            self.records.settle(self.progress)  # had the training diverged before, it is that which should be heard
+            # Had the training diverged before, it is that which should be heard; a device that failed is not asked again.
+            with contextlib.suppress(RuntimeError):
+                self.records.settle(self.progress)
             raise
 
     @property

@@ -74,10 +74,16 @@ class Generation(AnswerKind):
         from selfdistill_cli.tasks.chats import chat_split
         from selfdistill_cli.tasks.rows import accepted_answers, prompted_split, require_readable_answers
 
+        rule = RULES[settings.answer_rule]
+        if settings.no_answer and rule(settings.no_answer) is None:
+            raise UserError(
+                f"task.no_answer={settings.no_answer!r} is learned where there is no answer, and would count as wrong: "
+                f"task.answer_rule={settings.answer_rule} reads no answer in it. Take task.no_answer='' or another rule."
+            )
         chats = settings.messages is not None
         for raw in splits:
             golds = chat_split(settings, raw).references if chats else accepted_answers(settings, raw)
-            require_readable_answers(settings, RULES[settings.answer_rule], raw, golds or [])
+            require_readable_answers(settings, rule, raw, golds or [])
         return [], partial(chat_split if chats else prompted_split, settings)
 
     def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:

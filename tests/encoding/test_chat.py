@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers, encode_prompts
+from selfdistill_cli.encoding.chat import as_chat
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import KINDS
 from selfdistill_cli.runs.keys import run_key
@@ -77,6 +78,13 @@ def test_tokens_are_those_of_the_tokenizers_own_rendering(
         newline = of("\n", add_special_tokens=False)["input_ids"]
         assert whole[-1:] == newline  # behind the turn, and not learned
         assert learned == whole[:-1] + of.convert_tokens_to_ids(closing)
+
+
+def test_a_heading_that_a_model_would_have_to_write_is_refused_whichever_row_shows_it() -> None:
+    headed = CHATML.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", "")
+    of = tokenizer(headed, "<|im_end|>", "<|im_start|>")
+    with pytest.raises(UserError, match="add_generation_prompt"):
+        as_chat(of, PROMPTS, ["", "Because."])
 
 
 def test_a_prompt_alone_is_the_same_as_before_its_answer() -> None:

@@ -251,9 +251,21 @@ MISTAKES = {
         [*LLAMA, "method=sdft", "method.demonstration='{answer}'"],
         ["lacks {prompt}"],
     ),
+    "a demonstration without the answer": (
+        [*LLAMA, "method=sdft", "method.demonstration='{prompt}'"],
+        ["lacks {answer}"],
+    ),
+    "a demonstration of numbers": (
+        [*LLAMA, "method=sdft", "method.demonstration='{prompt:d} {answer}'"],
+        ["cannot be read", "format code"],
+    ),
+    "a demonstration in parts": (
+        [*LLAMA, "method=sdft", "runtime.shard=full"],
+        ["method=sdft does not go with runtime.shard=full"],
+    ),
     "an unfinished demonstration": ([*LLAMA, "method=sdft", "method.demonstration='{prompt'"], ["cannot be read"]),
     "a demonstration that is too long": (
-        [*LLAMA, "method=sdft", f"method.demonstration='{'x ' * 500}{{prompt}}'"],
+        [*LLAMA, "method=sdft", f"method.demonstration='{'x ' * 500}{{prompt}} {{answer}}'"],
         ["method.demonstration", "do not fit into this model's context of 512"],
     ),
     "a layer that is not there": (

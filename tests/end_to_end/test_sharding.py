@@ -38,6 +38,7 @@ def test_runs_in_parts_end_as_whole_ones(environment: dict[str, str], tmp_path: 
         commands(base, method, tmp_path)
         for base in (BERT, LLAMA)
         for method in ["vanilla", *methods_for(*base)]  # it is a teacher of others
+        if "does not go with runtime.shard" not in (refusal(f"method={method}", *base, "runtime.shard=full") or "")
     ]
     pairs.append(commands((*BERT, "schedule.optimizer=sgd"), "vanilla", tmp_path / "sgd"))
     pairs.append(commands((*LLAMA, "model.lora.rank=2", "runtime.precision=bf16"), "dynsdpb", tmp_path / "lora"))

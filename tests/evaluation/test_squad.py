@@ -102,3 +102,5 @@ def test_they_are_missing_where_the_task_does_not_know_of_them(tmp_path: Path) -
     asked = load("task=squad_v2", "task.no_answer=unanswerable", data=tmp_path)
     assert list(asked.train.answers or []) == [" a cat", "unanswerable"]
     assert list(asked.train.references or [])[1] == ["unanswerable"]
+    with pytest.raises(UserError, match=r"answer_rule=number reads no answer in it.*task\.no_answer=''"):
+        load("task=squad_v2", "task.no_answer=unanswerable", "task.answer_rule=number", data=tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ pytest.importorskip("submitit")
 
 from selfdistill_cli.errors import Interrupted
 from selfdistill_cli.sweeps.launchers import slurm
+from selfdistill_cli.sweeps.launchers.runs_of_jobs import RunsOfJob
 from selfdistill_cli.sweeps.launchers.telling import summary, time_left
 from selfdistill_cli.sweeps.records import JobRecords
 
@@ -43,3 +46,19 @@ def test_states_are_counted_and_the_rest_is_estimated_by_the_jobs_that_trained()
     took = [{"status": "finished", "took": 60.0}]
     assert time_left(["RUNNING", "running", "waiting", "waiting"], took) == " (about 2 min left)"
     assert time_left(["running"], []) == ""
+
+
+def test_a_job_waits_for_what_another_is_at_until_that_has_finished(tmp_path: Path) -> None:
+    finished: set[str] = set()
+
+    def directory(name: str) -> Any:
+        (tmp_path / name).mkdir()
+        return SimpleNamespace(path=tmp_path / name, results=lambda: {} if name in finished else None)
+
+    own, teacher = directory("own"), directory("teacher")
+    job = RunsOfJob(own, [teacher])
+    assert not job.would_wait(set())
+    for of in (own, teacher):  # the same run under other words, or as another one's teacher
+        assert job.would_wait({of.path})
+        finished.add(of.path.name)
+        assert not job.would_wait({of.path})

@@ -186,4 +186,5 @@ class _Sweep:
             self._look(asked)
             self.board.show(self._running(), len(self.waiting.jobs))
         left = sum(self.records.read(number) is None for number in self.numbers)
-        raise Interrupted(f"{counted(left, 'job')} left: the same command goes on with what was begun", name)
+        if left:
+            raise Interrupted(f"{counted(left, 'job')} left: the same command goes on with what was begun", name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,10 @@ class RunsOfJob:
         """Of all of these runs."""
         return {directory.path for directory in (self.own, *self.teachers) if directory is not None}
 
-    def missing_teachers(self) -> set[Path]:
-        """Those that have not finished."""
+    @staticmethod
+    def _unfinished(directories: Iterable[RunDirectory]) -> set[Path]:
         missing = set()
-        for directory in self.teachers:
+        for directory in directories:
             with contextlib.suppress(UserError):  # what is damaged is for the job to say
                 if directory.results() is None:
                     missing.add(directory.path)
@@ -72,9 +72,9 @@ class RunsOfJob:
 
     def would_wait(self, begun: set[Path]) -> bool:
         """Whether the job would wait for another process: for its own run, or for a teacher. `begun`: what this sweep is at."""
-        own = {self.own.path} if self.own is not None else set()
-        missing = self.missing_teachers()
-        return bool(missing & begun) or any(in_use(path / "lock") for path in own | missing)
+        own = [] if self.own is None else [self.own]
+        missing = self._unfinished([*own, *self.teachers])
+        return bool(missing & begun) or any(in_use(path / "lock") for path in missing | {run.path for run in own})
 
 
 def _composed(launcher: Any, overrides: Sequence[str]) -> DictConfig:
