@@ -25,6 +25,8 @@ class Method:
     """Whether its teacher is held in memory, and no logits of it are stored."""
     keeps_weights: ClassVar[bool] = False
     """Whether it may keep another copy of the trained weights beside the model's own."""
+    forwards: ClassVar[int] = 1
+    """Examples that a step forwards for each of the batch, at most."""
     name: str = MISSING
     passes: float = number(above=0, neutral=1)
 
@@ -36,6 +38,7 @@ class Vanilla(Method):
 
 @dataclass
 class StaticSD(Method):
+    forwards: ClassVar[int] = 2
     _target_: str = "selfdistill_cli.methods.StaticSD"
     tau: float = number(above=0)
     alpha: float = number(at_least=0)
@@ -144,6 +147,7 @@ class Reweight(Method):
 @dataclass
 class RDrop(Method):
     needs_dropout: ClassVar[bool] = True
+    forwards: ClassVar[int] = 2
     _target_: str = "selfdistill_cli.methods.RDrop"
     alpha: float = number(at_least=0)
 

@@ -151,7 +151,8 @@ def memory_in_words(configurations: Sequence[DictConfig]) -> list[str]:
         key = OmegaConf.to_yaml(
             OmegaConf.create({name: cfg[name] for name in ("model", "task", "schedule", "runtime")})
         )
-        key += f"{_of(cfg.method, 'keeps_weights')} {_of(cfg.method, 'holds_teacher')}"
+        of_method = OmegaConf.get_type(cfg.method)
+        key += str([getattr(of_method, name, None) for name in ("keeps_weights", "holds_teacher", "forwards")])
         try:
             if key not in found:
                 found[key] = memory_of(cfg), cfg
@@ -188,9 +189,10 @@ def _of(method: DictConfig, name: str) -> bool:
 
 
 def _batch(cfg: DictConfig, config: Any) -> dict[str, Tensor]:
-    """Rows of the greatest length, as many as the token budget and the batch have."""
+    """Rows of the greatest length, as many as the token budget and the examples of a step have."""
     length = min(cfg.task.max_length, cfg.runtime.token_budget)
-    rows = max(1, min(cfg.runtime.token_budget // length, cfg.schedule.batch_size))
+    of_step = cfg.schedule.batch_size * getattr(OmegaConf.get_type(cfg.method), "forwards", 1)
+    rows = max(1, min(cfg.runtime.token_budget // length, of_step))
     tokens = torch.zeros(rows, length, dtype=torch.long)
     return {"input_ids": tokens, **({"decoder_input_ids": tokens} if config.is_encoder_decoder else {})}
 

@@ -99,6 +99,18 @@ def test_parts_are_shared_out_but_for_what_is_gathered() -> None:
     assert four.activations == plain.activations
 
 
+def test_a_step_that_forwards_more_examples_holds_more_as_far_as_the_budget_lets_it() -> None:
+    words = ("task.max_length=64", "schedule.batch_size=4")
+    small = {method: run(*words, model="bert_base", task="sst2") for method in ("vanilla", "static_sd", "rdrop")}
+    for method, cfg in small.items():
+        cfg.method = composed(f"method={method}").method
+    once, *twice = (memory_of(cfg).activations for cfg in small.values())
+    assert twice == [pytest.approx(2 * once, rel=0.01)] * 2
+    for cfg in small.values():
+        cfg.runtime.token_budget = 256
+    assert len({memory_of(cfg).activations for cfg in small.values()}) == 1
+
+
 def test_it_is_said_in_a_line_or_why_not() -> None:
     (line,) = memory_in_words([run(), run(model="gpt2")])
     assert line.startswith("memory: about ")
