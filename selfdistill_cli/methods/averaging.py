@@ -1,4 +1,4 @@
-"""The running average of a model's trained weights.
+"""Trained weights of another time than now: a copy of them, and their running average.
 
 θ̄ ← β_t · θ̄ + (1 − β_t) · θ   after step t = 1, 2, …,     β_t = min( β, (1 + t) / (10 + t) )
 """
@@ -11,6 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.method import Weights
+
+
+def copied_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The trained weights as they are now (with LoRA, those of the update alone), by names."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 class WeightAverage:

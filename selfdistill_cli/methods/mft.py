@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss
+from selfdistill_cli.methods.averaging import copied_weights
 from selfdistill_cli.methods.base import Method, TrainingContext
 
 
@@ -26,8 +27,7 @@ class MFT(Method):
 
     def before_training(self, model: nn.Module) -> None:
         if self.context.teacher_logits is None:
-            trained = (named for named in model.named_parameters() if named[1].requires_grad)
-            self._start = {name: parameter.detach().clone() for name, parameter in trained}
+            self._start = copied_weights(model)
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         losses = self.context.losses

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.method import Examples, MicroBatch, StepPlan, Weights
-from selfdistill_cli.methods.averaging import WeightAverage
+from selfdistill_cli.methods.averaging import WeightAverage, copied_weights
 from selfdistill_cli.methods.base import TrainingContext
 from selfdistill_cli.methods.on_drawn import OnDrawnAnswers
 
@@ -42,8 +42,7 @@ class SDFT(OnDrawnAnswers):
         if self.weights == "ema":
             self._average.begin(model)
         elif self.weights == "start":
-            trained = (named for named in model.named_parameters() if named[1].requires_grad)
-            self._start = {name: parameter.detach().clone() for name, parameter in trained}
+            self._start = copied_weights(model)
 
     def before_forward(self, plan: StepPlan) -> Examples | None:
         forwarded = super().before_forward(plan)

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from safetensors.torch import load_file
 
 from selfdistill_cli.engine.batching import Batching
-from tests.helpers.processes import Finished, Sdrun, run_command, start_together, wait_for_file
+from tests.helpers.processes import Finished, Sdrun, killed_together, run_command, start_together, wait_for_file
 from tests.helpers.runs import SMALL, assert_same, only_run, results, rows, without_times
 from tests.helpers.steps import CASES, gradients_of_second_step, gradients_of_single_example
 
@@ -87,22 +87,16 @@ def test_two_processes_leave_the_records_of_one(
 @pytest.mark.slow
 def test_a_killed_run_of_two_goes_on_and_not_as_one(environment: dict[str, str], tmp_path: Path) -> None:
     words = ("method=dynsdpb", *SMALL, "schedule.epochs=4", "runtime.checkpoint_every=4 steps")
-    environment["SDRUN_OUTPUTS"] = str(tmp_path / "undisturbed")
-    assert [process.end().code for process in start_together(tmp_path, environment, *words)] == [0, 0]
-    environment["SDRUN_OUTPUTS"] = str(tmp_path / "killed")
-    first, second = start_together(tmp_path, environment | {"SDRUN_FAULT_AT": "50"}, *words)
-    assert first.end().code == -signal.SIGKILL
-    second.send_signal(signal.SIGKILL)  # as torchrun does
-    second.end()
-    killed = only_run(tmp_path / "killed")
+    undisturbed, outputs = killed_together(tmp_path, environment, 50, *words)
+    killed = only_run(outputs)
     assert list(killed.glob("checkpoints/step-*"))
     copy = tmp_path / "alone"
-    shutil.copytree(tmp_path / "killed", copy)
+    shutil.copytree(outputs, copy)
     alone = run_command(tmp_path, environment | {"SDRUN_OUTPUTS": str(copy)}, *words)
     assert alone.code == 1
     assert "begun by 2 processes" in alone.err
     assert [process.end().code for process in start_together(tmp_path, environment, *words)] == [0, 0]
-    assert_same(only_run(tmp_path / "undisturbed"), killed)
+    assert_same(only_run(undisturbed), killed)
 
 
 def test_a_signal_to_one_process_stops_both_with_a_checkpoint(environment: dict[str, str], tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.helpers.every_method import given_teacher, methods_for, refusal, run_of, short_teacher
-from tests.helpers.processes import Sdrun, start_together
+from tests.helpers.processes import Sdrun, killed_together, start_together
 from tests.helpers.runs import SMALL, assert_same, only_run, results, rows, without_times
 
 TINY = (
@@ -64,21 +63,15 @@ def test_runs_in_parts_end_as_whole_ones(environment: dict[str, str], tmp_path: 
 @pytest.mark.slow
 def test_a_killed_run_in_parts_goes_on_and_not_as_a_whole(environment: dict[str, str], tmp_path: Path) -> None:
     words = ("method=ema", *LLAMA, "schedule.epochs=4", "runtime.shard=full", "runtime.checkpoint_every=2 steps")
-    environment["SDRUN_OUTPUTS"] = str(tmp_path / "undisturbed")
-    assert [process.end().code for process in start_together(tmp_path, environment, *words)] == [0, 0]
-    environment["SDRUN_OUTPUTS"] = str(tmp_path / "killed")
-    first, second = start_together(tmp_path, environment | {"SDRUN_FAULT_AT": "60"}, *words)
-    assert first.end().code == -signal.SIGKILL
-    second.send_signal(signal.SIGKILL)  # as torchrun does
-    second.end()
-    killed = only_run(tmp_path / "killed")
+    undisturbed, outputs = killed_together(tmp_path, environment, 60, *words)
+    killed = only_run(outputs)
     assert list(killed.glob("checkpoints/step-*"))
     files = {file.suffix for file in killed.glob("checkpoints/step-*/*")}
     assert files == {".safetensors", ".json"}  # no pickle
     for process in start_together(tmp_path, environment, *words, "runtime.shard=none"):
         assert "begun with runtime.shard=full" in process.end().err
     assert [process.end().code for process in start_together(tmp_path, environment, *words)] == [0, 0]
-    assert_same(only_run(tmp_path / "undisturbed"), killed)
+    assert_same(only_run(undisturbed), killed)
 
 
 def test_one_process_says_that_it_keeps_the_whole_model(sdrun: Sdrun, tmp_path: Path) -> None:

@@ -215,3 +215,19 @@ def wait_for_file(process: Running, outputs: Path, pattern: str, seconds: float 
         assert process.poll() is None, process.said()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def killed_together(folder: Path, environment: dict[str, str], at: int, *arguments: str) -> tuple[Path, Path]:
+    """Outputs of two processes that were left alone, and of two that were killed at fault point `at` of the first.
+
+    `environment` goes on with the outputs of the killed ones.
+    """
+    undisturbed, killed = folder / "undisturbed", folder / "killed"
+    environment["SDRUN_OUTPUTS"] = str(undisturbed)
+    assert [process.end().code for process in start_together(folder, environment, *arguments)] == [0, 0]
+    environment["SDRUN_OUTPUTS"] = str(killed)
+    first, second = start_together(folder, environment | {"SDRUN_FAULT_AT": str(at)}, *arguments)
+    assert first.end().code == -signal.SIGKILL
+    second.send_signal(signal.SIGKILL)  # as torchrun does
+    second.end()
+    return undisturbed, killed
