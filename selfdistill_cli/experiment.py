@@ -126,7 +126,7 @@ def _train(
     if runtime.device.type == "cpu":
         tune(loaded.model)
     padding = "longest" if runtime.compiles else cfg.runtime.padding  # what has no padding has a form of its own
-    leave_out_padding(loaded.model, padding, runtime.device)
+    leave_out_padding(loaded.model, padding, runtime.device, few_shapes=runtime.precision == "bf16")
     fingerprints = {"data": task.fingerprint, **loaded.fingerprints}
     identity = on_main(runtime.accelerator, lambda: directory.begin(cfg, fingerprints))
     train = _encoded(task, loaded, task.train)

@@ -14,7 +14,22 @@ from typing import Any
 import numpy as np
 
 TAKES_CONCATENATED = "takes_concatenated"
-"""The attribute of a model that reads examples one after the other (`models.concatenated`): how it numbers tokens."""
+"""The attribute of a model that reads examples one after the other: a `models.concatenated.Concatenation`."""
+
+
+def coarse(sizes: np.ndarray, least: int, parts: int) -> np.ndarray:
+    """The next sizes of a coarse scale, int64: `parts` steps between two powers of two, and none smaller than `least`.
+
+    Kernels that are compiled for each new shape are compiled for few.
+    """
+    sizes = np.asarray(sizes, dtype=np.int64)
+    steps = np.maximum(least, 2 ** np.floor(np.log2(np.maximum(sizes, 1))).astype(np.int64) // parts)
+    return -(-sizes // steps) * steps
+
+
+def coarse_total(tokens: int) -> int:
+    """What so many tokens, one example behind the other, are filled up to: at most a sixteenth more, or 15."""
+    return int(coarse(np.array(tokens), least=16, parts=16))
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,8 @@ class Batching:
     """What one more forward and backward pass costs, in tokens of work."""
     padded: bool = True
     """Whether every example is filled up to the longest of its micro-batch; else one stands behind the other."""
+    few_totals: bool = False
+    """Without padding: whether the row of all examples is filled up (`coarse_total`)."""
 
     @classmethod
     def of_few_shapes(cls, token_budget: int) -> Batching:
@@ -44,9 +61,10 @@ class Batching:
 
     def of(self, model: Any) -> Batching:
         """For this model: without padding if it can do without."""
-        if getattr(model, TAKES_CONCATENATED, None) is None:
+        taken = getattr(model, TAKES_CONCATENATED, None)
+        if taken is None:
             return self
-        return replace(self, padded=False, width_multiple=1, count_multiple=1)
+        return replace(self, padded=False, width_multiple=1, count_multiple=1, few_totals=taken.few_shapes)
 
     @property
     def padding(self) -> str:
@@ -55,7 +73,10 @@ class Batching:
 
     def size(self, lengths: np.ndarray) -> int:
         """Tokens, padding included, of a micro-batch of examples with these lengths."""
-        return len(lengths) * int(self.widths(lengths).max()) if self.padded else int(lengths.sum())
+        if self.padded:
+            return len(lengths) * int(self.widths(lengths).max())
+        total = int(lengths.sum())
+        return coarse_total(total) if self.few_totals else total
 
     def widths(self, lengths: np.ndarray) -> np.ndarray:
         """What rows of these lengths are padded to, int64."""

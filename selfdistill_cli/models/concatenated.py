@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from selfdistill_cli.engine.batching import TAKES_CONCATENATED
+from selfdistill_cli.engine.batching import TAKES_CONCATENATED, coarse_total
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
@@ -34,22 +34,19 @@ class Layout:
     """Where each of m examples stands in a row of tokens."""
 
     lengths: np.ndarray
-    """Tokens of each [m]."""
+    """Tokens of each [m], and at the end of what the row is filled up with, if it is."""
     first: Tensor
     """The place of each one's first token [m]."""
     last: bool = False
     """Whether it is the last layer's, of which first tokens alone are read."""
+    few_shapes: bool = False
+    """Whether products of attention come in few shapes."""
     _groups: dict[int, Groups] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, lengths: np.ndarray, device: torch.device) -> Layout:
-        """Of examples with so many tokens."""
-        return cls(lengths, on_device(torch.from_numpy(np.cumsum(lengths) - lengths), device))
 
     def groups(self, heads: int) -> Groups:
         """For attention with so many heads; the same in every layer."""
         if heads not in self._groups:
-            self._groups[heads] = Groups.by_length(self.lengths, heads)
+            self._groups[heads] = Groups.by_length(self.lengths, heads, self.few_shapes)
         return self._groups[heads]
 
 
@@ -61,25 +58,36 @@ def model_inputs(model: nn.Module, batch: dict[str, Tensor], device: torch.devic
 
 
 def concatenated(model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> dict[str, Any]:
-    """Inputs [m, longest] of padded rows as the model takes them without padding: [1, tokens]. `model` is marked."""
+    """Inputs [m, longest] of padded rows as the model takes them without padding: [1, tokens]. `model` is marked.
+
+    What fills a row up is an example that nobody reads: the first token, over and over.
+    """
+    how: Concatenation = getattr(model, TAKES_CONCATENATED)
     real = batch["attention_mask"].bool()
     lengths = real.sum(1).numpy()
+    first = on_device(torch.from_numpy(np.cumsum(lengths) - lengths), device)
     inputs = {name: tensor[real] for name, tensor in batch.items() if name != "attention_mask"}
-    inputs["position_ids"] = getattr(model, TAKES_CONCATENATED).of(batch["input_ids"], real)[real]
+    inputs["position_ids"] = how.positions(batch["input_ids"], real)[real]
+    spare = coarse_total(int(lengths.sum())) - int(lengths.sum()) if how.few_shapes else 0
+    if spare:
+        lengths = np.append(lengths, spare)
+        inputs = {name: torch.cat([tensor, tensor[:1].expand(spare)]) for name, tensor in inputs.items()}
     moved: dict[str, Any] = {name: on_device(tensor[None], device) for name, tensor in inputs.items()}
-    return moved | {"layout": Layout.of(lengths, device)}
+    return moved | {"layout": Layout(lengths, first, few_shapes=how.few_shapes)}
 
 
 @dataclass(frozen=True)
-class Positions:
-    """How a model numbers the tokens of an example."""
+class Concatenation:
+    """How a model takes examples one behind the other."""
 
     padding: int | None
     """The row of the table of positions that padding has, as in fairseq: tokens are counted from the next one, those of
     this number left out. None: counted from 0."""
+    few_shapes: bool
+    """Whether rows are filled up so that few shapes come up, since a kernel is compiled for each."""
 
-    def of(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Numbers of padded rows [m, longest], of which some are `real`."""
+    def positions(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Numbers of the tokens of padded rows [m, longest], of which some are `real`."""
         if self.padding is None:
             return real.long().cumsum(1) - 1
         counted = (real & (tokens != self.padding)).long()
@@ -89,21 +97,24 @@ class Positions:
 # --- what is set on a model ------------------------------------------------------------------------
 
 
-def leave_out_padding(model: Any, asked: str, device: torch.device) -> None:
-    """Put `runtime.padding` into effect. Raises `UserError` if none is asked for and model or device cannot do without."""
+def leave_out_padding(model: Any, asked: str, device: torch.device, few_shapes: bool = False) -> None:
+    """Put `runtime.padding` into effect. Raises `UserError` if none is asked for and model or device cannot do without.
+
+    few_shapes: see `Concatenation`.
+    """
     if asked == "none" and device.type != "cpu":
         raise UserError(
             "runtime.padding=none: only a processor takes examples one behind the other. Use runtime.padding=auto."
         )
     wanted = asked in ("none", "auto") and device.type == "cpu"
-    if wanted and not concatenate(model) and asked == "none":
+    if wanted and not concatenate(model, few_shapes) and asked == "none":
         raise UserError(
             f"runtime.padding=none: {type(model).__name__} in {model.dtype} cannot take examples one behind the other. "
             "Use runtime.padding=auto, which leaves padding out where it can be."
         )
 
 
-def concatenate(model: Any) -> bool:
+def concatenate(model: Any, few_shapes: bool = False) -> bool:
     """Let the model take what `concatenated` makes, beside padded rows; whether it can.
 
     It is tried: a model that gives other predictions that way, or none, is left as it was. Of float32 weights alone,
@@ -115,7 +126,8 @@ def concatenate(model: Any) -> bool:
     name = base.config._attn_implementation
     hooks = _hooked(base)
     base.config._attn_implementation = _registered(name)
-    setattr(model, TAKES_CONCATENATED, Positions(getattr(base.embeddings.position_embeddings, "padding_idx", None)))
+    padding = getattr(base.embeddings.position_embeddings, "padding_idx", None)
+    setattr(model, TAKES_CONCATENATED, Concatenation(padding, few_shapes))
     if _agrees(model):
         return True
     for hook in hooks:

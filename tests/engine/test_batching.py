@@ -12,10 +12,13 @@ import torch
 from selfdistill_cli.engine.batching import (
     Batching,
     EpochOrder,
+    coarse,
+    coarse_total,
     micro_batches,
     prediction_batches,
 )
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.concatenated import Concatenation
 from tests.helpers.runtimes import cpu_runtime
 
 rng = np.random.default_rng(0)
@@ -79,7 +82,8 @@ def test_few_shapes_are_few() -> None:
 class Concatenating:
     """A model that needs no padding."""
 
-    takes_concatenated = True
+    def __init__(self, few_shapes: bool = False) -> None:
+        self.takes_concatenated = Concatenation(padding=None, few_shapes=few_shapes)
 
 
 def test_without_padding_a_step_is_cut_only_where_the_budget_demands_it() -> None:
@@ -97,6 +101,28 @@ def test_without_padding_a_step_is_cut_only_where_the_budget_demands_it() -> Non
     predicted = prediction_batches(lengths, batching, largest=9)
     assert sorted(np.concatenate(predicted).tolist()) == list(range(60))
     assert all(lengths[part].sum() <= 400 and len(part) <= 9 for part in predicted)
+
+
+def test_a_coarse_scale_has_few_sizes_and_each_is_at_most_a_step_away() -> None:
+    sizes = np.arange(1, 5000)
+    totals = np.array([coarse_total(int(size)) for size in sizes])
+    assert (totals >= sizes).all()
+    assert (totals - sizes <= np.maximum(15, sizes / 16)).all()
+    assert (totals % 16 == 0).all()
+    assert len(set(totals[sizes <= 512])) == 32
+    assert len(set(totals)) < 100
+    assert coarse(np.array([1, 8, 9, 63, 64, 65, 128, 129]), least=8, parts=4).tolist() == [
+        8,
+        8,
+        16,
+        64,
+        64,
+        80,
+        128,
+        160,
+    ]
+    filled = Batching.of_few_shapes(4096).of(Concatenating(few_shapes=True))
+    assert filled.size(np.array([300, 220])) == 544
 
 
 def test_an_interrupted_run_goes_on_with_the_padding_that_it_began_with() -> None:

@@ -67,14 +67,16 @@ def outputs_and_gradients(model: Any, batch: dict[str, torch.Tensor]) -> list[to
 
 @pytest.mark.parametrize("outputs", [3, 1], ids=["classification", "regression"])
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("tuned", [True, False], ids=["tuned", "plain"])
-def test_outputs_and_gradients_are_those_of_padded_rows(family: str, outputs: int, tuned: bool) -> None:
+@pytest.mark.parametrize(("tuned", "few_shapes"), [(True, False), (True, True), (False, False)])
+def test_outputs_and_gradients_are_those_of_padded_rows(
+    family: str, outputs: int, tuned: bool, few_shapes: bool
+) -> None:
     torch.manual_seed(0)
     theirs = FAMILIES[family](num_labels=outputs, **NO_DROPOUT).train()
     ours = copy.deepcopy(theirs)
     if tuned:
         tune(ours)
-    assert concatenate(ours)
+    assert concatenate(ours, few_shapes)
     batch = batch_of(theirs)
     expected, found = (outputs_and_gradients(model, batch) for model in (theirs, ours))
     assert len(expected) == len(found) > 20
@@ -86,26 +88,31 @@ def test_outputs_and_gradients_are_those_of_padded_rows(family: str, outputs: in
     assert (changed - found[0]).abs().amax(-1).gt(1e-4).tolist() == [row == 1 for row in range(7)]
 
 
-def test_each_token_is_computed_once_and_the_last_layer_goes_on_with_first_tokens() -> None:
+@pytest.mark.parametrize(("few_shapes", "tokens"), [(False, 17), (True, 32)])
+def test_each_token_is_computed_once_and_the_last_layer_goes_on_with_first_tokens(
+    few_shapes: bool, tokens: int
+) -> None:
     model = FAMILIES["bert"](num_labels=2)
-    assert concatenate(model)
+    assert concatenate(model, few_shapes)
     shapes: dict[str, torch.Size] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.LayerNorm):
             module.register_forward_hook(lambda _m, _i, output, name=name: shapes.__setitem__(name, output.shape))
     model(**model_inputs(model, batch_of(model, (3, 9, 5)), CPU))
-    assert {shape[1] for name, shape in shapes.items() if "layer.0" in name or "embeddings" in name} == {17}
-    assert shapes["bert.encoder.layer.1.attention.self.key"] == (1, 17, 32)
+    assert {shape[1] for name, shape in shapes.items() if "layer.0" in name or "embeddings" in name} == {tokens}
+    assert shapes["bert.encoder.layer.1.attention.self.key"] == (1, tokens, 32)
     assert shapes["bert.encoder.layer.1.intermediate.dense"] == (1, 3, 48)
     assert shapes["bert.pooler.dense"] == (3, 32)
 
 
+@pytest.mark.parametrize("few_shapes", [False, True])
 @pytest.mark.parametrize("p", [0.0, 0.3])
-def test_grouped_attention_is_the_formula_for_each_example(p: float) -> None:
+def test_grouped_attention_is_the_formula_for_each_example(p: float, few_shapes: bool) -> None:
     torch.manual_seed(0)
     lengths = np.array([5, 1, 12, 5, 9])
     q, k, v = (torch.randn(int(lengths.sum()), 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    groups = Groups.by_length(lengths, heads=2)
+    groups = Groups.by_length(lengths, 2, few_shapes)
+    assert [group.width for group in groups.of] == ([8, 16] if few_shapes else [5, 12])
     torch.manual_seed(3)
     found = grouped_attention(q, k, v, groups, 0.5, p)
     weights = torch.cos(torch.arange(found.numel())).view(found.shape)

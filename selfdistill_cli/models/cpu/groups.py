@@ -1,6 +1,6 @@
 """Attention of concatenated examples, each to itself alone: examples of similar length make one matrix product.
 
-Nothing outside attention is padded, and inside it a row is filled up by less than `STEP` places.
+Inside it a row is filled up by less than `STEP` places, or by at most a quarter where few shapes are wanted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from selfdistill_cli.engine.batching import coarse
 from selfdistill_cli.models.cpu.dropout import keep_mask
 
 STEP = 8
@@ -57,15 +58,15 @@ class Groups:
     """The row of each first token [m · heads], group by group, each [g, heads]."""
 
     @classmethod
-    def by_length(cls, lengths: np.ndarray, heads: int) -> Groups:
-        """Of examples with these lengths, one behind the other."""
+    def by_length(cls, lengths: np.ndarray, heads: int, few_shapes: bool = False) -> Groups:
+        """Of examples with these lengths, one behind the other. few_shapes: widths are on a coarse scale."""
         starts = np.cumsum(lengths) - lengths
-        steps = -(-lengths // STEP)
+        steps = coarse(lengths, least=STEP, parts=4) if few_shapes else -(-lengths // STEP)
         slots, firsts, groups, end, seen = [], [], [], 0, 0
         rows = np.zeros(int(lengths.sum()) * heads, dtype=np.int64)
         for step in np.unique(steps):
             (members,) = np.nonzero(steps == step)
-            width = int(lengths[members].max())
+            width = int(step if few_shapes else lengths[members].max())
             real = np.arange(width) < lengths[members, None]
             tokens = starts[members, None] + np.where(real, np.arange(width), 0)
             part = tokens[:, None, :] * heads + np.arange(heads)[None, :, None]

@@ -45,16 +45,68 @@ def test_attention_with_dropout_is_the_formula(mask: torch.Tensor | None) -> Non
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.parametrize("case", ["evaluation", "no dropout", "causal", "groups"])
+def wanted(given: list[torch.Tensor], allowed: torch.Tensor) -> torch.Tensor:
+    """softmax(q kᵀ / 2 + mask) v, each key and value of as many queries as there are, [m, L, heads, d]."""
+    q, k, v = given
+    k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (k, v))
+    scores = (q @ k.transpose(-1, -2) / 2).masked_fill(~allowed, -torch.inf)
+    return (scores.softmax(-1) @ v).transpose(1, 2)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["heads", "shared keys"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_in_bfloat16_training_does_not_use_the_fused_attention_and_gets_its_values(
+    causal: bool, shared: bool, autocast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fused(*_: Any, **__: Any) -> None:
+        raise AssertionError("fused attention")
+
+    monkeypatch.setattr("selfdistill_cli.models.cpu.attention.sdpa_attention_forward", fused)
+    module: Any = nn.Module().train()
+    module.is_causal = causal
+    rounded = [tensor.detach() for tensor in heads(torch.bfloat16)]
+    if shared:
+        rounded[1:] = [tensor[:, :1] for tensor in rounded[1:]]
+    given = [tensor.to(torch.float32 if autocast else torch.bfloat16).requires_grad_() for tensor in rounded]
+    exact = [tensor.double().requires_grad_() for tensor in rounded]
+    allowed = torch.ones(6, 6).tril().bool() if causal else MASK
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        q, k, v = given
+        found, _ = attention(module, q, k, v, None if causal else MASK, 0.0, scaling=0.5)
+    expected = wanted(exact, allowed)
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.double(), expected, atol=0.03)
+    ours = torch.autograd.grad(found.double().square().sum(), given)
+    theirs = torch.autograd.grad(expected.square().sum(), exact)
+    assert all(torch.allclose(a.double(), b, atol=0.15, rtol=0.05) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_dropout_goes_with_causal_rows_and_shared_keys() -> None:
+    module: Any = nn.Module().train()
+    module.is_causal = True
+    q, k, v = heads()
+    k, v = k[:, :1], v[:, :1]
+    torch.manual_seed(5)
+    found, _ = attention(module, q, k, v, None, 0.3)
+    scores = (q @ k.transpose(-1, -2) / 2).masked_fill(~torch.ones(6, 6).tril().bool(), -torch.inf)
+    torch.manual_seed(5)
+    expected = (dropout(scores.softmax(-1), 0.3) @ v).transpose(1, 2)
+    assert torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize("case", ["evaluation", "no dropout", "causal", "groups", "long", "narrow evaluation"])
 def test_what_it_does_not_do_is_left_to_the_fused_attention(case: str) -> None:
-    module: Any = nn.Module().train(case != "evaluation")
+    module: Any = nn.Module().train("evaluation" not in case)
     module.is_causal = case == "causal"
     module.num_key_value_groups = 2 if case == "groups" else 1
-    q, k, v = heads(torch.float32)
+    q, k, v = heads(torch.bfloat16 if case in ("long", "narrow evaluation") else torch.float32)
     if case == "groups":
         k, v = k[:, :1], v[:, :1]
-    mask = None if case == "causal" else MASK
-    rate = 0.0 if case in ("no dropout", "evaluation") else 0.3
+    if case == "long":
+        q, k, v = (torch.randn(1, 2, 513, 4, dtype=torch.bfloat16) for _ in range(3))
+    mask = None if case in ("causal", "long") else MASK
+    rate = 0.0
     torch.manual_seed(0)
     found, _ = attention(module, q, k, v, mask, rate, scaling=0.5)
     torch.manual_seed(0)
