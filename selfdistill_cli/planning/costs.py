@@ -32,7 +32,9 @@ OF_THE_RUNTIME = (
     "compile",
     "threads",
     "token_budget",
+    "padding",
     "gradient_checkpointing",
+    "shard",
 )
 OF_THE_MACHINE = ("processor", "processor_threads", "gpu")
 """Entries of environment.json."""

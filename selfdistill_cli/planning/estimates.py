@@ -10,7 +10,7 @@ from pathlib import Path
 from selfdistill_cli.config.checks import evaluation_steps
 from selfdistill_cli.planning.cells import Cell
 from selfdistill_cli.planning.costs import FORWARD_SHARE, Cost, Known, Sizes, data_of, kind_of_cost, known_runs, typical
-from selfdistill_cli.planning.short_runs import STEPS, ShortRuns
+from selfdistill_cli.planning.short_runs import ShortRuns
 from selfdistill_cli.runs.keys import effective_schedule
 from selfdistill_cli.system.words import counted, for_screen
 
@@ -108,8 +108,9 @@ class _Costs:
     def of(self, cell: Cell, sizes: Sizes) -> tuple[Cost, str]:
         kind = kind_of_cost(cell.cfg)
         if kind not in self._by_kind:
-            print(for_screen(f"timing {STEPS} steps of {cell.cfg.method.name} …"), file=sys.stderr, flush=True)
-            self._by_kind[kind] = self._short_runs().timed(cell.cfg, sizes).cost, f"{STEPS} steps timed now"
+            print(for_screen(f"timing a few steps of {cell.cfg.method.name} …"), file=sys.stderr, flush=True)
+            timed = self._short_runs().timed(cell.cfg, sizes)
+            self._by_kind[kind] = timed.known.cost, f"{timed.steps} steps timed now"
         return self._by_kind[kind]
 
     def _short_runs(self) -> ShortRuns:

@@ -7,19 +7,33 @@ import copy
 import io
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.planning.costs import Known, Sizes, known_run
+from selfdistill_cli.kinds import kind_of
+from selfdistill_cli.planning.costs import Cost, Known, Sizes, known_run
 from selfdistill_cli.runs.directory import RunDirectory
 
 STEPS = 16
-"""So many are done, in an epoch of their own."""
-WARMING = 4
+"""So many at most are done, in an epoch of their own."""
+ENOUGH_SECONDS = 20.0
+"""Of steps: where one takes long, fewer tell."""
+WARMING = 3
 """So many before the first short run that counts."""
 EVALUATED = 256
 """So many validation examples at most: a full batch of predictions."""
+WRITTEN = 16
+"""So many written answers at most: each takes as long as hundreds of predictions."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What came out of a short run."""
+
+    known: Known
+    steps: int
 
 
 class ShortRuns:
@@ -46,19 +60,19 @@ class ShortRuns:
         watched = sum(map(len, task.while_training.validation))
         return Sizes(len(task.train), watched, predicted, sum(map(len, at_end)))
 
-    def timed(self, cfg: DictConfig, sizes: Sizes) -> Known:
+    def timed(self, cfg: DictConfig, sizes: Sizes) -> Timed:
         """What a short run with these settings took. `sizes`: of the whole run."""
-        if self._warm:
-            return self._run(shortened(cfg, sizes, STEPS))
         began = time.monotonic()
-        self._run(shortened(cfg, sizes, WARMING))
-        first = time.monotonic() - began
-        self._warm = True
-        again = self._run(shortened(cfg, sizes, STEPS))
-        evaluations = again.cost.evaluation_seconds * (again.sizes.watched + again.sizes.at_end)
-        steps = again.cost.example_seconds * again.cost.passes * WARMING * cfg.schedule.batch_size
-        usual = again.cost.overhead_seconds + evaluations + steps
-        self.ready_seconds += max(0.0, first - usual)
+        first = Timed(self._run(shortened(cfg, sizes, WARMING)), WARMING)
+        first_seconds = time.monotonic() - began
+        steps = steps_that_tell(first.known.cost, cfg.schedule.batch_size)
+        again = first if steps <= WARMING else Timed(self._run(shortened(cfg, sizes, steps)), steps)
+        if not self._warm:
+            self._warm = True
+            cost, done = again.known.cost, first.known.sizes
+            evaluations = cost.evaluation_seconds * (done.watched + done.at_end)
+            usual = cost.overhead_seconds + evaluations + WARMING * _step_seconds(cost, cfg.schedule.batch_size)
+            self.ready_seconds += max(0.0, first_seconds - usual)
         return again
 
     def _run(self, cfg: DictConfig) -> Known:
@@ -68,12 +82,22 @@ class ShortRuns:
         return known_run(RunDirectory(cfg).path, cfg.paths.cache)
 
 
+def steps_that_tell(cost: Cost, batch_size: int) -> int:
+    """How many steps to time where one takes as long as in `cost`: `STEPS`, or as many as `ENOUGH_SECONDS` hold."""
+    return min(STEPS, int(ENOUGH_SECONDS / max(_step_seconds(cost, batch_size), 1e-9)))
+
+
+def _step_seconds(cost: Cost, batch_size: int) -> float:
+    return cost.example_seconds * cost.passes * batch_size
+
+
 def shortened(cfg: DictConfig, sizes: Sizes, steps: int) -> DictConfig:
     """The same settings on fewer examples, for one epoch, with the method at work from the first step."""
     short: DictConfig = copy.deepcopy(cfg)
+    scored = WRITTEN if "decoding" in kind_of(cfg.task).uses else EVALUATED
     OmegaConf.set_struct(short, False)
     short.task.train_examples = min(sizes.train, steps * cfg.schedule.batch_size)
-    short.task.validation_examples = min(EVALUATED, cfg.task.validation_examples or EVALUATED)
+    short.task.validation_examples = min(scored, cfg.task.validation_examples or scored)
     short.schedule.update(epochs=1, max_steps=None, evaluate_every="epoch", keep="last", patience=None)
     for name in ("passes", "start_epoch", "warmup_epochs"):
         if name in short.method:

@@ -19,7 +19,7 @@ from selfdistill_cli.planning.costs import Cost, Sizes, kind_of_cost, known_run
 from selfdistill_cli.planning.estimates import Plan, estimate, forwarded
 from selfdistill_cli.planning.page import print_plan
 from selfdistill_cli.planning.seeds import seeds_for
-from selfdistill_cli.planning.short_runs import shortened
+from selfdistill_cli.planning.short_runs import ENOUGH_SECONDS, STEPS, shortened, steps_that_tell
 from selfdistill_cli.reports.statistics import paired_difference, resampled, seeds_needed
 from selfdistill_cli.runs.directory import RunDirectory
 from tests.helpers.every_method import METHODS
@@ -141,6 +141,15 @@ def test_a_short_run_of_any_method_is_one_that_can_be_run_and_acts_at_once(metho
     assert never_acts(short.method, 1.0) == ""
     assert short.method.get("teacher", {}).get("epochs", 0) == 0
     assert short.method.get("generations", 1) == 1
+
+
+def test_where_a_step_takes_long_fewer_are_timed() -> None:
+    of_16_seconds = replace(COST, example_seconds=0.5)  # 16 examples forwarded twice
+    assert steps_that_tell(COST, batch_size=16) == STEPS
+    assert steps_that_tell(of_16_seconds, batch_size=16) == ENOUGH_SECONDS // 16
+    answers = composed("task=synth_arithmetic", "model=tiny_llama", "method=vanilla")
+    assert shortened(answers, Sizes(100, 400, 400, 0), steps=4).task.validation_examples == 16
+    assert shortened(composed(), Sizes(100, 400, 400, 0), steps=4).task.validation_examples == 256
 
 
 def test_a_mistake_says_which_job_it_is(tmp_path: Path) -> None:
