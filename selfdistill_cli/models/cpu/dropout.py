@@ -18,9 +18,14 @@ from torch.autograd.function import once_differentiable
 LEVELS = 2**16
 
 
+def kept_of(p: float) -> int:
+    """Of `LEVELS`, how many are kept where each element is dropped with probability p."""
+    return round((1 - p) * LEVELS)
+
+
 def dropout(x: Tensor, p: float) -> Tensor:
     """`x` with each element zero with probability p, else multiplied by 1/(1 − p). Shape and type of `x`."""
-    kept = round((1 - p) * LEVELS)
+    kept = kept_of(p)
     if kept == LEVELS:
         return x
     if kept == 0:
@@ -31,11 +36,11 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 def keep_mask(x: Tensor, p: float) -> Tensor | None:
     """What `dropout` multiplies by, of the shape and type of `x`: 1/(1 − p) where it keeps, else 0. None: it keeps all."""
-    kept = round((1 - p) * LEVELS)
-    return None if kept == LEVELS else _drawn(x, kept).mul_(LEVELS / max(kept, 1))
+    kept = kept_of(p)
+    return None if kept == LEVELS else drawn(x, kept).mul_(LEVELS / max(kept, 1))
 
 
-def _drawn(x: Tensor, kept: int) -> Tensor:
+def drawn(x: Tensor, kept: int) -> Tensor:
     """1 with probability kept/`LEVELS`, else 0, of the shape and type of `x`."""
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     mask = draws.view(torch.int16)[: x.numel()].view(x.shape)
@@ -46,7 +51,7 @@ def _drawn(x: Tensor, kept: int) -> Tensor:
 class _Dropout(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kept: int) -> Tensor:
-        mask = _drawn(x, kept)
+        mask = drawn(x, kept)
         ctx.save_for_backward(mask)
         ctx.scale = LEVELS / kept
         return (x * mask).mul_(ctx.scale)

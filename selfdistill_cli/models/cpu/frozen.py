@@ -21,10 +21,15 @@ class FrozenLinear(nn.Linear):
         """Shape [..., in] to [..., out], in autocast's type where it is on."""
         if not torch.is_autocast_enabled("cpu"):
             return super().forward(input)
-        dtype = torch.get_autocast_dtype("cpu")
+        return F.linear(input, self.weight_in(torch.get_autocast_dtype("cpu")), self.bias)
+
+    def weight_in(self, dtype: torch.dtype) -> Tensor:
+        """The weight in this type: a copy that is kept, unless it has the type itself."""
+        if self.weight.dtype == dtype:
+            return self.weight
         if self.narrow is None or self.narrow.dtype != dtype:
             self.narrow = self.weight.detach().to(dtype)
-        return F.linear(input, self.narrow, self.bias)
+        return self.narrow
 
 
 def keep_frozen_narrow(model: nn.Module) -> None:

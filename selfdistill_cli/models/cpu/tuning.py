@@ -31,11 +31,19 @@ def keep_freed_memory() -> bool:
                ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**26)))  # fmt: skip
 
 
+def _fuse_low_rank(model: nn.Module) -> None:
+    if "peft" in sys.modules:  # without LoRA nothing has imported it, and it takes a second
+        from selfdistill_cli.models.cpu.low_rank import fuse_low_rank
+
+        fuse_low_rank(model)
+
+
 TUNINGS: dict[str, Callable[[nn.Module], object]] = {
     "memory": lambda _: keep_freed_memory(),
     "dropout": pack_dropout,
     "attention": pack_attention_dropout,
     "frozen": keep_frozen_narrow,
+    "low_rank": _fuse_low_rank,  # of layers that the one before has marked
 }
 """By name, so that a benchmark can leave one out."""
 
