@@ -39,13 +39,14 @@ Sdrun = Callable[..., Finished]
 def user_environment(folder: Path) -> dict[str, str]:
     """The environment of a user without a network, whose runs land below `folder`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SDRUN_", "WANDB_", "HF_"))}
+    further = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return kept | {
         "SDRUN_OUTPUTS": str(folder / "outputs"),
         "SDRUN_DATA": str(folder / "data"),
         "HF_HOME": str(folder / "huggingface"),
         "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens: a hub that cannot be reached
         "COLUMNS": "160",
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *further]),  # packages may lie in a folder of their own
         "OMP_NUM_THREADS": "1",  # two tests run at a time
     }
 
