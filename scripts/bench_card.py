@@ -143,7 +143,7 @@ def measure(case: Case, steps: int, tiny: bool) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         TrainingLoop(
             model=model,
-            method=experiment._make_method(cfg, context),
+            method=experiment.make_method(cfg, context),
             examples=examples,
             evaluator=NoScores(),
             schedule=cfg.schedule,

@@ -44,7 +44,7 @@ def keep(console, plan, outputs):
 page.print_plan = keep
 main()
 """
-"""`sdrun --plan`, which also writes its figures where the last word says."""
+"""`sdrun --plan`, which also writes its figures into a file."""
 
 
 def planned(words: list[str], folder: Path) -> tuple[dict[str, Any], float]:

@@ -19,7 +19,14 @@ from omegaconf import DictConfig
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError, end_in_words
-from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
+from selfdistill_cli.runs.finished import (
+    OF_A_FILE,
+    FinishedRun,
+    add_file_flags,
+    finished_run,
+    plain_words,
+    with_file_flags,
+)
 from selfdistill_cli.system.words import counted
 
 schema.register_schemas()
@@ -75,19 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA; else as the run)"
     )
-    names = (
-        "text",
-        "text_pair",
-        "label",
-        "answer",
-        "references",
-        "messages",
-        "choices",
-        "delimiter",
-        "encoding",
-        "quoting",
-    )
-    add_file_flags(parser, names)
+    add_file_flags(parser, tuple(OF_A_FILE))
     return parser
 
 

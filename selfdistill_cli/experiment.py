@@ -14,7 +14,8 @@ import hydra.utils
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of, never_acts, without_dropout
+from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of
+from selfdistill_cli.config.method_checks import never_acts, without_dropout
 from selfdistill_cli.config.methods import holds_teacher
 from selfdistill_cli.config.options import option
 from selfdistill_cli.diagnostics.probes import make_probes
@@ -153,7 +154,7 @@ def _train(
         if task.kind.writes
         else None,
     )
-    method = _make_method(cfg, context)
+    method = make_method(cfg, context)
     if method.needs_dropout and not draws_at_random(loaded.model, train):
         raise without_dropout(cfg, f"{cfg.model.name} drops nothing")
     if runtime.compiles:
@@ -283,7 +284,7 @@ def _require_same_data(cfg: DictConfig, finished: Results) -> None:
 # --- method --------------------------------------------------------------------------------------
 
 
-def _make_method(cfg: DictConfig, context: TrainingContext) -> Method:
+def make_method(cfg: DictConfig, context: TrainingContext) -> Method:
     settings = OmegaConf.to_container(cfg.method, resolve=True)
     assert isinstance(settings, dict)
     of_the_object = {name: value for name, value in settings.items() if name not in READ_BY_THE_RUNNER}

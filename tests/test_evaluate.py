@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from selfdistill_cli import experiment
-from selfdistill_cli.config.checks import eval_tasks_of
+from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluate import evaluate
 from tests.helpers.runs import composed, only_run, results
@@ -107,6 +107,8 @@ def test_a_task_that_no_model_could_be_scored_on_is_refused_before_training(
 
 def test_one_task_needs_no_brackets() -> None:
     asked = [composed(f"eval_tasks={word}").eval_tasks for word in ("scitail", "[scitail,snli]", "[]", "null")]
+    with pytest.raises(UserError, match=r"runtime\.diagnostics=5: allowed are gradients"):
+        diagnostics_of(5)
     assert [eval_tasks_of(names) for names in asked] == [["scitail"], ["scitail", "snli"], [], []]
     with pytest.raises(UserError, match="allowed are names of tasks"):
         eval_tasks_of(3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import string
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config.fields import BOUNDS
 from selfdistill_cli.config.memory import check_memory
+from selfdistill_cli.config.method_checks import check_method
 from selfdistill_cli.config.methods import acting_elsewhere, void
 from selfdistill_cli.config.metrics import LOSS
 from selfdistill_cli.errors import UserError, did_you_mean
@@ -35,8 +35,7 @@ def check(cfg: DictConfig) -> None:
     _check_name("method.name", cfg.method.name)
     _check_task(cfg.task)
     _check_splits(cfg)
-    _check_method(cfg)
-    _check_that_it_acts(cfg)
+    check_method(cfg)
     evaluation_steps(cfg.schedule.evaluate_every, steps_per_epoch=1)
     checkpoint_interval(cfg.runtime.checkpoint_every)
     diagnostics_of(cfg.runtime.diagnostics)
@@ -129,85 +128,6 @@ def selects_on_test(task: DictConfig) -> bool:
     return task.selection == "validation" and task.validation_path is None and task.validation[0] == "test"
 
 
-def _check_method(cfg: DictConfig) -> None:
-    method = cfg.method
-    passes = method.get("passes", 1)  # a plugin's own need not have a schema, which would have held it to its bounds
-    if isinstance(passes, bool) or not isinstance(passes, int | float) or not 0 < passes < math.inf:
-        raise UserError(f"method.passes={passes}: must be a number greater than 0.")
-    if method.get("match") == "token" and method.get("overlap") == "none":
-        raise UserError(
-            "method.match=token with method.overlap=none: batches without a common example have answers of different "
-            "lengths, so there are no pairs of tokens. Take method.match=vmm, whose maps have no length, or "
-            "method.overlap=append or half."
-        )
-    if method.get("match") == "token" and method.get("outputs") == "sampled":
-        raise UserError(
-            "method.match=token with method.outputs=sampled: a drawn answer and the gold one have different lengths, so "
-            "there are no pairs of tokens. Take method.match=vmm, whose maps have no length."
-        )
-    if method.get("demonstration") is not None:
-        _check_demonstration(method.demonstration)
-    if method.get("overlap") == "half" and cfg.schedule.batch_size < 2:
-        raise UserError("method.overlap=half needs schedule.batch_size of at least 2: the batch holds both halves.")
-    if method.get("factor") == "lambda" and method.lambda_ < 1:
-        raise UserError(
-            f"method.lambda_={method.lambda_}: must be at least 1, the factor by which a discordant example gains "
-            "(with method.factor=exp the factor is e^λ and λ may start at 0)."
-        )
-
-    lora_drops = cfg.model.lora.rank is not None and cfg.model.lora.dropout > 0
-    if getattr(OmegaConf.get_type(method), "needs_dropout", False) and cfg.model.dropout == 0 and not lora_drops:
-        raise without_dropout(cfg, "with model.dropout=0 there is none")
-
-
-def _check_demonstration(template: str) -> None:
-    """Refuse a template of the teacher's prompt that cannot be filled in."""
-    known = {"prompt": "2 + 3?", "answer": "5"}
-    try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-        wrong = [f"there is no {{{field}}}" for field in fields if field not in known]
-        wrong += [f"it lacks {{{field}}}" for field in known if field not in fields]
-        if not wrong:
-            template.format(**known)
-    except ValueError as error:
-        raise UserError(
-            f"method.demonstration={template!r} cannot be read: {error}. Type other braces twice."
-        ) from None
-    if wrong:
-        raise UserError(
-            f"method.demonstration={template!r}: {wrong[0]}. It takes {{prompt}}, the prompt of the task, and {{answer}}, "
-            "the gold answer."
-        )
-
-
-def without_dropout(cfg: DictConfig, why: str) -> UserError:
-    """What to say of a method that compares passes, where there is no dropout; `why` says so in words."""
-    return UserError(
-        f"method={cfg.method.name} compares passes of the same example that differ by dropout alone, and {why}: they "
-        "would be equal. Give it some: model.dropout=0.1."
-    )
-
-
-def _check_that_it_acts(cfg: DictConfig) -> None:
-    """Refuse a method that would be plain training under another name, and settings that another one makes void."""
-    if cfg.schedule.max_steps is None and cfg.schedule.epochs > 0:
-        words = never_acts(cfg.method, cfg.schedule.epochs * cfg.method.get("passes", 1))
-        if words:
-            raise UserError(f"{words} Choose a smaller value, a longer schedule.epochs, or method=vanilla.")
-
-
-def never_acts(method: DictConfig, epochs: float) -> str:
-    """What to say of a method that begins at or after the end of a training of so many epochs; empty if it acts."""
-    for name in ("start_epoch", "warmup_epochs"):
-        begins = method.get(name)
-        if isinstance(begins, int | float) and 0 < epochs <= begins:
-            return (
-                f"method.{name}={begins:g}: training ends after {epochs:.4g} epochs, so nothing of {method.name} would "
-                "ever act: it would be plain training."
-            )
-    return ""
-
-
 def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
     """What to say of settings that were given (their keys) and that another setting makes void."""
     schedule, method = cfg.schedule, cfg.method
@@ -275,9 +195,13 @@ def checkpoint_interval(every: str) -> tuple[float, str]:
     return float(parsed[1]), parsed[2] + "s"
 
 
+def _names(asked: Any) -> list[Any]:
+    return [] if asked is None else list(asked) if isinstance(asked, ListConfig) else [asked]
+
+
 def eval_tasks_of(asked: Any) -> list[str]:
     """The names in `eval_tasks`: none, one or a list. Raises `UserError` on what is no name."""
-    names = [] if asked is None else list(asked) if isinstance(asked, ListConfig) else [asked]
+    names = _names(asked)
     for name in names:
         if not isinstance(name, str):
             raise UserError(
@@ -291,7 +215,7 @@ DIAGNOSTICS = ("gradients", "examples", "maps")
 
 def diagnostics_of(asked: Any) -> list[str]:
     """The names in `runtime.diagnostics`: none, one or a list. Raises `UserError` on an unknown one."""
-    names = [] if asked is None else [asked] if isinstance(asked, str) else list(asked)
+    names = _names(asked)
     for name in names:
         if name not in DIAGNOSTICS:
             raise UserError(

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from selfdistill_cli.config import naming
-from selfdistill_cli.config.options import options_of
+from selfdistill_cli.config.options import groups, options_of
 from selfdistill_cli.config.settings import field_of, run_settings
 from selfdistill_cli.errors import did_you_mean
 
@@ -202,7 +202,7 @@ def _of_a_bare_word(word: str, waiting: list[str], reasons: list[str]) -> list[s
         )
         waiting.clear()
         return [f"{word}…"]
-    if word in naming.group_names():
+    if word in groups():
         names = ", ".join(options_of(word))
         reasons.append(f"'{word}' alone: which one? {naming.plus(word)}{word}=<one of {names}>")
         return [f"{naming.plus(word)}{word}=…"]

@@ -11,11 +11,6 @@ from selfdistill_cli.config.options import added_groups, folders, groups, option
 from selfdistill_cli.config.settings import holders, prefix_of, read_option, run_settings, setting_groups
 
 
-def group_names() -> list[str]:
-    """Groups as they are typed."""
-    return groups()
-
-
 def plus(group: str) -> str:
     """A plus for a group that no run has by itself."""
     return "+" if group in added_groups() else ""

@@ -191,7 +191,7 @@ class Paths:
 
 
 SCIENCE = ("model", "task", "method", "schedule", "seed")
-"""The parts of a configuration that can change a result; the rest changes speed or place only."""
+"""The parts of a configuration that can change a result; beside `self_training` and `sequence`, which make several runs of one; the rest changes speed or place only."""
 
 
 @dataclass

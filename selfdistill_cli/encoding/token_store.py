@@ -1,7 +1,7 @@
 """The tokens of a split: gathered in memory, or kept in files and mapped.
 
 <place>/{tokens.bin,segments.bin,offsets.bin,about.json}     of texts, made in parts
-<place>/{prompts.bin,prompt_offsets.bin, … ,about.json}      of prompts and answers
+<place>/{prompts.bin,prompts_offsets.bin, … ,about.json}      of prompts and answers
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import nn
 FLANK = 50
 """Steps at the beginning and the end of a run whose losses are compared, or a tenth of all."""
 FEWEST = 2
-"""So few losses say nothing."""
+"""Fewer losses than these say nothing."""
 FAR_ABOVE = 2.0
 """Times the loss of the beginning."""
 

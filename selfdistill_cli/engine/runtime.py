@@ -36,7 +36,7 @@ from selfdistill_cli.system.words import counted
 
 @dataclass(frozen=True)
 class Runtime:
-    """What changes the speed of a run and never its result; made once, and handed on as one object."""
+    """What changes the speed of a run, and of its result the last bits (`rounding`); made once, and handed on as one object."""
 
     settings: DictConfig
     """The group `runtime` of the configuration."""

@@ -23,8 +23,8 @@ from selfdistill_cli.losses.answers import AnswerLosses
 from selfdistill_cli.tasks import Split, TaskData
 
 
-class AnswerEvaluator:
-    """What both evaluators share: likelihoods and signals of given answers."""
+class GenerationEvaluator:
+    """The model writes, the answer is read off by the task's rule."""
 
     def __init__(
         self,
@@ -35,32 +35,13 @@ class AnswerEvaluator:
         runtime: Runtime,
         seed: int,
     ) -> None:
-        """`validation`: of each split, prompts with gold answers; in multiple choice, with every choice in turn."""
+        """`validation`: of each split, prompts with gold answers."""
         self.task = task
         self.tokenizer = tokenizer
         self.validation = validation
         self.losses = losses
         self.runtime = runtime
         self.seed = seed
-
-    def nll(self, model: nn.Module, examples: AnswerExamples) -> Tensor:
-        """Mean negative log-likelihood of each example's answer tokens, in nats [N]."""
-        found: Tensor = self.runtime.predict(model, examples, lambda rows: self.losses.nll(rows).cpu())
-        return require_finite(found)
-
-    def signals(self, model: nn.Module, examples: AnswerExamples) -> dict[str, Tensor]:
-        """u, d and the mean margin of the tokens, of each example's gold answer [N] each."""
-
-        def keep(rows: Any) -> Tensor:
-            u, d = self.losses.signals(rows, None, "gold")
-            return torch.stack([u, d, self.losses.signals(rows, None, "margin")[1]], dim=-1).cpu()
-
-        found = self.runtime.predict(model, examples, keep)
-        return dict(zip(("uncertainty", "discrimination", "margin"), found.unbind(-1), strict=True))
-
-
-class GenerationEvaluator(AnswerEvaluator):
-    """The model writes, the answer is read off by the task's rule."""
 
     def scores(self, model: nn.Module) -> Scores:
         """The task's metrics of written answers, the mean loss of gold ones, and whether the signals of a gold answer
@@ -106,6 +87,16 @@ class GenerationEvaluator(AnswerEvaluator):
         found = require_finite(self.runtime.predict(model, examples, lambda rows: keep(rows).cpu()))
         return float(found[:, 0].mean()), float(found[:, 1].mean())
 
+    def signals(self, model: nn.Module, examples: AnswerExamples) -> dict[str, Tensor]:
+        """u, d and the mean margin of the tokens, of each example's gold answer [N] each."""
+
+        def keep(rows: Any) -> Tensor:
+            u, d = self.losses.signals(rows, None, "gold")
+            return torch.stack([u, d, self.losses.signals(rows, None, "margin")[1]], dim=-1).cpu()
+
+        found = self.runtime.predict(model, examples, keep)
+        return dict(zip(("uncertainty", "discrimination", "margin"), found.unbind(-1), strict=True))
+
     def _write(self, model: nn.Module, examples: AnswerExamples) -> Written:
         return write_answers(model, self.tokenizer, examples, self.task.settings.decoding, self.runtime, self.seed)
 
@@ -123,38 +114,54 @@ class GenerationEvaluator(AnswerEvaluator):
         )
 
 
-class MultipleChoiceEvaluator(AnswerEvaluator):
+class MultipleChoiceEvaluator:
     """The answer with the largest mean log-likelihood of its tokens is taken."""
+
+    def __init__(
+        self, task: TaskData, validation: Sequence[AnswerExamples], losses: AnswerLosses, runtime: Runtime
+    ) -> None:
+        """`validation`: of each split, prompts with every choice in turn."""
+        self.task = task
+        self.validation = validation
+        self.losses = losses
+        self.runtime = runtime
 
     def scores(self, model: nn.Module) -> Scores:
         """The task's metrics of the choices, and the mean loss of the gold answers."""
+        return self._scores(self._likelihoods(model))
+
+    def predictions(self, model: nn.Module) -> list[pa.Table]:
+        """Mean log-likelihoods of all choices, the prediction and the label; a table a split."""
+        return self._tables(self._likelihoods(model))
+
+    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
+        """Both of the above, of the same likelihoods."""
+        found = self._likelihoods(model)
+        return self._scores(found), self._tables(found)
+
+    def _scores(self, of_splits: list[list[Tensor]]) -> Scores:
         from selfdistill_cli.evaluation.metrics import score  # seconds to import
 
         found: dict[str, float] = {}
-        for split, likelihoods in zip(self.task.validation, self._likelihoods(model), strict=True):
+        for split, likelihoods in zip(self.task.validation, of_splits, strict=True):
             scores = score(self.task, split, _best(likelihoods))
             gold = [of_row[label] for of_row, label in zip(likelihoods, split.labels, strict=True)]
             scores["loss"] = -float(torch.stack(gold).mean())
             found |= split.named(scores)
         return Scores(found, self.task.metric, signals={})
 
-    def predictions(self, model: nn.Module) -> list[pa.Table]:
-        """Mean log-likelihoods of all choices, the prediction and the label; a table a split."""
+    def _tables(self, of_splits: list[list[Tensor]]) -> list[pa.Table]:
         return [
             label_table(split, [of_row.tolist() for of_row in likelihoods], _best(likelihoods))
-            for split, likelihoods in zip(self.task.validation, self._likelihoods(model), strict=True)
+            for split, likelihoods in zip(self.task.validation, of_splits, strict=True)
         ]
-
-    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
-        """Both of the above."""
-        return self.scores(model), self.predictions(model)
 
     def _likelihoods(self, model: nn.Module) -> list[list[Tensor]]:
         """Of each split and example, the mean log-likelihood of every choice's tokens."""
         found: list[list[Tensor]] = []
         for split, examples in zip(self.task.validation, self.validation, strict=True):
             assert split.choices is not None
-            nll = self.nll(model, examples)
+            nll = require_finite(self.runtime.predict(model, examples, lambda rows: self.losses.nll(rows).cpu()))
             found.append(list(torch.split(-nll, [len(choices) for choices in split.choices])))
         return found
 

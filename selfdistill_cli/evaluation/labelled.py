@@ -31,10 +31,22 @@ class LabelledEvaluator:
 
     def scores(self, model: nn.Module) -> Scores:
         """The task's metrics; of a classifier, what the signals of its predictions are worth."""
+        return self._scores(self._logits(model))
+
+    def predictions(self, model: nn.Module) -> list[pa.Table]:
+        """Texts, logits, prediction and label of every validation example; a table a split."""
+        return self._tables(self._logits(model))
+
+    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
+        """Both of the above, of the same predictions."""
+        logits = self._logits(model)
+        return self._scores(logits), self._tables(logits)
+
+    def _scores(self, logits_of_splits: list[Tensor]) -> Scores:
         from selfdistill_cli.evaluation.metrics import score  # seconds to import, so not before the first evaluation
 
         found: dict[str, float] = {}
-        predicted = [require_finite(logits) for logits in self._logits(model)]
+        predicted = [require_finite(logits) for logits in logits_of_splits]
         for split, logits in zip(self.task.validation, predicted, strict=True):
             scores = score(self.task, split, decide(logits), probabilities(logits))
             scores["loss"] = float(self.losses.error(logits, torch.from_numpy(split.labels)).mean())
@@ -56,16 +68,11 @@ class LabelledEvaluator:
         signals = {"uncertainty": u, "discrimination": d, "margin": margin}
         return signal_quality(decide(logits) == labels.numpy(), signals)
 
-    def predictions(self, model: nn.Module) -> list[pa.Table]:
-        """Texts, logits, prediction and label of every validation example; a table a split."""
+    def _tables(self, logits_of_splits: list[Tensor]) -> list[pa.Table]:
         return [
             label_table(split, list(logits.reshape(len(split), -1).numpy()), decide(logits), self.task.label_names)
-            for split, logits in zip(self.task.validation, self._logits(model), strict=True)
+            for split, logits in zip(self.task.validation, logits_of_splits, strict=True)
         ]
-
-    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
-        """Both of the above."""
-        return self.scores(model), self.predictions(model)
 
     def _logits(self, model: nn.Module) -> list[Tensor]:
         return [self.runtime.predict(model, examples) for examples in self.validation]

@@ -58,7 +58,7 @@ class MultipleChoice(AnswerKind):
     ) -> Evaluator:
         from selfdistill_cli.evaluation.answers import MultipleChoiceEvaluator
 
-        return MultipleChoiceEvaluator(task, loaded.tokenizer, validation, losses, runtime, seed)
+        return MultipleChoiceEvaluator(task, validation, losses, runtime)
 
     def unlabelled(self, settings: DictConfig, raw: RawSplit) -> Split:
         from selfdistill_cli.tasks.unlabelled import with_choices

@@ -24,7 +24,7 @@ class LabelledLosses(Losses[Tensor]):
         raise NotImplementedError
 
     def taught(self, teacher: Tensor, predictions: Tensor, tau: float, standardize: bool) -> Tensor:
-        """The distillation loss of kd and dcs [m]."""
+        """The distillation loss of `from_teacher` [m]."""
         raise NotImplementedError
 
     def supervised(self, predictions: Tensor, batch: MicroBatch) -> Tensor:

@@ -31,11 +31,11 @@ class MFT(Method):
 
     def loss(self, logits: Any, batch: MicroBatch) -> PerExampleLoss:
         losses = self.context.losses
-        divergence, correction = losses.from_corrected(logits, batch, self._base(logits, batch), self.theta)
+        divergence, correction = losses.from_corrected(logits, batch, self._base(batch), self.theta)
         total = divergence / len(batch.plan.examples)
         return PerExampleLoss(total, {"corrected_kl": total}, {"correction": correction}, batch.examples)
 
-    def _base(self, logits: Any, batch: MicroBatch) -> Any:
+    def _base(self, batch: MicroBatch) -> Any:
         """What is corrected: stored logits, or this micro-batch's predictions by the starting weights."""
         if self.context.teacher_logits is None:
             return batch.predict(self._start, self.context.losses.bound)

@@ -112,7 +112,7 @@ def _show(jobs: Jobs, scratch: Path, detect: float | None, at_once: int = 1, not
         say(console, line)  # first: it reads neither weights nor data
     made = plan_of(cells, outputs, scratch, at_once)
     print_plan(console, made, outputs)
-    for line in [*notes, *([] if detect is None else seeds_for(cells, outputs, detect))]:
+    for line in [*notes, *([] if detect is None else seeds_for(cells, detect))]:
         say(console, line)
 
 

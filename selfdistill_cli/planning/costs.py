@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -76,13 +76,6 @@ class Sizes:
     """Scored in each evaluation while it trains."""
     predicted: int
     """By the chosen model: those of validation and test set."""
-    scored_at_end: int
-    """Those of them that no evaluation scores before."""
-
-    @property
-    def at_end(self) -> int:
-        """Evaluations of an example by the chosen model."""
-        return self.predicted + self.scored_at_end
 
 
 @dataclass(frozen=True)
@@ -153,12 +146,10 @@ def known_run(folder: Path, cache: str) -> Known:
         raise ValueError(f"{folder} is no finished run")
     cfg.paths.cache = cache
     predicted = parquet.read_metadata(folder / "predictions.parquet").num_rows
-    sizes = Sizes(results.train_examples, predicted, predicted, 0)
+    sizes = Sizes(results.train_examples, predicted, predicted)
     if results.selection_score is not None:  # a share was held out, and is no part of the training examples
         share = cfg.task.selection_share
-        sizes = Sizes(
-            results.train_examples, max(1, round(results.train_examples * share / (1 - share))), predicted, predicted
-        )
+        sizes = replace(sizes, watched=max(1, round(results.train_examples * share / (1 - share))))
     return Known(kind_of_cost(cfg), data_of(cfg), _cost(folder, cfg, results.as_dict(), sizes), sizes)
 
 
@@ -185,7 +176,7 @@ def _cost(folder: Path, cfg: DictConfig, results: dict[str, Any], sizes: Sizes) 
         passes=max(examples for examples, _ in steps) / min(fresh, sizes.train),
         predicted_per_epoch=predicted / (results["train_examples"] * max(1.0, results["epochs"])),
         evaluation_seconds=evaluation,
-        overhead_seconds=max(0.0, results["overhead_seconds"] - sizes.at_end * evaluation),
+        overhead_seconds=max(0.0, results["overhead_seconds"] - sizes.predicted * evaluation),
         memory_mb=results["peak_memory_mb"],
         run_bytes=_bytes(folder) - growing - by_name["predictions.parquet"],
         step_bytes=growing / results["steps"],

@@ -132,7 +132,7 @@ def estimate(cell: Cell, cost: Cost, sizes: Sizes, source: str, predictions_of_t
     evaluations = -(-total // every) - cell.step // every if total else 1
     examples = forwarded(cost, sizes.train, total) * steps / max(1, total)
     predicted = sizes.train * (steps / steps_per_epoch * cost.predicted_per_epoch + predictions_of_teachers)
-    evaluation_seconds = (evaluations * sizes.watched + sizes.at_end) * cost.evaluation_seconds
+    evaluation_seconds = (evaluations * sizes.watched + sizes.predicted) * cost.evaluation_seconds
     return Estimate(
         steps=steps,
         total_steps=total,

@@ -42,7 +42,7 @@ class Seen:
     """Pairs of methods that it is the mean of."""
 
 
-def seeds_for(cells: Sequence[Cell], outputs: Path, points: float) -> list[str]:
+def seeds_for(cells: Sequence[Cell], points: float) -> list[str]:
     """In words: how many seeds show a difference of so many points, and what those of this plan show.
 
     A line for each task and model; the spread is that of the plan's own study, else that of studies of other sizes.
@@ -51,7 +51,7 @@ def seeds_for(cells: Sequence[Cell], outputs: Path, points: float) -> list[str]:
     lines = []
     for about in {(str(cell.cfg.task.name), str(cell.cfg.model.name)): cell for cell in asked}.values():
         alike = [cell for cell in asked if _place(cell) == _place(about)]
-        seen = [found for study in _studies(about, outputs) if (found := spread_of(study)) is not None]
+        seen = [found for study in _studies(about) if (found := spread_of(study)) is not None]
         seeds = len({int(cell.cfg.seed) for cell in alike})
         lines.append(in_words(seen[0], points, seeds) if seen else _unknown(about, points))
     return lines
@@ -61,7 +61,7 @@ def _place(cell: Cell) -> Path:
     return cell.directory.path.parent.parent
 
 
-def _studies(cell: Cell, outputs: Path) -> list[Study]:
+def _studies(cell: Cell) -> list[Study]:
     """Of this run's task and model: its own first, then those that differ in sizes and length alone, the largest first."""
     runs = [read_run(file.parent) for file in sorted(_place(cell).glob("*/*/results.json"))]
     node: Any = OmegaConf.to_container(cell.cfg, resolve=True)

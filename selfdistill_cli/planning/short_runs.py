@@ -54,11 +54,10 @@ class ShortRuns:
         began = time.monotonic()
         task = self._experiment.task_data(cfg)
         self.ready_seconds += time.monotonic() - began
-        at_end = [split for scored in task.at_the_end.values() for split in scored.validation]
         test = [] if task.test is None else [task.test]
         predicted = sum(map(len, [*task.validation, *test]))
         watched = sum(map(len, task.while_training.validation))
-        return Sizes(len(task.train), watched, predicted, sum(map(len, at_end)))
+        return Sizes(len(task.train), watched, predicted)
 
     def timed(self, cfg: DictConfig, sizes: Sizes) -> Timed:
         """What a short run with these settings took. `sizes`: of the whole run."""
@@ -70,7 +69,7 @@ class ShortRuns:
         if not self._warm:
             self._warm = True
             cost, done = again.known.cost, first.known.sizes
-            evaluations = cost.evaluation_seconds * (done.watched + done.at_end)
+            evaluations = cost.evaluation_seconds * (done.watched + done.predicted)
             usual = cost.overhead_seconds + evaluations + WARMING * _step_seconds(cost, cfg.schedule.batch_size)
             self.ready_seconds += max(0.0, first_seconds - usual)
         return again

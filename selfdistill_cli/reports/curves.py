@@ -13,14 +13,14 @@ ABSENT = float("nan")
 TIMES = ("examples_per_s", "tokens_per_s")
 
 
-def thinned(rows: list[dict[str, Any]], points: int = POINTS) -> list[dict[str, Any]]:
-    """At most `points` rows, each with the means of as many consecutive ones; where a value is absent it is passed over."""
+def thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most `POINTS` rows, each with the means of as many consecutive ones; where a value is absent it is passed over."""
     if not rows:
         return []
     names = sorted(
         {name for row in rows for name, value in row.items() if isinstance(value, (int, float))} - set(TIMES)
     )
-    groups = np.array_split(np.arange(len(rows)), min(points, len(rows)))
+    groups = np.array_split(np.arange(len(rows)), min(POINTS, len(rows)))
     starts = [group[0] for group in groups]
     found: list[dict[str, Any]] = [{} for _ in groups]
     for name in names:
@@ -32,9 +32,9 @@ def thinned(rows: list[dict[str, Any]], points: int = POINTS) -> list[dict[str, 
     return found
 
 
-def series(rows: Sequence[dict[str, Any]], name: str, along: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
+def series(rows: Sequence[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Where and how large a value is: [k], [k]; empty if no row has it."""
-    pairs = [(row[along], row[name]) for row in rows if name in row and along in row]
+    pairs = [(row["epoch"], row[name]) for row in rows if name in row and "epoch" in row]
     array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 

@@ -34,6 +34,7 @@ LEVEL = 0.05
 """Of significance, after Holm's correction; intervals are 1 − LEVEL."""
 POWER = 0.8
 """What a comparison is asked for where seeds are counted."""
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Resampled:
 Key = TypeVar("Key")
 
 
-def resampled(runs: Mapping[Key, Scored], seed: int = 0) -> dict[Key, Resampled]:
+def resampled(runs: Mapping[Key, Scored]) -> dict[Key, Resampled]:
     """Bootstrap all these runs at once: those on as many examples are given the same draws.
 
     To draw is what takes time, so runs that are compared with each other belong into one call.
@@ -101,7 +102,7 @@ def resampled(runs: Mapping[Key, Scored], seed: int = 0) -> dict[Key, Resampled]
     for n, keys in by_size.items():
         ones = np.ones((1, n))
         for part in _parts(runs, keys, n):
-            drawn = _metrics([runs[key] for key in part], _draws(n, seed))
+            drawn = _metrics([runs[key] for key in part], _draws(n))
             for place, key in enumerate(part):
                 found[key] = Resampled(runs[key].index, float(runs[key].value(ones)[0]), drawn[place])
     return found
@@ -133,9 +134,9 @@ def _metrics(runs: Sequence[Scored], draws: Iterator[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.stack(block) for block in blocks], axis=1)
 
 
-def _draws(n: int, seed: int) -> Iterator[np.ndarray]:
+def _draws(n: int) -> Iterator[np.ndarray]:
     """How often each of n examples is drawn, in blocks [b, n] of DRAWS rows in all and BLOCK counts at most each."""
-    rng, left = np.random.default_rng(seed), DRAWS
+    rng, left = np.random.default_rng(0), DRAWS
     while left:
         size = min(left, max(1, BLOCK // n))
         # Counting n numbers is some twenty times as fast as drawing from the multinomial distribution that they follow.
@@ -208,25 +209,25 @@ def power(spread: Spread, difference: float, seeds: int) -> float:
     return float(stats.nct.sf(stats.t.ppf(1 - LEVEL / 2, freedom), freedom, abs(difference) / variance**0.5))
 
 
-def detectable(spread: Spread, seeds: int, wanted: float = POWER) -> float:
-    """The smallest true difference that so many seeds find with this power; 0 where nothing varies."""
+def detectable(spread: Spread, seeds: int) -> float:
+    """The smallest true difference that so many seeds find with power `POWER`; 0 where nothing varies."""
     scale = (spread.examples + spread.seed / max(1, seeds)) ** 0.5
     if scale == 0:
         return 0.0
     high = 4.0
-    while power(spread, high * scale, seeds) < wanted:
+    while power(spread, high * scale, seeds) < POWER:
         high *= 2
-    return float(optimize.brentq(lambda x: power(spread, x * scale, seeds) - wanted, 0.0, high)) * scale
+    return float(optimize.brentq(lambda x: power(spread, x * scale, seeds) - POWER, 0.0, high)) * scale
 
 
-def seeds_needed(spread: Spread, difference: float, wanted: float = POWER, most: int = 1000) -> int | None:
-    """How many seeds find this true difference with this power; None if `most` are too few, as the examples may be."""
-    if power(spread, difference, most) < wanted:
+def seeds_needed(spread: Spread, difference: float) -> int | None:
+    """How many seeds find this true difference with power `POWER`; None if `MOST_SEEDS` are too few, as the examples may be."""
+    if power(spread, difference, MOST_SEEDS) < POWER:
         return None
-    few, enough = 1, most
+    few, enough = 1, MOST_SEEDS
     while enough - few > 1:
         middle = (few + enough) // 2
-        few, enough = (few, middle) if power(spread, difference, middle) >= wanted else (middle, enough)
+        few, enough = (few, middle) if power(spread, difference, middle) >= POWER else (middle, enough)
     return enough
 
 

@@ -74,27 +74,18 @@ class Study:
         return sum(len(group.runs) for group in self.groups)
 
     @property
-    def tasks(self) -> list[str]:
-        """The one task."""
-        return [self.task]
-
-    @property
-    def variants(self) -> list[str]:
-        """Names of the groups, in their order."""
-        return [group.variant for group in self.groups]
+    def runs(self) -> list[Run]:
+        """All of them, group by group."""
+        return [run for group in self.groups for run in group.runs.values()]
 
     @property
     def metric(self) -> str:
         """What all groups are scored by."""
         return str(self.groups[0].first.results["metric"])
 
-    def group(self, task: str, variant: str) -> Group | None:
+    def group(self, variant: str) -> Group | None:
         """The runs of a variant, if there are any."""
-        return next((g for g in self.groups if g.task == task and g.variant == variant), None)
-
-    def of_task(self, task: str) -> list[Group]:
-        """The groups of a task: all of them."""
-        return [group for group in self.groups if group.task == task]
+        return next((group for group in self.groups if group.variant == variant), None)
 
     def look(self, group: Group) -> Look:
         """How its lines and marks look: like no other's of this study, and like the method's in other studies."""

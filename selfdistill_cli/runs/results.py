@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.costs import compute_by_part
 from selfdistill_cli.runs.keys import model_slug, run_key
+from selfdistill_cli.self_training.rounds import ABOUT
 from selfdistill_cli.system.files import new_file, read_json
 
 if TYPE_CHECKING:
@@ -226,8 +227,6 @@ def _phase_seconds(progress: Progress) -> dict[str, float] | None:
 
 def _round(cfg: DictConfig) -> dict[str, Any] | None:
     """What the round of self-training drew whose examples the run learns from beside the task's own."""
-    from selfdistill_cli.self_training.rounds import ABOUT
-
     return None if cfg.task.added is None else read_json(Path(cfg.task.added).expanduser().with_name(ABOUT))
 
 

@@ -32,7 +32,6 @@ class Tuned(Grid):
 
     def __init__(
         self,
-        max_batch_size: int | None,
         params: dict[str, str],
         trials: int,
         trial_seed: int,

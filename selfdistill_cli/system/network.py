@@ -8,10 +8,12 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+SECONDS = 3.0
+
 
 @lru_cache(maxsize=8)
-def reachable(url: str, timeout: float = 3.0) -> bool:
-    """Whether the host of this URL takes a connection within `timeout` seconds.
+def reachable(url: str) -> bool:
+    """Whether the host of this URL takes a connection within `SECONDS`.
 
     Behind a proxy only the proxy can tell, so the answer is yes.
     """
@@ -19,15 +21,20 @@ def reachable(url: str, timeout: float = 3.0) -> bool:
     if parts.scheme in getproxies():
         return True
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=timeout).close()
+        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=SECONDS).close()
     except OSError:
         return False
     return True
 
 
+def hub_reachable() -> bool:
+    """Whether the Hugging Face Hub, or what HF_ENDPOINT names in its place, can be."""
+    return reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+
+
 def use_hub_cache_when_offline() -> None:
     """Make the Hugging Face libraries read their cache only, if the Hub cannot be reached."""
-    if reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
+    if hub_reachable():
         return
     os.environ["HF_HUB_OFFLINE"] = "1"
     # The libraries read the variable when they are imported, which may have happened already.

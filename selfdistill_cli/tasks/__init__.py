@@ -1,4 +1,4 @@
-"""Tasks: where the data comes from, what the labels mean, and how predictions are scored."""
+"""Tasks: where the data comes from, and what the labels mean."""
 
 from selfdistill_cli.tasks.data import TaskData
 from selfdistill_cli.tasks.split import Split

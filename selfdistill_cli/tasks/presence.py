@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from selfdistill_cli.system.network import reachable
+from selfdistill_cli.system.network import hub_reachable
 from selfdistill_cli.tasks.sources import find_split, local_split, places_of, reading_of
 
 
@@ -27,7 +27,7 @@ def _may_be_had(hub: DictConfig | None) -> bool:
     offline = {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"} & {
         name for name, value in os.environ.items() if value not in ("", "0")
     }
-    if Path(hub.path).is_dir() or (not offline and reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))):
+    if Path(hub.path).is_dir() or (not offline and hub_reachable()):
         return True
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     caches = [Path(os.environ.get(f"HF_{name.upper()}_CACHE", home / name)) for name in ("datasets", "hub")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from selfdistill_cli.tasks.readers import (
     reading,
     require_settings_used,
 )
-from selfdistill_cli.tasks.templates import columns_of, fields_inside, values
+from selfdistill_cli.tasks.templates import columns_of, fields_inside
 
 NAMES = ("train", "validation")
 """Of the splits of a user's own files."""
@@ -72,15 +72,9 @@ class RawSplit:
         """Only the rows where `kept`, bool [N], is true; they keep their numbers."""
         return replace(self, table=self.table.filter(pa.array(kept)), rows=self.numbers[kept])
 
-    def column(self, field: str) -> list[Any]:
-        """The values of a column, or of a field inside one (`meta[label]`). Raises `UserError` if there is none."""
-        return values(field, self)
-
-    def distinct(self, field: str) -> list[Any]:
-        """The values that a column or a field holds, each once where that can be told."""
-        if field not in self.names:
-            return values(field, self)
-        found = self.arrow(field)
+    def distinct(self, name: str) -> list[Any]:
+        """The values that a column holds, each once where that can be told."""
+        found = self.arrow(name)
         try:
             return found.unique().to_pylist()
         except pa.ArrowNotImplementedError:  # lists, structures
@@ -151,9 +145,9 @@ def find_source(task: DictConfig, data_dir: str, cache: Path | None = None, with
     )
 
 
-def reading_of(task: DictConfig, columns: Collection[str] | None = None) -> Reading:
-    """How the files of a task are read; without `columns`, those that its settings use."""
-    columns = columns_of(task) if columns is None else columns
+def reading_of(task: DictConfig) -> Reading:
+    """How the files of a task are read: of their columns those that its settings use."""
+    columns = columns_of(task)
     renamed = {before for before, after in task.rename.items() if after in columns}
     return Reading(
         delimiter=task.delimiter,

@@ -9,7 +9,8 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.checks import idle, never_acts
+from selfdistill_cli.config.checks import idle
+from selfdistill_cli.config.method_checks import never_acts
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check

@@ -72,3 +72,8 @@ def study_of(outputs: Path, task: str | None = None) -> Study:
     """The one study of the runs below a folder, or the one of this task."""
     (only,) = (one for one in gather(find_runs([outputs])).studies if task in (None, one.task))
     return only
+
+
+def variants(study: Study) -> list[str]:
+    """The names of its groups, in their order."""
+    return [group.variant for group in study.groups]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selfdistill_cli.config.checks import never_acts
+from selfdistill_cli.config.method_checks import never_acts
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.planning.cells import Cell, cells_of
 from selfdistill_cli.planning.command import Request, taken_out
@@ -119,7 +119,7 @@ def test_stages_of_a_sequence_are_runs_of_their_own(tmp_path: Path) -> None:
         ("synth_arithmetic", "dynsdpb", True, [2]),
         ("synth_facts", "dynsdpb", False, [2]),
     ]
-    assert estimate(found[0], COST, Sizes(160, 50, 50, 0), "").examples == 0
+    assert estimate(found[0], COST, Sizes(160, 50, 50), "").examples == 0
 
 
 def test_rounds_of_self_training_are_runs_of_their_own(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_generations_are_runs_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_short_run_of_any_method_is_one_that_can_be_run_and_acts_at_once(method: str) -> None:
-    short = shortened(composed(f"method={method}"), Sizes(100, 10, 10, 0), steps=4)
+    short = shortened(composed(f"method={method}"), Sizes(100, 10, 10), steps=4)
     assert short.task.train_examples == 64
     assert never_acts(short.method, 1.0) == ""
     assert short.method.get("teacher", {}).get("epochs", 0) == 0
@@ -148,8 +148,8 @@ def test_where_a_step_takes_long_fewer_are_timed() -> None:
     assert steps_that_tell(COST, batch_size=16) == STEPS
     assert steps_that_tell(of_16_seconds, batch_size=16) == ENOUGH_SECONDS // 16
     answers = composed("task=synth_arithmetic", "model=tiny_llama", "method=vanilla")
-    assert shortened(answers, Sizes(100, 400, 400, 0), steps=4).task.validation_examples == 16
-    assert shortened(composed(), Sizes(100, 400, 400, 0), steps=4).task.validation_examples == 256
+    assert shortened(answers, Sizes(100, 400, 400), steps=4).task.validation_examples == 16
+    assert shortened(composed(), Sizes(100, 400, 400), steps=4).task.validation_examples == 256
 
 
 def test_a_mistake_says_which_job_it_is(tmp_path: Path) -> None:
@@ -184,31 +184,31 @@ def test_examples_forwarded_are_those_of_every_batch_and_of_the_one_before(
 
 def test_a_run_takes_its_steps_evaluations_and_the_rest(tmp_path: Path) -> None:
     (cell,) = cells(tmp_path, ("method=dynsdpb", "schedule.epochs=2", "method.passes=1.5"))
-    found = estimate(cell, COST, Sizes(160, 50, 50, 0), "")
+    found = estimate(cell, COST, Sizes(160, 50, 50), "")
     assert (found.steps, found.total_steps, found.examples) == (30, 30, 2 * 480 - 16)
     # Evaluations after epochs 1, 2 and 3, and the final predictions.
     assert found.seconds == pytest.approx(944 * 0.01 + 4 * 50 * 0.002 + 3)
     assert found.run_bytes == 90e6 + 30 * 1000 + 50 * 100
     cell.step = 15
-    half = estimate(cell, COST, Sizes(160, 50, 50, 0), "")
+    half = estimate(cell, COST, Sizes(160, 50, 50), "")
     assert (half.steps, half.examples) == (15, 472)
     assert half.seconds == pytest.approx(472 * 0.01 + 3 * 50 * 0.002 + 3)
 
 
-def test_what_is_held_out_is_watched_and_what_is_reported_scored_at_the_end(tmp_path: Path) -> None:
+def test_what_is_held_out_is_watched_and_what_is_reported_scored_once_at_the_end(tmp_path: Path) -> None:
     (cell,) = cells(tmp_path, ("method=vanilla", "schedule.epochs=2", "task.selection=held_out"))
     cost = replace(COST, passes=1)
-    found = estimate(cell, cost, Sizes(train=160, watched=18, predicted=50, scored_at_end=50), "")
-    assert found.seconds == pytest.approx(320 * 0.01 + (2 * 18 + 2 * 50) * 0.002 + 3)
+    found = estimate(cell, cost, Sizes(train=160, watched=18, predicted=50), "")
+    assert found.seconds == pytest.approx(320 * 0.01 + (2 * 18 + 50) * 0.002 + 3)
 
 
 def test_predictions_of_the_training_set_are_counted(tmp_path: Path) -> None:
     (teacher, cell) = cells(tmp_path, ("method=dcs", "schedule.epochs=3"))
     assert teacher.jobs == []
     cost = replace(COST, passes=1, predicted_per_epoch=1.0)
-    alone = estimate(cell, cost, Sizes(160, 50, 50, 0), "").seconds
+    alone = estimate(cell, cost, Sizes(160, 50, 50), "").seconds
     assert alone == pytest.approx((480 + 480 / 3) * 0.01 + 4 * 50 * 0.002 + 3)
-    with_teachers = estimate(cell, cost, Sizes(160, 50, 50, 0), "", predictions_of_teachers=1).seconds
+    with_teachers = estimate(cell, cost, Sizes(160, 50, 50), "", predictions_of_teachers=1).seconds
     assert with_teachers == pytest.approx(alone + 160 / 3 * 0.01)
 
 
@@ -234,7 +234,7 @@ def test_what_a_finished_run_took_is_read_off_it(tmp_path: Path) -> None:
     run = finished(tmp_path)
     known = known_run(run, str(tmp_path))
     cost = known.cost
-    assert known.sizes == Sizes(100, 200, 200, 0)
+    assert known.sizes == Sizes(100, 200, 200)
     assert cost.example_seconds == pytest.approx(1 / 50)
     assert (cost.fresh_per_step, cost.passes_at_first, cost.passes) == (16, 1, 2)
     assert cost.evaluation_seconds == pytest.approx(5 / 200)
@@ -257,7 +257,7 @@ def a_plan(folder: Path) -> Plan:
     found[1].step, found[1].state = 40, "interrupted"
     found[0].state = "finished"
     estimates = [
-        estimate(cell, COST, Sizes(800, 500, 500, 0), "16 steps timed now") if cell.left else None for cell in found
+        estimate(cell, COST, Sizes(800, 500, 500), "16 steps timed now") if cell.left else None for cell in found
     ]
     return Plan(found, estimates, ready_seconds=10, at_once=2)
 
@@ -282,7 +282,7 @@ def test_evaluations_that_take_most_of_it_are_named_with_what_shortens_them(tmp_
     (cell,) = cells(tmp_path, ("method=vanilla", "schedule.epochs=2"))
 
     def page(watched: int) -> str:
-        found = estimate(cell, COST, Sizes(160, watched, watched, 0), "")
+        found = estimate(cell, COST, Sizes(160, watched, watched), "")
         plan = Plan([cell], [found], ready_seconds=0, at_once=1)
         return " ".join(shown(lambda console: print_plan(console, plan, tmp_path), None).split())
 
@@ -312,7 +312,7 @@ def test_the_seeds_that_a_difference_needs_follow_from_the_spread_that_was_seen(
     from selfdistill_cli.reports.scoring import scored
 
     made = of_seeds(tmp_path, 3)
-    (line,) = seeds_for(cells(tmp_path, ("method=vanilla", "seed=5"), ("method=dynsdpb", "seed=6")), tmp_path, 8.0)
+    (line,) = seeds_for(cells(tmp_path, ("method=vanilla", "seed=5"), ("method=dynsdpb", "seed=6")), 8.0)
     tables = {
         (m, s): scored(run / "predictions.parquet", "accuracy") for m, runs in made.items() for s, run in runs.items()
     }
@@ -327,7 +327,7 @@ def test_the_seeds_that_a_difference_needs_follow_from_the_spread_that_was_seen(
 
 def test_without_two_seeds_of_two_methods_nothing_is_claimed(tmp_path: Path) -> None:
     of_seeds(tmp_path, 1)
-    (line,) = seeds_for(cells(tmp_path, ("method=vanilla",)), tmp_path, 1.0)
+    (line,) = seeds_for(cells(tmp_path, ("method=vanilla",)), 1.0)
     assert "not known yet" in line
     assert "seed=0,1" in line
 
@@ -336,5 +336,5 @@ def test_files_of_the_outputs_are_not_touched(tmp_path: Path) -> None:
     of_seeds(tmp_path, 2)
     before = {path: (os.stat(path).st_mtime_ns, path.is_dir()) for path in tmp_path.rglob("*")}
     cfg = composed(f"paths.outputs={tmp_path}", "method=vanilla", "seed=0")
-    seeds_for(cells_of([(cfg, ("seed=0",))]), tmp_path, 1.0)
+    seeds_for(cells_of([(cfg, ("seed=0",))]), 1.0)
     assert {path: (os.stat(path).st_mtime_ns, path.is_dir()) for path in tmp_path.rglob("*")} == before

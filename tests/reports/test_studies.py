@@ -13,7 +13,7 @@ from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import left_out
 from selfdistill_cli.reports.studies import Gathered, gather
 from selfdistill_cli.reports.variants import Study
-from tests.helpers.made_runs import make_run, study_of
+from tests.helpers.made_runs import make_run, study_of, variants
 
 pytestmark = pytest.mark.thorough
 
@@ -40,7 +40,7 @@ def test_a_study_is_one_task_size_model_and_length_and_says_so(tmp_path: Path) -
     make_run(tmp_path, "method=vanilla", "schedule.epochs=1")
     make_run(tmp_path, "method=vanilla", "schedule.max_steps=4000")
     make_run(tmp_path, "method=vanilla", "schedule.keep=last")
-    found = {study.name: study.variants for study in every_study(tmp_path)}
+    found = {study.name: variants(study) for study in every_study(tmp_path)}
     base = "synth_entailment · minilm · 100 examples"
     assert found == {
         f"{base} · 3 epochs (keep=best)": ["vanilla", "dynsdpb"],
@@ -90,7 +90,7 @@ def test_runs_of_different_settings_are_never_one_group_and_say_how_they_differ(
     for words in (["method.tau=1"], ["method.tau=2"], ["method.tau=2", "schedule.lr=1e-4"], ["method.tau=2", "seed=1"]):
         make_run(tmp_path, "method=dynsdpb", *words)
     made = study_of(tmp_path)
-    assert made.variants == ["dynsdpb (tau=1, lr=5e-05)", "dynsdpb (tau=2, lr=5e-05)", "dynsdpb (tau=2, lr=0.0001)"]
+    assert variants(made) == ["dynsdpb (tau=1, lr=5e-05)", "dynsdpb (tau=2, lr=5e-05)", "dynsdpb (tau=2, lr=0.0001)"]
     assert [len(group.runs) for group in made.groups] == [1, 2, 1]
 
 
@@ -99,7 +99,7 @@ def test_beside_the_default_setting_others_are_called_by_what_they_change(tmp_pa
         make_run(tmp_path, "method=dynsdpb", *words)
     make_run(tmp_path, "method=vanilla")
     make_run(tmp_path, "method=vanilla_matched", passes=2)
-    assert study_of(tmp_path).variants == [
+    assert variants(study_of(tmp_path)) == [
         "vanilla",
         "vanilla (passes=2)",
         "dynsdpb",
@@ -161,7 +161,7 @@ def test_a_run_beside_which_there_is_no_other_is_listed_unless_all_are_so(tmp_pa
     make_run(tmp_path, "method=vanilla")
     make_run(tmp_path, "method=kd")
     made = gathered(tmp_path)
-    assert [study.variants for study in made.studies] == [["vanilla", "kd"]]
+    assert [variants(study) for study in made.studies] == [["vanilla", "kd"]]
     assert [study.name.split(" · ")[-1] for study in made.alone] == ["1 epoch"]
     (section,) = left_out.sections(made, find_runs([tmp_path]))
     assert section.title == "Alone"
@@ -198,7 +198,7 @@ def test_vanilla_is_first_and_other_methods_follow_by_the_alphabet(tmp_path: Pat
     for method in ("static_sd", "kd", "vanilla", "dcs"):
         make_run(tmp_path, f"method={method}")
     make_run(tmp_path, "method=kd", "method.name=a_plugin")
-    assert study_of(tmp_path).variants == ["vanilla", "a_plugin", "dcs", "kd", "static_sd"]
+    assert variants(study_of(tmp_path)) == ["vanilla", "a_plugin", "dcs", "kd", "static_sd"]
 
 
 def test_baselines_are_told_by_passes_and_by_examples_forwarded(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from selfdistill_cli.reports.sections import over_tasks, verdict
 from selfdistill_cli.reports.sections.comparison import scale_of, section
 from selfdistill_cli.reports.sentences import Finding, finding
 from selfdistill_cli.reports.studies import gather
-from tests.helpers.made_runs import make_run, study_of
+from tests.helpers.made_runs import make_run, study_of, variants
 
 pytestmark = pytest.mark.thorough
 
@@ -133,13 +133,13 @@ def test_one_score_over_tasks_is_the_mean_of_each_seed_and_never_mixes_metrics(t
         (one,) = (found_of for found_of in found if found_of.study.task == panel.title)
         assert [mark.row for mark in panel.marks] == ["vanilla", "kd"]
         for mark in panel.marks:
-            of_seeds = [100 * score for score in one.study.group(panel.title, mark.row).scores]  # type: ignore[union-attr]
+            of_seeds = [100 * score for score in one.study.group(mark.row).scores]  # type: ignore[union-attr]
             assert list(mark.dots) == pytest.approx(of_seeds)
             assert mark.value == pytest.approx(np.mean(of_seeds))
     assert list(table.header[1:3]) == [one.study.task for one in found if one.study.metric == "accuracy"]
     assert [row[0].text for row in table.cells] == ["vanilla", "kd"]
     of_accuracy = [one for one in found if one.study.metric == "accuracy"]
-    scores = np.array([one.study.group(one.study.task, "kd").scores for one in of_accuracy])  # type: ignore[union-attr]
+    scores = np.array([one.study.group("kd").scores for one in of_accuracy])  # type: ignore[union-attr]
     mean, deviation = (float(table.cells[1][3].text.split(" ± ")[part]) for part in (0, 1))
     assert mean == pytest.approx(100 * scores.mean(), abs=0.06)
     assert deviation == pytest.approx(100 * scores.mean(0).std(ddof=1), abs=0.06)
@@ -209,11 +209,11 @@ def test_a_teacher_is_no_baseline_but_a_vanilla_of_the_same_schedule_is_one_that
     for method in ("kd", "dcs"):
         make_run(tmp_path, f"method={method}", teacher={"key": teacher.name})
     made = gather(find_runs([tmp_path]))
-    assert [study.variants for study in made.studies] == [["dcs", "kd"]]
+    assert [variants(study) for study in made.studies] == [["dcs", "kd"]]
     assert [(one.run.path, one.role, len(one.by)) for one in made.served] == [(teacher, "teacher", 2)]
     plain = make_run(tmp_path, "method=vanilla")
     make_run(tmp_path, "method=kd", "method.tau=1", teacher={"key": plain.name})
-    assert gather(find_runs([tmp_path])).studies[0].variants == ["vanilla", "dcs", "kd", "kd (tau=1)"]
+    assert variants(gather(find_runs([tmp_path])).studies[0]) == ["vanilla", "dcs", "kd", "kd (tau=1)"]
 
 
 def test_an_earlier_generation_is_no_row_beside_the_last(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_an_earlier_generation_is_no_row_beside_the_last(tmp_path: Path) -> None
     first = make_run(tmp_path, "method=kd", "method.name=generations", "method.tau=1")
     make_run(tmp_path, "method=kd", "method.name=generations", "method.tau=2", teacher={"key": first.name})
     made = gather(find_runs([tmp_path]))
-    assert made.studies[0].variants == ["vanilla", "generations"]
+    assert variants(made.studies[0]) == ["vanilla", "generations"]
     assert [one.run.path for one in made.served] == [first]
 
 

@@ -16,7 +16,6 @@ from selfdistill_cli.reports.paper.facts import (
     listed,
     operations,
     result,
-    runs_of,
     searched,
     seeds,
     selection,
@@ -43,7 +42,7 @@ YOURS = (
 
 def checklist(studies: Sequence[Study], others: Sequence[Run]) -> Answers:
     """Questions with answers. `others`: the runs beside those of the studies, which did not finish."""
-    runs = [run for study in studies for run in runs_of(study)]
+    runs = [run for study in studies for run in study.runs]
     return [
         ("Which models were trained, and how large are they?", told(runs, _model)),
         ("Which data were used, from where, and how were they split?", _by_study(studies, _data)),
@@ -89,7 +88,7 @@ def _model(run: Run) -> str:
 
 
 def _data(study: Study) -> str:
-    runs = runs_of(study)
+    runs = study.runs
     return (
         f"{told(runs, data_source)}; training split {told(runs, setting('task.train'))}, "
         f"{told(runs, result('train_examples'))} examples; scored on {told(runs, validation_examples)} examples"
@@ -107,7 +106,7 @@ def _fingerprints(runs: Sequence[Run]) -> str:
 
 
 def _preparation(study: Study) -> str:
-    runs = runs_of(study)
+    runs = study.runs
     cut = [one for one in each(runs, result("truncated_examples")) if one != "0"]
     said = [f"{listed(cut)} training texts cut to {told(runs, setting('task.max_length'))} tokens"] if cut else []
     for key, words in (
@@ -120,7 +119,7 @@ def _preparation(study: Study) -> str:
 
 
 def _search(study: Study) -> str:
-    runs = runs_of(study)
+    runs = study.runs
     found = searched(study)
     if not found:
         return f"No setting was varied among these runs; whether it was before is {UNKNOWN.split(':')[0]}"

@@ -16,11 +16,6 @@ from selfdistill_cli.reports.variants import Study
 UNKNOWN = "unknown: the runs do not record it"
 
 
-def runs_of(study: Study) -> list[Run]:
-    """Every run of a study."""
-    return [run for group in study.groups for run in group.runs.values()]
-
-
 def each(runs: Iterable[Run], fact: Callable[[Run], Any]) -> list[str]:
     """The different values of a fact over runs, in words, in order of first appearance; those unknown left out."""
     found = (fact(run) for run in runs)
@@ -107,7 +102,7 @@ def validation_examples(run: Run) -> int | None:
 
 def selection(study: Study) -> str:
     """Which split chose the weights that are scored, as a sentence."""
-    runs = runs_of(study)
+    runs = study.runs
     metric = listed(each(runs, result("metric")))
     on = set(each(runs, _selected_on))
     sentences = {

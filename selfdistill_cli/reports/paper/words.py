@@ -16,7 +16,6 @@ from selfdistill_cli.reports.paper.facts import (
     listed,
     operations,
     result,
-    runs_of,
     seeds,
     selection,
     setting,
@@ -38,7 +37,7 @@ STATISTICS = (
 
 def methods_paragraphs(studies: Sequence[Study]) -> list[tuple[str, str]]:
     """A title and a paragraph for each study, then what all share: statistics, and with what and where it was computed."""
-    runs = [run for study in studies for run in runs_of(study)]
+    runs = [run for study in studies for run in study.runs]
     return [
         *((study.name, _of_study(study)) for study in studies),
         ("Statistics", STATISTICS),
@@ -47,7 +46,7 @@ def methods_paragraphs(studies: Sequence[Study]) -> list[tuple[str, str]]:
 
 
 def _of_study(study: Study) -> str:
-    runs = runs_of(study)
+    runs = study.runs
     methods = listed(list(dict.fromkeys(group.settings["method.name"] for group in study.groups)))
     return " ".join(
         [

@@ -39,7 +39,7 @@ def _over_sizes(studies: list[Study]) -> Figure:
 
     lines = []
     for variant in dict.fromkeys(group.variant for study in studies for group in shown(study.groups)):
-        found = [(study, g) for study in studies if (g := study.group(study.task, variant))]
+        found = [(study, g) for study in studies if (g := study.group(variant))]
         means = scale(studies[0].metric) * np.array([fmean(group.scores) for _, group in found])
         halves = scale(studies[0].metric) * np.array([mean_interval(group.scores) for _, group in found])
         look = found[0][0].look(found[0][1])

@@ -34,7 +34,7 @@ def section(found: Comparison) -> Section:
 
 def _remarks(study: Study) -> list[str]:
     """What runs say of their own scores, each once."""
-    counts = Counter(remark for run in _runs(study) for remark in run.results.get("remarks") or [])
+    counts = Counter(remark for run in study.runs for remark in run.results.get("remarks") or [])
     return [f"{count(number, 'run').capitalize()}: {remark}" for remark, number in counts.items()]
 
 
@@ -55,16 +55,12 @@ def _words(found: Comparison) -> str:
         said.append(f"Always '{majority['label']}' would score {shown.value(majority['score'])}.")
     if results.get("synthetic"):
         said.append("The task is generated: its scores compare with nothing but themselves.")
-    if any(run.results.get("selected_on", REPORTED) == REPORTED and _chose(run) for run in _runs(study)):
+    if any(run.results.get("selected_on", REPORTED) == REPORTED and _chose(run) for run in study.runs):
         said.append("The epoch was chosen on the reported split (task.selection=held_out chooses it elsewhere).")
-    precisions = sorted({str(run.results.get("precision", "fp32")) for run in _runs(study)})
+    precisions = sorted({str(run.results.get("precision", "fp32")) for run in study.runs})
     if len(precisions) > 1:
         said.append(f"Runs were computed in different precisions: {', '.join(precisions)}.")
     return " ".join(said)
-
-
-def _runs(study: Study) -> list[Any]:
-    return [run for group in study.groups for run in group.runs.values()]
 
 
 def _chose(run: Any) -> bool:

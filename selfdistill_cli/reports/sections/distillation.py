@@ -18,7 +18,7 @@ part: where it is near 0 %, the term changes next to nothing, whatever its value
 def section(study: Study) -> Section | None:
     """A sentence and a figure for each part of a loss beside the labels'."""
     names = sorted({
-        column for group in study.groups for run in group.runs.values() for row in run.rows.get("train", [])
+        column for run in study.runs for row in run.rows.get("train", [])
         for column in row if column.startswith(PREFIX)
     })  # fmt: skip
     parts: list[Figure] = []

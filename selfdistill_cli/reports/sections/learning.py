@@ -60,7 +60,7 @@ def _sentence(study: Study, groups: list[Group]) -> str:
 
 def _watched(study: Study) -> str:
     """What evaluations of training are of: where a part of training selects, they are of that part."""
-    held_out = all("selection_score" in run.results for group in study.groups for run in group.runs.values())
+    held_out = all("selection_score" in run.results for run in study.runs)
     return "held-out" if held_out else "validation"
 
 

@@ -80,12 +80,12 @@ def _quoted_records(path: Path, lines: Iterator[str], delimiter: str, above: int
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            raise _misquoted(path, number, taken, delimiter, str(error)) from None
+            raise _misquoted(path, number, taken, str(error)) from None
         if fields is None:
             return
         text = taken[0] if len(taken) == 1 else "".join(taken)
         if QUOTE in text and not _well_quoted(text, fields):
-            raise _misquoted(path, number, taken, delimiter, "inside")
+            raise _misquoted(path, number, taken, "inside")
         yield number, text, fields
 
 
@@ -179,7 +179,7 @@ def _wrong_number(path: Path, number: int, text: str, found: int, names: Sequenc
     )
 
 
-def _misquoted(path: Path, number: int, taken: Sequence[str], delimiter: str, problem: str) -> UserError:
+def _misquoted(path: Path, number: int, taken: Sequence[str], problem: str) -> UserError:
     """What is wrong with the quotes of the record that these lines are the beginning of."""
     text = "".join(taken)
     last = number + len(taken) - 1
