@@ -12,6 +12,7 @@ import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.engine.processes import on_main
+from selfdistill_cli.engine.progress import Scores
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import load_validation
@@ -60,12 +61,12 @@ def score_on_other_tasks(
         if before is None or (before["fingerprint"], before.get("settings")) != (data.fingerprint, settings):
             log.info("evaluating %s of %s on %s", results["method"], results["task"], data.name)
             before_it = runtime.compute.writing
-            metrics, tables = _evaluated(cfg, run, results, data, runtime)
+            scores, tables = _evaluated(cfg, run, results, data, runtime)
             record = {
                 "task": data.name,
                 "metric": data.metric,
-                "score": metrics[data.metric],
-                "metrics": metrics,
+                "score": scores.metrics[data.metric],
+                "metrics": scores.metrics,
                 "examples": len(data.validation[0]),
                 "data": data.source,
                 "synthetic": data.synthetic,
@@ -74,6 +75,7 @@ def score_on_other_tasks(
             }
             if runtime.compute.writing.answers > before_it.answers:
                 written = runtime.compute.writing.since(before_it).as_dict()
+                record["writing_quality"] = scores.writing
                 record["writing"] = written | {"peak_memory_mb": peak_memory_mb(runtime.device)}
 
             def save(place: Path = place, tables: list[pa.Table] = tables, record: dict[str, Any] = record) -> None:
@@ -128,8 +130,8 @@ def _settings(cfg: DictConfig, task_cfg: DictConfig) -> dict[str, Any]:
 
 def _evaluated(
     cfg: DictConfig, run: Path, results: dict[str, Any], data: TaskData, runtime: Runtime
-) -> tuple[dict[str, float], list[pa.Table]]:
-    """Metrics over the labels that both tasks have in common, and a table of predictions a split."""
+) -> tuple[Scores, list[pa.Table]]:
+    """Scores over the labels that both tasks have in common, and a table of predictions a split."""
     _require_same_kind(data, results["kind"], f"the run {run}")
     trained = replace(data, settings=cfg.task, label_names=results["labels"])
     loaded = load_finished(run / "model", trained)
@@ -137,5 +139,5 @@ def _evaluated(
     examples = [data.kind.encode(data, loaded, split) for split in data.validation]
     data, shown = data.kind.on_labels_of(data, examples, trained)
     evaluator = data.kind.evaluator(data, loaded, shown, data.kind.losses(data, prepared), runtime, cfg.seed)
-    scores, tables = evaluator.scored(prepared)
-    return scores.metrics, tables
+    found: tuple[Scores, list[pa.Table]] = evaluator.scored(prepared)
+    return found

@@ -5,9 +5,11 @@ after_hashes("23 + 15 = 38\\n#### 1,038")  # "1038"
 
 from __future__ import annotations
 
+import contextlib
 import re
 import string
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 
@@ -50,17 +52,23 @@ def number(text: str) -> str | None:
 NUMBER = (
     # Between digits or after a word it is a subtraction, a date or a hyphen.
     r"(?P<sign>(?<![\w.)])[-−]\s?)?(?:[$€£]\s?(?P<minus>[-−])?)?"
-    r"(?P<whole>\d{1,3}(?:(?:,|\{,\})\d{3})+(?!\d)|\d+)?(?P<part>(?(whole)(?:\.\d+)?|(?<!\w)\.\d+))"
-    r"(?:[eE](?P<power>[+-]?\d{1,3})(?!\w))?(?:\s?/\s?(?P<below>[1-9]\d*)(?![\d/]))?"
+    r"(?P<whole>\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?!\d)|\d+)?(?P<part>(?(whole)(?:\.\d+)?|(?<!\w)\.\d+))"
+    r"(?:[eE](?P<power>[+-]?\d{1,3})(?!\w))?(?: (?P<above>\d{1,2})(?=/[1-9]))?(?:\s?/\s?(?P<below>[1-9]\d*)(?![\d/]))?"
 )
-"""A number as people write it: −7, $29.00, 1,234, 8{,}000 (TeX), .5, 1e5, 1/2."""
+"""A number as people write it: −7, $29.00, 1,234, 8{,}000 and 8\\,000 (TeX), .5, 1e5, 1/2, 1 1/2."""
 
 
 def _plain(found: re.Match[str]) -> str:
     """The value, exactly: a whole number, a decimal that ends, or a fraction in lowest terms."""
+    with _integers_of_any_length():
+        return _written(found)
+
+
+def _written(found: re.Match[str]) -> str:
     whole = re.sub(r"\D", "", found["whole"] or "0")
     value = Fraction(f"{whole}{found['part']}") * Fraction(10) ** int(found["power"] or 0)
-    value /= int(found["below"] or 1)
+    below = int(found["below"] or 1)
+    value = value + Fraction(int(found["above"]), below) if found["above"] else value / below
     if found["sign"] or found["minus"]:
         value = -value
     places = 0
@@ -73,16 +81,36 @@ def _plain(found: re.Match[str]) -> str:
     return "-" * (value < 0) + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
 
 
+@contextlib.contextmanager
+def _integers_of_any_length() -> Iterator[None]:
+    """Without Python's limit of some thousand digits, which a model that repeats itself may exceed."""
+    if not hasattr(sys, "set_int_max_str_digits"):  # Python 3.10 before 3.10.7 has none
+        yield
+        return
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(limit)
+
+
 def letter(text: str) -> str | None:
     """The letter of a choice, A to E: the last one after `####`, "answer is" or "option", else the last one at all.
 
     A small letter counts in brackets or quotes, before a bracket or full stop, or at the end of a line; so does a
-    capital A, which may begin a sentence. The article is no answer.
+    capital A, which may begin a sentence. The article is no answer: a line that ends in "a" is one that was cut.
     """
-    one = r"[*'\"(\[]*(?:(?P<{0}>[B-E])\b|(?P<{1}>[Aa-e])(?=[*'\".):,\]]|\s*$))"
-    marked = re.finditer(rf"(?:####|answer is|answer:|option)\s*:?\s*{one.format('b', 'a')}", text, re.MULTILINE)
+    begun, ended = r"[*'\"(\[]", r"(?=[*'\".):,\]])"
+    marked = re.finditer(
+        rf"(?:####|answer is|answer:|option)\s*:?\s*{begun}*(?:([B-E])\b|([Aa-e])(?:{ended}|(?=\s*$)))",
+        text,
+        re.MULTILINE,
+    )
     loose = re.finditer(
-        rf"(?<![\w'])(?:[*'\"(\[]+(?P<c>[A-Ea-e])(?=[*'\".):,\]])|{one.format('b', 'a')})", text, re.MULTILINE
+        rf"(?<![\w'])(?:{begun}+([A-Ea-e]){ended}|([B-E])\b|([Aa-e]){ended}|([Ab-e])(?=\s*$))|^\s*(a)\s*$",
+        text,
+        re.MULTILINE,
     )
     found = [next(filter(None, match.groups())) for match in marked] or [
         next(filter(None, match.groups())) for match in loose

@@ -128,9 +128,19 @@ def print_results(
         facts.append(("status", "finished earlier; rerun=true does it again"))
     say(console, f"{results['method']} on {results['task']} ({results['model']}, seed {results['seed']})", "bold")
     _print_facts(console, facts)
-    for remark in results.get("remarks") or ():
+    for remark in [*(results.get("remarks") or ()), *_what_takes_long(results)]:
         say(console, f"Note: {remark}.", "yellow")
     say(console, str(shortest(path)))
+
+
+def _what_takes_long(results: dict[str, Any]) -> list[str]:
+    """That writing answers took more than half of a run, and what shortens it."""
+    writing = (results.get("writing") or {}).get("seconds", 0.0)
+    whole = results["seconds"] + (results.get("overhead_seconds") or 0.0)
+    if writing <= whole / 2:
+        return []
+    shorter = "task.validation_examples=<n> scores fewer examples, schedule.evaluate_every=<steps> evaluates less often"
+    return [f"writing answers in evaluations took {duration(writing)} of {duration(whole)}: {shorter}"]
 
 
 def _choice(results: dict[str, Any]) -> list[tuple[str, str]]:

@@ -107,3 +107,4 @@ def test_a_file_is_scored_with_each_answer_written_once(
     assert re.search(r"file-june: rougeL 0\.\d{4} \(2 examples; \d+ tokens written in .* s, .* a second\)", told)
     record = json.loads((run / "evaluations" / "file-june.json").read_text())
     assert (record["writing"]["answers"], record["examples"]) == (2, 2)
+    assert 0 <= record["writing_quality"]["writing/distinct_1"] <= 1

@@ -50,6 +50,15 @@ def test_the_last_table_of_a_run(width: int | None) -> None:
         assert any(line.endswith("finished earlier; rerun=true does it again") for line in lines)
 
 
+def test_a_run_that_mostly_wrote_answers_says_what_shortens_it() -> None:
+    def said(seconds: float) -> str:
+        results = RESULTS | {"overhead_seconds": 25.0, "writing": {"seconds": seconds}}
+        return shown(lambda console: print_results(console, results, FOLDER, {}), None)
+
+    assert "writing answers in evaluations took 51.0 s of 1 min 40 s: task.validation_examples=<n>" in said(51)
+    assert "writing answers" not in said(50)
+
+
 @pytest.mark.parametrize("width", [50, 80])
 def test_lines_are_broken_between_words_on_a_terminal_and_not_at_all_in_a_file(width: int) -> None:
     words = f"dynsdpb on reviews[/] at 12:100:00: tiny_bert, 40 training and 20 validation examples, longer-than-wide; {FOLDER}"
