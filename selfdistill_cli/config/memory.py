@@ -6,6 +6,7 @@ import importlib.util
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.weights import is_gguf
 from selfdistill_cli.errors import UserError, how_to_install
 
 
@@ -28,8 +29,11 @@ def _check_quantization(model: DictConfig) -> None:
         raise UserError(
             f"{asked}: merging the update would round it. Take model.lora.merge=false: the adapter is saved."
         )
-    if model.name.endswith(".gguf"):
-        raise UserError(f"{asked}: the weights of {model.name} are rounded already. Leave it out.")
+    if is_gguf(model.name):
+        raise UserError(
+            f"{asked}: what is trained on a GGUF file is saved merged, and merging would round it. Leave it out, or name "
+            "the folder or Hub id of the same model: model.name=<folder or Hub id>."
+        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(f"{asked} needs bitsandbytes: {how_to_install('quantization')}")
 

@@ -1,23 +1,22 @@
 """Weights in a GGUF file, as llama.cpp keeps them, put once into a plain Hugging Face folder.
 
 Such files mostly hold rounded weights. What is trained are floating-point numbers again, which start from the
-rounded values: `start_words` says so, and whoever reports on a run repeats it.
+rounded values: `rounded_start` says so, whoever reports on a run repeats it, and the run's own model keeps it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selfdistill_cli.errors import UserError, first_line, how_to_install
-from selfdistill_cli.system.files import file_digest
+from selfdistill_cli.runs.keys import ABOUT
+from selfdistill_cli.system.files import file_digest, read_json, write_json
 from selfdistill_cli.system.lease import missing
 
-ABOUT = "gguf.json"
-"""In the plain folder: from which file it was made, and in which types that file holds its weights."""
 EXACT_TYPES = {"F64", "F32", "F16", "BF16"}
 """Types of GGUF that are not rounded beyond a floating-point number's own precision."""
 
@@ -35,14 +34,42 @@ def plain_folder(file: Path, cache: Path) -> Path:
     return kept
 
 
-def start_words(folder: Path) -> str | None:
-    """Of a folder that `plain_folder` made from rounded weights: which ones these were, in words; else None."""
-    about = folder / ABOUT
-    if not about.is_file():
-        return None
-    content = json.loads(about.read_text(encoding="utf-8"))
-    rounded = [name for name in content["types"] if name not in EXACT_TYPES]
-    return f"training starts from weights rounded to {', '.join(rounded)} ({content['file']})" if rounded else None
+@dataclass(frozen=True)
+class RoundedStart:
+    """The rounded weights of a GGUF file, from which a model comes."""
+
+    file: str
+    """Its name."""
+    types: dict[str, int]
+    """How many tensors it holds of each type."""
+    trained: bool = False
+    """Whether the model is what a run made of them."""
+
+    @property
+    def words(self) -> str:
+        """`weights rounded to Q8_0 (own.gguf)`."""
+        rounded = ", ".join(name for name in self.types if name not in EXACT_TYPES)
+        return f"{'weights that a run trained from ' * self.trained}weights rounded to {rounded} ({self.file})"
+
+    @property
+    def remark(self) -> str:
+        """What every report says of a run that starts from them."""
+        return f"training starts from {self.words}"
+
+    def keep(self, folder: Path) -> None:
+        """Write into the folder of a model that was trained from them what a run that starts from it has to say."""
+        _write_about(folder, self.file, self.types, trained=True)
+
+
+def rounded_start(folder: Path) -> RoundedStart | None:
+    """The rounded weights that a model's folder comes from: one of `plain_folder`, or of a run that started there."""
+    content = read_json(folder / ABOUT)
+    start = None if content is None else RoundedStart(**content)
+    return start if start is not None and set(start.types) - EXACT_TYPES else None
+
+
+def _write_about(folder: Path, file: str, types: dict[str, int], **more: bool) -> None:
+    write_json(folder / ABOUT, {"file": file, "types": types, **more})
 
 
 def _convert(file: Path, folder: Path, kept: Path) -> None:
@@ -73,8 +100,7 @@ def _convert(file: Path, folder: Path, kept: Path) -> None:
     plain.load_state_dict(model.state_dict())
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    about = {"file": file.name, "types": types}
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    _write_about(folder, file.name, types)
 
 
 def _tensor_types(file: Path) -> dict[str, int]:

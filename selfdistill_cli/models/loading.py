@@ -24,7 +24,7 @@ from transformers import (
 from selfdistill_cli.errors import UserError, first_line
 from selfdistill_cli.models.adaptation import set_dropout, set_padding
 from selfdistill_cli.models.embedded import EMBEDDED, trained_tokenizer
-from selfdistill_cli.models.gguf import start_words
+from selfdistill_cli.models.gguf import RoundedStart, rounded_start
 from selfdistill_cli.models.heads import change_head, head_change
 from selfdistill_cli.models.lora import base_of, config_file, is_adapter, whole_modules, with_adapter, with_lora
 from selfdistill_cli.models.quantization import (
@@ -57,8 +57,8 @@ class LoadedModel:
     tokenizer: Any
     fingerprint: str
     """Of the weights."""
-    remarks: tuple[str, ...] = ()
-    """What a person should know of the weights that it starts from, in words."""
+    rounded: RoundedStart | None = None
+    """The rounded weights that it comes from, if any."""
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -102,12 +102,11 @@ def _from_files(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None) 
     pretrained = _pretrained(source, cfg, task)
     if pretrained.note:
         log.info(pretrained.note)
-    rounded = start_words(Path(source))
     model = copy.deepcopy(pretrained.model) if pretrained.is_shared else pretrained.model
     torch.manual_seed(seed)
     for module in pretrained.new_modules:
         model._init_weights(model.get_submodule(module))
-    return LoadedModel(model, pretrained.tokenizer, pretrained.fingerprint, (rounded,) if rounded else ())
+    return LoadedModel(model, pretrained.tokenizer, pretrained.fingerprint, rounded_start(Path(source)))
 
 
 def load_finished(folder: Path, task: TaskData) -> LoadedModel:

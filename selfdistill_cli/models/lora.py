@@ -7,11 +7,12 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
+from selfdistill_cli.config.weights import PACKAGES, is_gguf
 from selfdistill_cli.errors import UserError, did_you_mean, first_line, how_to_install
 from selfdistill_cli.models.cpu.frozen import forget_narrow
 from selfdistill_cli.models.embedded import EMBEDDED
 from selfdistill_cli.models.quantization import config_to_save
-from selfdistill_cli.models.sources import PACKAGES, hub_id, is_gguf, package_of, resolve
+from selfdistill_cli.models.sources import hub_id, package_of, resolve
 from selfdistill_cli.tasks import TaskData
 
 CONFIG_FILE = "model_config.json"

@@ -17,7 +17,6 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.embedded import EMBEDDED
-from selfdistill_cli.models.sources import is_gguf
 from selfdistill_cli.system.files import read_json
 
 BLOCK = 64
@@ -30,11 +29,10 @@ def require_possible(cfg: DictConfig) -> None:
     """Raise `UserError` unless weights of this name (cfg.model) can be rounded on this device."""
     if cfg.quantization == "none":
         return
-    if cfg.name in EMBEDDED or is_gguf(cfg.name):
-        what = "are rounded already" if is_gguf(cfg.name) else "are random and small"
+    if cfg.name in EMBEDDED:
         raise UserError(
-            f"model.quantization={cfg.quantization}: the weights of {cfg.name} {what}. Leave it out, or name a model with "
-            "its full weights: model=smollm2_135m, model.name=<folder or Hub id>."
+            f"model.quantization={cfg.quantization}: the weights of {cfg.name} are random and small. Leave it out, or name "
+            "a pretrained model: model=smollm2_135m, model.name=<folder or Hub id>."
         )
     import bitsandbytes
 

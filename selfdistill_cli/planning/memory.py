@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
+from selfdistill_cli.config.weights import is_gguf
 from selfdistill_cli.errors import UserError, first_line
 from selfdistill_cli.kinds import kind_of
 from selfdistill_cli.losses.chunked import CHUNK_TOKENS
@@ -41,7 +42,7 @@ from selfdistill_cli.models.embedded import EMBEDDED
 from selfdistill_cli.models.lora import lora_settings
 from selfdistill_cli.models.output_layer import catch_inputs
 from selfdistill_cli.models.quantization import heads
-from selfdistill_cli.models.sources import hub_id, is_gguf, resolve
+from selfdistill_cli.models.sources import hub_id, resolve
 from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.system.quiet import quiet_libraries
 

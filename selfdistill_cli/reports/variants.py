@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,6 +10,7 @@ from statistics import fmean
 
 from selfdistill_cli.reports.compute import cost
 from selfdistill_cli.reports.content import slug
+from selfdistill_cli.reports.numbers import count
 from selfdistill_cli.reports.panels import Look
 from selfdistill_cli.reports.runs import Run, Settings
 
@@ -77,6 +79,12 @@ class Study:
     def runs(self) -> list[Run]:
         """All of them, group by group."""
         return [run for group in self.groups for run in group.runs.values()]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What runs say of their start and their scores, each once: `Three runs: …`."""
+        counts = Counter(remark for run in self.runs for remark in run.results.get("remarks") or [])
+        return [f"{count(number, 'run').capitalize()}: {remark}" for remark, number in counts.items()]
 
     @property
     def metric(self) -> str:

@@ -33,6 +33,8 @@ READ_OFF_LABELS = ("classification", "regression")
 """What a task may be whose settings name no kind."""
 MODEL_FILES = (".json", ".jinja", ".model", ".py", ".safetensors", ".txt")
 """Endings of the files that make a model and its tokenizer; not its card, which names runs and times."""
+ABOUT = "gguf.json"
+"""Beside a model that comes from a GGUF file: that file's name, and in which types it holds its weights."""
 
 
 def effective_schedule(cfg: DictConfig) -> DictConfig:
@@ -183,7 +185,8 @@ def _model_content(path: Path, cache: Path | None) -> Any:
     if folder is None:
         return None
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.suffix in MODEL_FILES)
-    content = {entry.name: file_digest(entry, cache) for entry in files if not entry.name.startswith(".")}
+    files = [entry for entry in files if entry.name != ABOUT and not entry.name.startswith(".")]
+    content = {entry.name: file_digest(entry, cache) for entry in files}
     return {"sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()}
 
 

@@ -10,11 +10,13 @@ from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.repocard import metadata_load
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.weights import PACKAGES, is_gguf
 from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.models.embedded import EMBEDDED
+from selfdistill_cli.models.gguf import RoundedStart
 from selfdistill_cli.models.lora import is_adapter, save_with_lora
 from selfdistill_cli.models.quantization import in_snippet
-from selfdistill_cli.models.sources import PACKAGES, hub_id, is_gguf, resolve
+from selfdistill_cli.models.sources import hub_id, resolve
 from selfdistill_cli.runs.keys import model_slug, scientific_settings
 from selfdistill_cli.runs.results import Results
 from selfdistill_cli.system.environment import environment
@@ -37,9 +39,11 @@ def save_model(path: Path, model: Any, loaded: LoadedModel, cfg: DictConfig, tas
         else:
             save_with_lora(model, cfg.model, folder)
         loaded.tokenizer.save_pretrained(folder)
+        if loaded.rounded is not None:
+            loaded.rounded.keep(folder)
         snippet = in_snippet(task.kind.snippet(task, loaded, is_adapter(folder)), loaded.model.config)
         tag = task.kind.hub_tag(loaded.model.config)
-        write_model_card(folder / "README.md", cfg, task, results, tag, snippet)
+        write_model_card(folder / "README.md", cfg, task, results, tag, snippet, loaded.rounded)
         _as_readable_as(folder / "README.md")
 
 
@@ -50,7 +54,15 @@ def _as_readable_as(sample: Path) -> None:
             entry.chmod(sample.stat().st_mode)
 
 
-def write_model_card(path: Path, cfg: DictConfig, task: TaskData, results: Results, tag: str, snippet: str) -> None:
+def write_model_card(
+    path: Path,
+    cfg: DictConfig,
+    task: TaskData,
+    results: Results,
+    tag: str,
+    snippet: str,
+    rounded: RoundedStart | None,
+) -> None:
     """Write README.md in the Hugging Face Hub's form; of settings it names those that acted."""
     adapter = is_adapter(path.parent)
     about = _metadata(cfg, task, results, tag, adapter)
@@ -69,7 +81,7 @@ def write_model_card(path: Path, cfg: DictConfig, task: TaskData, results: Resul
 
 # {title}
 
-Starts from {_base_in_words(cfg)}. Data: {_data_in_words(cfg, results)}; {results.train_examples:,} training examples.
+Starts from {_base_in_words(cfg, rounded)}. Data: {_data_in_words(cfg, results)}; {results.train_examples:,} training examples.
 {_warning(results)}
 ## Use
 
@@ -176,15 +188,11 @@ def _base_on_hub(name: str) -> str | None:
     return None if local else hub_id(name)
 
 
-def _base_in_words(cfg: DictConfig) -> str:
+def _base_in_words(cfg: DictConfig, rounded: RoundedStart | None) -> str:
     if cfg.model.name in EMBEDDED:
         return f"random weights ({cfg.model.name})"
     weights = f"the weights of {_base_on_hub(cfg.model.name) or model_slug(cfg.model.name)}"
-    return (
-        f"{weights} as a GGUF file holds them, rounded ({model_slug(cfg.model.name)})"
-        if is_gguf(cfg.model.name)
-        else weights
-    )
+    return weights if rounded is None else f"{weights}: {rounded.words}"
 
 
 def _base_metadata(name: str) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def summarize(
         weights=described(train.weights),
         writing=runtime.compute.writing.as_dict() if runtime.compute.writing.answers else None,
         self_training=_round(cfg),
-        remarks=[*loaded.remarks, *final.remarks] or None,
+        remarks=[*([loaded.rounded.remark] if loaded.rounded else []), *final.remarks] or None,
         selected_on=cfg.task.selection if cfg.schedule.keep == "best" or cfg.schedule.patience else "nothing",
         selection_score=None if final.selected is None else final.selected[task.metric],
         fold=None if cfg.task.folds is None else cfg.task.fold,

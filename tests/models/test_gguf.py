@@ -10,12 +10,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from selfdistill_cli import models
+from selfdistill_cli import experiment, models
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.models import gguf, sources
-from selfdistill_cli.runs.keys import run_key
-from tests.helpers.runs import composed
+from selfdistill_cli.runs.keys import ABOUT, run_key
+from tests.helpers.runs import composed, results
 
 HIDDEN, HEADS, LAYERS, INNER = 32, 4, 2, 64
 WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "abc", *map(chr, range(100, 124))]
@@ -101,8 +101,10 @@ def test_the_plain_folder_holds_the_files_weights(tmp_path: Path, quantized: boo
     assert model.config.tie_word_embeddings
     assert not hasattr(model.config, "quantization_config")
     assert AutoTokenizer.from_pretrained(folder)("abc", add_special_tokens=False)["input_ids"] == [7]
-    words = gguf.start_words(folder)
-    assert words == ("training starts from weights rounded to Q8_0 (own.gguf)" if quantized else None)
+    rounded = gguf.rounded_start(folder)
+    assert (rounded and rounded.remark) == (
+        "training starts from weights rounded to Q8_0 (own.gguf)" if quantized else None
+    )
 
 
 def test_a_second_start_takes_the_folder_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +123,35 @@ def test_a_user_trains_from_a_gguf_file(tmp_path: Path) -> None:
     cfg.model.name = str(tmp_path / "own.gguf")
     loaded = models.load_model(cfg.model, task, 0, tmp_path / "cache")
     assert type(loaded.model).__name__ == "LlamaForSequenceClassification"
-    assert loaded.remarks == ("training starts from weights rounded to Q8_0 (own.gguf)",)
+    assert loaded.rounded is not None
+    assert loaded.rounded.remark == "training starts from weights rounded to Q8_0 (own.gguf)"
+
+
+def trained(tmp_path: Path, name: Path) -> Path:
+    """A run of two steps from this model."""
+    places = [f"paths.{place}={tmp_path / place}" for place in ("outputs", "cache")]
+    task = ("task=synth_entailment", "task.generator.train_examples=16", "task.generator.validation_examples=4")
+    words = ("method=vanilla", "schedule.max_steps=2", "task.max_length=64", "tracking=none", "runtime.device=cpu")
+    return Path(experiment.run(composed(*task, *words, *places, f"model.name={name}"))["directory"])
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_what_was_rounded_is_said_of_the_run_and_of_those_that_start_from_it(tmp_path: Path, quantized: bool) -> None:
+    write_gguf(tmp_path / "own.gguf", quantized)
+    first = trained(tmp_path, tmp_path / "own.gguf")
+    second = trained(tmp_path, first)
+    third = trained(tmp_path, second)
+    for run, words in (
+        (first, "weights rounded to Q8_0 (own.gguf)"),
+        *((run, "weights that a run trained from weights rounded to Q8_0 (own.gguf)") for run in (second, third)),
+    ):
+        said = f"training starts from {words}" in (results(run).get("remarks") or [])
+        card = (run / "model" / "README.md").read_text()
+        assert said == (f": {words}. Data" in card) == quantized
+        assert ("rounded" in card) == quantized
+    before = run_key(composed(f"model.name={first}"))
+    (first / "model" / ABOUT).unlink(missing_ok=True)  # as an earlier version left it
+    assert run_key(composed(f"model.name={first}")) == before
 
 
 def test_a_key_goes_by_the_files_bytes(tmp_path: Path) -> None:

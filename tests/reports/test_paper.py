@@ -122,6 +122,16 @@ def test_the_methods_paragraph_says_what_the_runs_were(outputs: Path) -> None:
     assert "transformers unknown" in software  # environment.json does not name it
 
 
+def test_what_runs_remark_on_is_said(tmp_path: Path) -> None:
+    start = "training starts from weights rounded to Q4_1 (own.gguf)"
+    for seed in range(2):
+        made(tmp_path, "task=rte", f"seed={seed}", remarks=[start])
+    study = study_of(tmp_path)
+    (_, words), *_ = methods_paragraphs([study])
+    assert words.endswith(f"Two runs: {start}.")
+    assert dict(checklist([study], []))["What stood out in the runs?"] == f"Two runs: {start}."
+
+
 def test_what_runs_do_not_know_is_said_to_be_unknown(tmp_path: Path) -> None:
     run = make_run(tmp_path, "task=rte")
     results = json.loads((run / "results.json").read_text())

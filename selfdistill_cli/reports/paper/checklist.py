@@ -60,6 +60,7 @@ def checklist(studies: Sequence[Study], others: Sequence[Run]) -> Answers:
         ("How many times was each experiment run?", "With " + _by_study(studies, seeds)),
         ("What do the scores and error bars mean, and how was significance tested?", STATISTICS),
         ("How much computation did it take, and on what?", _compute(runs)),
+        ("What stood out in the runs?", _by_study(studies, _remarks)),
         ("Were there runs that are not reported?", _unreported(others)),
         ("Is the code available, and in which version?", _code(runs)),
         ("Which commands made the results?", _commands(runs)),
@@ -124,6 +125,10 @@ def _search(study: Study) -> str:
     if not found:
         return f"No setting was varied among these runs; whether it was before is {UNKNOWN.split(':')[0]}"
     return f"{len(study.groups):,} settings in {len(runs):,} runs, all of them reported: {'; '.join(found)}. By which score one was chosen is for you to say"
+
+
+def _remarks(study: Study) -> str:
+    return "; ".join(study.remarks) or "Nothing that they record"
 
 
 def _compute(runs: Sequence[Run]) -> str:

@@ -57,6 +57,7 @@ def _of_study(study: Study) -> str:
             _optimisation(runs),
             selection(study),
             _compute(runs),
+            *(f"{remark}." for remark in study.remarks),
         ]
     )
 

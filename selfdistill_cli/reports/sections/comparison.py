@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from selfdistill_cli.reports.compute import UNITS
 from selfdistill_cli.reports.content import Cell, Figure, Section, Table
 from selfdistill_cli.reports.differences import BASELINES, PLAIN, Compared, Comparison
-from selfdistill_cli.reports.numbers import Scale, count, scale
+from selfdistill_cli.reports.numbers import Scale, scale
 from selfdistill_cli.reports.panels import Intervals, Mark
 from selfdistill_cli.reports.rows import REPORTED, Row
 from selfdistill_cli.reports.statistics import mean_interval
@@ -29,13 +28,7 @@ def section(found: Comparison) -> Section:
     if found.compared:
         parts.append(_tests(found, shown))
     parts.append(_behind(found))
-    return Section("Scores", _words(found), [*parts[:2], *_remarks(found.study), *parts[2:]])
-
-
-def _remarks(study: Study) -> list[str]:
-    """What runs say of their own scores, each once."""
-    counts = Counter(remark for run in study.runs for remark in run.results.get("remarks") or [])
-    return [f"{count(number, 'run').capitalize()}: {remark}" for remark, number in counts.items()]
+    return Section("Scores", _words(found), [*parts[:2], *found.study.remarks, *parts[2:]])
 
 
 def scale_of(found: Comparison) -> Scale:
