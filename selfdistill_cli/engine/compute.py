@@ -33,14 +33,23 @@ class Passes:
     """Forwarded or written, without padding."""
     flops: float | None = 0.0
     """Floating-point operations of the matrix products on these tokens; None: not known."""
+    generated_tokens: int = 0
+    """Those of `tokens` that were written, ends of sequence among them."""
 
     def __add__(self, other: Passes) -> Passes:
         flops = None if self.flops is None or other.flops is None else self.flops + other.flops
-        return Passes(self.forward + other.forward, self.backward + other.backward, self.tokens + other.tokens, flops)
+        return Passes(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.tokens + other.tokens,
+            flops,
+            self.generated_tokens + other.generated_tokens,
+        )
 
     def as_dict(self) -> dict[str, int]:
-        """For a file; operations are left out where they are not known."""
-        return {name: round(value) for name, value in asdict(self).items() if value is not None}
+        """For a file; operations are left out where they are not known, generated tokens where nothing was written."""
+        found = {name: round(value) for name, value in asdict(self).items() if value is not None}
+        return found if self.generated_tokens else {k: v for k, v in found.items() if k != "generated_tokens"}
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Passes:
@@ -166,13 +175,14 @@ class Compute:
         before = self.writing
         self.writing = Writing(before.answers + answers, before.tokens + tokens, before.seconds + seconds)
 
-    def wrote(self, examples: int, tokens: int, counted: Sequence[tuple[int, int]]) -> None:
-        """A round of answers has been written, of so many tokens with their prompts. counted: as in `predicted`."""
+    def wrote(self, examples: int, prompts: int, new: int, counted: Sequence[tuple[int, int]]) -> None:
+        """A round of answers has been written: tokens of the prompts, and those written. counted: as in `predicted`."""
+        tokens = prompts + new
         rate = self.rates.setdefault(WRITING, Rate())
         rate.steps += 1
         rate.flops += sum(operations for operations, _ in counted)
         rate.padded_tokens += sum(of_batch for _, of_batch in counted)
-        self._add(self._part, Passes(forward=examples, tokens=tokens, flops=rate.of(tokens)))
+        self._add(self._part, Passes(forward=examples, tokens=tokens, flops=rate.of(tokens), generated_tokens=new))
 
     def _add(self, part: str, passes: Passes) -> None:
         self.parts[part] = self.parts.get(part, Passes()) + passes

@@ -150,8 +150,8 @@ def write_answers(
     everyones = gathered(own)
     found = _in_order(len(examples), [piece for process, _ in everyones for piece in process])
     new = sum(map(len, found.tokens)) + sum(found.ended)
-    tokens = int(examples.prompts.lengths.sum()) + new
-    runtime.compute.wrote(len(examples), tokens, [of_one for _, of_one in everyones])
+    prompts = int(examples.prompts.lengths.sum())
+    runtime.compute.wrote(len(examples), prompts, new, [of_one for _, of_one in everyones])
     runtime.compute.timed_writing(len(examples), new, time.monotonic() - began)
     return found
 

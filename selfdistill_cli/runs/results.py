@@ -54,7 +54,8 @@ class Results:
     examples_forwarded: int
     """In training; a previous-batch method forwards each example twice an epoch."""
     compute: dict[str, dict[str, int]] | None = None
-    """Examples forwarded (`forward`) and backward (`backward`), `tokens` and `flops`, by part: `training`,
+    """Examples forwarded (`forward`) and backward (`backward`), `tokens` and `flops`, and where answers were written the
+    `generated_tokens` among the tokens, ends of sequence included; by part: `training`,
     `predictions` (of the training set, made for the method), `drawing` (answers drawn in training), `teacher` (all that
     it took to make it, and its predictions), `earlier_rounds` (of self-training, and what they drew), `total` of these,
     as this run would cost alone, and `evaluation`, which is apart. No `flops`: some part of it was done by a version that

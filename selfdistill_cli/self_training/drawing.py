@@ -45,10 +45,6 @@ class Writer:
         seed = int.from_bytes(hashlib.sha256(f"{self.seed} {draw}".encode()).digest()[:4], "big")
         return write_answers(self.model, self.loaded.tokenizer, examples, decoding, self.runtime, seed).texts
 
-    def tokens(self, texts: Sequence[str]) -> int:
-        """How many tokens these texts have in all."""
-        return sum(map(len, self.loaded.tokenizer(list(texts), add_special_tokens=False)["input_ids"])) if texts else 0
-
     def _encoded(self, prompts: Sequence[str], what: str) -> AnswerExamples:
         kind: Any = self.task.kind
         chat = kind.in_chat_format(self.task.settings, self.loaded.tokenizer)

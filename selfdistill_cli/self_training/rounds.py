@@ -50,8 +50,18 @@ def require_possible(cfg: DictConfig) -> None:
         )
     if cfg.task.added is not None:
         raise UserError(f"self_training={name} fills task.added itself: leave it out.")
+    if cfg.task.weight is not None:
+        raise UserError(
+            f"self_training={name} adds examples that have no weight, so task.weight={cfg.task.weight} does not go with "
+            "it: leave one of them out (task.weight=null, or self_training=none)."
+        )
     if cfg.get("sequence"):
         raise UserError("sequence and self_training do not go together: leave one of them out.")
+    if cfg.self_training.rounds < 1:
+        raise UserError(
+            f"self_training.rounds={cfg.self_training.rounds}: must be at least 1. "
+            "self_training=none learns from the gold answers alone."
+        )
 
 
 def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
@@ -71,6 +81,7 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
         folder, about = _additions(cfg, Path(results["directory"]), number)
         if about["added"] == 0:
             log.warning("round %d: %s; round %d stands", number, _why_nothing_joined(about), number - 1)
+            rows.append({"round": number, "about": about})
             break
         stage = cfg.copy()
         stage.task.added, stage.self_training.round = str(folder / ADDED), number
@@ -142,6 +153,7 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
     else:
         prompts, answers = drawing.corrections(task, draws, asked.request)
     correct = [drawing.right(task, task.train, texts) for texts in draws]
+    cost = runtime.compute.parts["drawing"]
     about = {
         "name": asked.name,
         "round": number,
@@ -150,8 +162,8 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
         "solved": sum(map(any, zip(*correct, strict=True))),
         "problems": len(task.train),
         "added": len(prompts),
-        "generated_tokens": sum(writer.tokens(texts) for texts in draws),
-        "compute": runtime.compute.parts["drawing"].as_dict(),
+        "generated_tokens": cost.generated_tokens,
+        "compute": cost.as_dict(),
     }
 
     def save() -> None:

@@ -26,10 +26,11 @@ def write_added(path: Path, prompts: Sequence[str], answers: Sequence[str]) -> N
         parquet.write_table(table, beside)
 
 
-def with_added(train: Split, path: Path) -> Split:
+def with_added(train: Split, path: Path, no_answer: str | None = None) -> Split:
     """The training split of a generation task, and after its own examples those of the file.
 
-    Raises `UserError` if the file is no Parquet file with texts in `prompt` and `answer`, or the task has weights.
+    `no_answer` (task.no_answer) may be an answer even where it is empty. Raises `UserError` if the file is no Parquet
+    file with texts in `prompt` and `answer`, or the task has weights.
     """
     try:
         table = parquet.read_table(path, columns=list(COLUMNS))
@@ -38,7 +39,11 @@ def with_added(train: Split, path: Path) -> Split:
             f"task.added={path} is no Parquet file with columns prompt and answer: {first_line(error)}"
         ) from error
     prompts, answers = (table.column(name).to_pylist() for name in COLUMNS)
-    empty = [row for row, pair in enumerate(zip(prompts, answers, strict=True)) if not all(map(_says_something, pair))]
+    empty = [
+        row
+        for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+        if not _says_something(prompt) or (answer != no_answer and not _says_something(answer)) or answer is None
+    ]
     if empty:
         raise UserError(f"task.added={path}: row {empty[0]} has an empty prompt or answer.")
     if train.weights is not None:

@@ -115,7 +115,7 @@ def load(
         noisy = noisy_labels(train.labels, len(names), settings.label_noise, seed)
         train = replace(train, labels=noisy, clean_labels=train.labels)
     if settings.added is not None:
-        train = with_added(train, Path(settings.added).expanduser())
+        train = with_added(train, Path(settings.added).expanduser(), settings.no_answer)
     data = _task_data(settings, source, kind, names, train, read.validation)
     if selection is not None:
         data = replace(data, selection=replace(selection, name="selection", role="selection", weights=None))

@@ -114,6 +114,7 @@ def test_a_finished_run_corrects_what_the_student_writes(model: str, swept: Swep
         80,
     )  # the teacher's forward passes too
     assert (parts["drawing"]["forward"], parts["drawing"]["backward"]) == (80, 0)
+    assert 80 <= parts["drawing"]["generated_tokens"] < parts["drawing"]["tokens"]  # without the prompts
     assert parts["teacher"]["forward"] == 80  # what its own run took
     assert parts["total"]["forward"] == 320
     assert all(1 <= row["drawn_tokens/min"] <= row["drawn_tokens/max"] <= 6 for row in rows(run, "train"))

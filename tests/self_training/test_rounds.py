@@ -90,11 +90,20 @@ def test_a_file_that_cannot_be_added_is_named(tmp_path: Path) -> None:
         with_added(replace(train, weights=np.ones(2)), tmp_path / "fine.parquet")
 
 
+def test_no_answer_may_be_added_where_it_is_one(tmp_path: Path) -> None:
+    train = two_problems().train
+    write_added(tmp_path / "added.parquet", ["P", "Q"], ["a", ""])
+    assert list(with_added(train, tmp_path / "added.parquet", no_answer="").answers or [])[-2:] == ["a", ""]
+    with pytest.raises(UserError, match=r"row 1 has an empty prompt or answer"):
+        with_added(train, tmp_path / "added.parquet", no_answer="none")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("task=synth_entailment",), r"self_training=star draws answers, and task=synth_entailment has none"),
         (("task=synth_arithmetic", "task.added=x.parquet"), r"fills task\.added itself"),
+        (("task=synth_arithmetic", "task.weight=w"), r"self_training=star adds .* task\.weight=w does not go with"),
         (("task=synth_arithmetic", "sequence=[synth_arithmetic,synth_facts]"), r"do not go together"),
     ],
 )
@@ -104,7 +113,7 @@ def test_what_cannot_be_is_refused_before_the_first_round(words: tuple[str, ...]
 
 
 def test_no_rounds_are_refused() -> None:
-    with pytest.raises(UserError, match=r"self_training\.rounds=0"):
+    with pytest.raises(UserError, match=r"self_training\.rounds=0: must be at least 1\. self_training=none learns"):
         rounds.run_rounds(composed(*QUICK, "self_training=star", "self_training.rounds=0"))
 
 
@@ -135,7 +144,8 @@ def test_a_round_learns_from_gold_and_kept_and_is_found_again(tmp_path: Path, mo
         about = after[1]["self_training"]
         assert after[1]["train_examples"] == 12 + parquet.read_table(added).num_rows == 12 + about["added"]
         assert (about["drawn"], about["problems"], about["name"]) == (24, 12, "star")
-        assert about["generated_tokens"] > 0
+        assert 0 < about["generated_tokens"] <= about["drawn"] * 6  # task.decoding.max_new_tokens
+        assert after[1]["compute"]["earlier_rounds"]["generated_tokens"] >= about["generated_tokens"]
         earlier = after[1]["compute"]["earlier_rounds"]
         assert earlier["forward"] == before[1]["compute"]["total"]["forward"] + about["drawn"]
         assert earlier["flops"] > before[1]["compute"]["total"]["flops"]
@@ -174,12 +184,16 @@ def test_a_kill_while_drawing_changes_nothing(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_a_round_without_a_right_answer_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(drawing, "right", lambda task, split, texts: [False] * len(texts))
     last = rounds.run_rounds(asked(tmp_path, "self_training=star", "self_training.samples=1"))
     assert "self_training" not in last
     assert "none of 12 drawn answers was right; round 0 stands" in caplog.text
+    assert capsys.readouterr().out.rstrip().splitlines()[-1].split() == ["1", "–", "0", "12", "0"]
     assert len(list(tmp_path.glob("*/*/*/*/results.json"))) == 1
 
 
