@@ -15,6 +15,7 @@ from selfdistill_cli.config.options import added_groups, default_groups, groups,
 from selfdistill_cli.config.schema import nodes
 from selfdistill_cli.config.settings import every_key, holders, prefix_of, setting_groups
 from selfdistill_cli.errors import did_you_mean
+from selfdistill_cli.system.words import listed
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
@@ -67,7 +68,7 @@ def _of_an_unknown_name(name: str, words: list[str]) -> str:
         {key[len(parent) + 1 :].partition(".")[0] for key in names if key.startswith(f"{parent}.")} - {"name"}
     )
     if parent.count(".") and beside and not of_hydra:
-        return f"there is no setting '{name}'. {parent} has {naming.listed(beside)}; `sdrun --explain {parent}` explains them."
+        return f"there is no setting '{name}'. {parent} has {listed(beside)}; `sdrun --explain {parent}` explains them."
     shown_by = f"sdrun --cfg hydra{' hydra/launcher=slurm' * of_launcher}" if of_hydra else "sdrun --cfg job"
     return f"there is no setting '{name}'.{did_you_mean(name, names)} `{shown_by}` shows them all."
 
@@ -101,7 +102,7 @@ def lacking(key: str, words: Sequence[str]) -> str:
     verb = "has" if len(having) == 1 else "have"
     return (
         f"{group}={chosen} has no {key.removeprefix(prefix_of(group))}: "
-        f"{naming.listed(having)} {verb} it. `sdrun --explain {key}` says what it does."
+        f"{listed(having)} {verb} it. `sdrun --explain {key}` says what it does."
     )
 
 

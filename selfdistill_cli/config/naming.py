@@ -9,6 +9,7 @@ from functools import cache
 
 from selfdistill_cli.config.options import added_groups, folders, groups, options_of
 from selfdistill_cli.config.settings import holders, prefix_of, read_option, run_settings, setting_groups
+from selfdistill_cli.system.words import listed
 
 
 def plus(group: str) -> str:
@@ -71,11 +72,6 @@ def options_with(key: str) -> list[str]:
             having = list(holders(group).get(key, {}))
             return [] if len(having) == len(options_of(group)) else having
     return []
-
-
-def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
-    return " and ".join([*filter(None, [", ".join(names[:-1])]), *names[-1:]])
 
 
 def _whose(key: str) -> str:

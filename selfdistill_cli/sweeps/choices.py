@@ -13,6 +13,8 @@ from selfdistill_cli.config.settings import holders, run_settings
 
 Job = Sequence[str]
 """The overrides of one job."""
+NumberedJob = tuple[int, Job]
+"""Hydra's number of a job, and its overrides."""
 
 
 class Choices:

@@ -8,13 +8,12 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 from selfdistill_cli.config.messages import lacking
-from selfdistill_cli.config.naming import listed
 from selfdistill_cli.config.options import default_groups
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.ready import require_ready
 from selfdistill_cli.sweeps.choices import Choices, Job
 from selfdistill_cli.sweeps.records import JobRecords
-from selfdistill_cli.system.words import counted
+from selfdistill_cli.system.words import counted, listed
 
 
 class Grid(BasicSweeper):

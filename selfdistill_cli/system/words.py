@@ -8,16 +8,30 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 COMMAND = re.compile(r" +(\$|sdrun|sd[a-z]+|pip|wandb|scancel|torchrun|python) ")
 """How a line begins that is to be copied."""
+ROWS_NAMED = 5
 
 
 def counted(number: float, noun: str, plural: str | None = None) -> str:
     """A number with its noun: `1 step`, `2,000 steps`, `0.5 epochs`. `plural`: of a noun that does not take an s."""
     shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
     return f"{shown} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`; empty of nothing. `last`: what stands before the last one."""
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def named_rows(numbers: Sequence[int], count: int | None = None) -> str:
+    """`row 3`, `rows 3, 7 …`: the first five. `count`: how many there are, where `numbers` are not all."""
+    count = len(numbers) if count is None else count
+    shown = ", ".join(map(str, numbers[:ROWS_NAMED]))
+    return f"row{'s' * (count != 1)} {shown}{' …' * (count > len(numbers[:ROWS_NAMED]))}"
 
 
 def lines_of(words: str, width: int) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.words import named_rows
 from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.templates import values
 from selfdistill_cli.tasks.weights import weight_column
@@ -96,18 +97,13 @@ def _conversations(column: str, raw: RawSplit, judged: Callable[[Turns], Turns])
             wrong.setdefault(str(error).replace("…", column), []).append(int(raw.numbers[row]))
     if wrong:
         count = len(raw) - len(found)
-        told = "\n".join(f"  {_rows(rows)}: {words}" for words, rows in list(wrong.items())[:SHOWN])
+        told = "\n".join(f"  {named_rows(rows)}: {words}" for words, rows in list(wrong.items())[:SHOWN])
         more = f"\n  and {len(wrong) - SHOWN:,} other things" if len(wrong) > SHOWN else ""
         raise UserError(
             f"{raw.origin}: {count:,} of {len(raw):,} rows are no conversation that can be learned "
             f"(rows and turns counted from 0):\n{told}{more}\nCorrect these rows, or leave them out of the file."
         )
     return found
-
-
-def _rows(rows: list[int]) -> str:
-    shown = ", ".join(map(str, rows[:SHOWN])) + " …" * (len(rows) > SHOWN)
-    return f"row{'s' if len(rows) > 1 else ''} {shown}"
 
 
 def _listed(value: Any) -> list[Any]:

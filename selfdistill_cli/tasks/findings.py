@@ -14,6 +14,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.words import listed, named_rows
 from selfdistill_cli.tasks.labels import FEW_CLASSES
 from selfdistill_cli.tasks.numbers import is_missing_number, parsed_number
 from selfdistill_cli.tasks.split import Split
@@ -83,7 +84,7 @@ def findings(
     if repeats.in_both:
         yield (
             f"{repeats.in_both:,} {'example' if repeats.in_both == 1 else 'examples'} of validation with the text of a "
-            f"training example ({_rows(repeats.in_both, repeats.first_in_both)}): scored there, memory looks like skill."
+            f"training example ({named_rows(repeats.first_in_both, repeats.in_both)}): scored there, memory looks like skill."
         )
     if repeats.two_labels:
         pairs = ", ".join(f"{a} and {b}" for a, b in repeats.first_two_labels)
@@ -99,7 +100,7 @@ def _of_chats(train: Split) -> Iterator[str]:
     if len(rows):
         yield (
             f"{len(rows):,} of {len(train):,} conversations end with a turn that the assistant does not answer "
-            f"({_rows(len(rows), rows[:SHOWN].tolist())}): it is left off."
+            f"({named_rows(rows.tolist())}): it is left off."
         )
 
 
@@ -185,9 +186,4 @@ def _listed(words: Sequence[str]) -> str:
     """`a, b and c`; the first five of more."""
     if len(words) > SHOWN:
         return f"{', '.join(words[:SHOWN])} and {len(words) - SHOWN:,} more"
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
-
-
-def _rows(count: int, first: Sequence[int]) -> str:
-    dots = " …" if count > len(first) else ""
-    return f"row{'s' if count > 1 else ''} {', '.join(map(str, first))}{dots}"
+    return listed(words)

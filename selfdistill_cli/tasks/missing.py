@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.words import named_rows
 from selfdistill_cli.tasks.chats import unanswered
 from selfdistill_cli.tasks.numbers import is_missing, is_missing_number
 from selfdistill_cli.tasks.templates import Template, is_template, parts_of, values
@@ -32,7 +33,6 @@ USED = {
 """By kind, the settings that name what an example is made of."""
 WORDS = {"text_pair": "second text", "references": "acceptable answer", "messages": "answered conversation"}
 TEXTS = ("text", "text_pair")
-ROWS_SHOWN = 5
 NO_LABEL = ("-1", "-1.0")
 """How the Hub's data sets mark a row without a label, where classes have numbers."""
 
@@ -226,9 +226,8 @@ def _where(task: DictConfig, name: str) -> str:
 
 def _in_words(task: DictConfig, kind: str, name: str, rows: np.ndarray, raw: RawSplit) -> str:
     lacking = np.flatnonzero(rows)
-    has, these = ("have", "rows") if len(lacking) > 1 else ("has", "row")
-    first = ", ".join(str(raw.numbers[row]) for row in lacking[:ROWS_SHOWN])
+    has = "have" if len(lacking) > 1 else "has"
     return (
-        f"{raw.origin}, {these} {first}{' …' if len(lacking) > ROWS_SHOWN else ''} (counted from 0): "
+        f"{raw.origin}, {named_rows(raw.numbers[lacking].tolist())} (counted from 0): "
         f"{_where(task, name)} {_how_empty(kind, name)}; {len(lacking):,} of {len(raw):,} rows {has} no {_what(name)}."
     )

@@ -13,6 +13,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.words import named_rows
 from selfdistill_cli.tasks.labels import LabelCodec, label_values
 from selfdistill_cli.tasks.missing import without_answer
 from selfdistill_cli.tasks.numbers import parsed_number, written_list
@@ -21,7 +22,6 @@ from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.templates import lists, render, values
 from selfdistill_cli.tasks.weights import weight_column
 
-ROWS_SHOWN = 5
 WRITTEN_LIST = re.compile(r"\s*\[")
 WRITTEN_TEXTS = re.compile(r"\s*\[\s*[\"']")
 """A list of texts: [1, 2] may well be an answer itself."""
@@ -73,11 +73,9 @@ def require_readable_answers(
     none = [task.no_answer]
     unread = [row for row, golds in enumerate(references) if golds != none and all(rule(one) is None for one in golds)]
     if unread:
-        rows = "row " if len(unread) == 1 else "rows "
-        rows += ", ".join(str(raw.numbers[row]) for row in unread[:ROWS_SHOWN])
         raise UserError(
             f"{raw.origin}: task.answer_rule={task.answer_rule} reads no answer in {len(unread):,} of {len(raw):,} gold "
-            f"answers ({rows}{' …' if len(unread) > ROWS_SHOWN else ''}; the first is {references[unread[0]][0]!r}), "
+            f"answers ({named_rows(raw.numbers[unread].tolist())}; the first is {references[unread[0]][0]!r}), "
             "so that nothing could ever count as right there. Correct them, name another column as task.references, or "
             "take another rule (task.answer_rule=text takes an answer as it stands)."
         )

@@ -13,6 +13,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.system.words import named_rows
 from selfdistill_cli.tasks.rows import as_answers, choices_of
 from selfdistill_cli.tasks.sources import RawSplit, find_source
 from selfdistill_cli.tasks.split import Split
@@ -20,7 +21,6 @@ from selfdistill_cli.tasks.templates import render
 
 NOT_ASKED = ("label", "answer", "references", "group", "weight")
 """Settings that name what new rows need not have."""
-SHOWN_ROWS = 5
 
 
 def unlabelled_rows(task: DictConfig, data_dir: str, file: Path | None, cache: Path) -> list[RawSplit]:
@@ -76,9 +76,7 @@ def _written(setting: str, raw: RawSplit) -> list[str]:
 
 def _require_none(empty: Sequence[int], setting: str, raw: RawSplit) -> None:
     if empty:
-        shown = ", ".join(str(raw.first_row + row) for row in empty[:SHOWN_ROWS])
-        more = " …" * (len(empty) > SHOWN_ROWS)
         raise UserError(
-            f"{raw.origin}: '{setting}' is empty in {len(empty):,} of {len(raw):,} rows (row {shown}{more}, counted "
-            "from 0): there is nothing to predict from. Fill these rows, or leave them out."
+            f"{raw.origin}: '{setting}' is empty in {len(empty):,} of {len(raw):,} rows ({named_rows(raw.numbers[empty].tolist())}, "
+            "counted from 0): there is nothing to predict from. Fill these rows, or leave them out."
         )

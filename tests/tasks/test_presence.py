@@ -20,7 +20,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home of the Hub's libraries, which cannot be reached."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # and restored: who looks for data there without a network sets it
-    monkeypatch.setattr(presence, "reachable", lambda url: False)
+    monkeypatch.setattr(presence, "hub_reachable", lambda: False)
     return tmp_path / "hub"
 
 
@@ -43,7 +43,7 @@ def test_what_the_hub_or_its_cache_may_have_is_left_to_whoever_reads_it(
     (offline / "datasets" / "nyu-mll___glue").mkdir(parents=True)
     require_data(task, str(tmp_path))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(presence, "reachable", lambda url: True)
+    monkeypatch.setattr(presence, "hub_reachable", lambda: True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     require_data(task, str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from selfdistill_cli.runs.results import objective
+from selfdistill_cli.sweeps.choices import NumberedJob
 from selfdistill_cli.sweeps.job import headline, varied_words
 from selfdistill_cli.sweeps.launchers.telling import summary, time_left
 from selfdistill_cli.sweeps.plan import Plan
@@ -18,8 +19,6 @@ from selfdistill_cli.tracking.terminal import duration, say, shortest
 
 TAIL = 4096
 """Bytes of what a job has written in which its last line is looked for."""
-
-Job = tuple[int, Sequence[str]]
 
 
 class Board:
@@ -37,11 +36,11 @@ class Board:
         if self._live is not None:
             self._live.start()
 
-    def began(self, job: Job) -> None:
+    def began(self, job: NumberedJob) -> None:
         """Tell that a job has begun."""
         say(self.console, headline(*job, self.plan, self.records.all(), self.at_once), style="bold")
 
-    def ended(self, job: Job) -> None:
+    def ended(self, job: NumberedJob) -> None:
         """Tell how a job has ended: by its record, or, without one, on request."""
         number, record = job[0] + 1, self.records.read(job[0])
         if record is None:
@@ -53,7 +52,7 @@ class Board:
             how = record["status"] if record["status"] != "finished" else duration(record["took"])
             say(self.console, f"job {number}: {record['metric']} {objective(record):.4f} ({how})")
 
-    def show(self, running: Sequence[Job], waiting: int) -> None:
+    def show(self, running: Sequence[NumberedJob], waiting: int) -> None:
         """Where each job is now; on a terminal only."""
         if self._live is None:
             return
@@ -69,7 +68,7 @@ class Board:
         if self._live is not None:
             self._live.stop()
 
-    def _now(self, job: Job) -> str:
+    def _now(self, job: NumberedJob) -> str:
         words = " ".join(varied_words(job[1], self.plan))
         return f"job {job[0] + 1}  {words}  {last_line(self.records.output(job[0]))}"
 

@@ -12,12 +12,11 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import Interrupted
-from selfdistill_cli.sweeps.choices import Choices
+from selfdistill_cli.sweeps.choices import Choices, NumberedJob
 from selfdistill_cli.sweeps.launchers.board import Board
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import RunsOfJob
 from selfdistill_cli.sweeps.launchers.telling import job_return
 from selfdistill_cli.sweeps.launchers.workers import (
-    Job,
     Place,
     Worker,
     import_everything,
@@ -45,7 +44,7 @@ class SideBySide(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        jobs: list[Job] = list(enumerate(Choices(self).acting(job_overrides), start=initial_job_idx))
+        jobs: list[NumberedJob] = list(enumerate(Choices(self).acting(job_overrides), start=initial_job_idx))
         note_plan(self.config, [overrides for _, overrides in jobs], initial_job_idx)
         records = JobRecords(Path(self.config.hydra.sweep.dir))
         import_everything()
@@ -86,12 +85,12 @@ def _in_words(places: Sequence[Place]) -> str:
 class Waiting:
     """The jobs that nobody is at yet, and which of them is next."""
 
-    def __init__(self, launcher: Any, jobs: Sequence[Job]) -> None:
+    def __init__(self, launcher: Any, jobs: Sequence[NumberedJob]) -> None:
         self.launcher = launcher
         self.jobs = list(jobs)
         self._known: dict[int, RunsOfJob] = {}
 
-    def take(self, running: Sequence[Job]) -> Job | None:
+    def take(self, running: Sequence[NumberedJob]) -> NumberedJob | None:
         """The first that would not wait for another process, such as one that trains its teacher.
 
         Where all would, None while anything runs, and else the first.
@@ -104,7 +103,7 @@ class Waiting:
             self.jobs.remove(free)
         return free
 
-    def _runs(self, job: Job) -> RunsOfJob:
+    def _runs(self, job: NumberedJob) -> RunsOfJob:
         if job[0] not in self._known:
             self._known[job[0]] = RunsOfJob.of(self.launcher, job[1])
         return self._known[job[0]]
@@ -118,11 +117,11 @@ class _Slot:
         self.worker: Worker | None = None
 
     @property
-    def job(self) -> Job | None:
+    def job(self) -> NumberedJob | None:
         """What runs there."""
         return self.worker.job if self.worker is not None else None
 
-    def give(self, job: Job) -> None:
+    def give(self, job: NumberedJob) -> None:
         """Begin a job there."""
         if self.worker is None or not self.worker.alive():
             self.worker = Worker(self._place, self._launcher.do, self._records.output)
@@ -157,7 +156,7 @@ class _Sweep:
         for worker in workers:
             worker.close()
 
-    def _running(self) -> list[Job]:
+    def _running(self) -> list[NumberedJob]:
         return [slot.job for slot in self.slots if slot.job is not None]
 
     def _look(self, asked: StopRequest) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from selfdistill_cli.errors import Interrupted, UserError
+from selfdistill_cli.sweeps.choices import NumberedJob
 from selfdistill_cli.system.signals import SIGNALS
 
 CONTEXT = multiprocessing.get_context("fork")
@@ -37,9 +38,6 @@ PARENT_GONE_SECONDS = 1.0
 """How soon a process without a job notices that the sweep was killed."""
 LAST_SECONDS = 20.0
 """So long a process that was told to leave at once may take."""
-
-Job = tuple[int, Sequence[str]]
-"""Hydra's number of a job, and its overrides."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Worker:
     """One process. `do` does a job there; `output` is the file that a job's words go to."""
 
     def __init__(self, place: Place, do: Callable[[int, Sequence[str]], object], output: Callable[[int], Path]) -> None:
-        self.job: Job | None = None
+        self.job: NumberedJob | None = None
         """What it is at."""
         self._gone = False
         self._pipe, theirs = CONTEXT.Pipe()
@@ -105,7 +103,7 @@ class Worker:
         self._process.start()
         theirs.close()
 
-    def give(self, job: Job) -> None:
+    def give(self, job: NumberedJob) -> None:
         """Have it do a job."""
         self.job = job
         self._pipe.send_bytes(json.dumps(job).encode())
@@ -115,7 +113,7 @@ class Worker:
         """What becomes ready when the job has ended, or the process has (`multiprocessing.connection.wait`)."""
         return [self._pipe, self._process.sentinel]
 
-    def ended(self) -> Job | None:
+    def ended(self) -> NumberedJob | None:
         """The job, if it has ended since it was given; its record says how."""
         job = self.job
         if job is None or not (self._pipe.poll() or not self._process.is_alive()):
