@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from selfdistill_cli.config.checks import idle
 from selfdistill_cli.config.inputs import check_inputs
+from selfdistill_cli.config.weights import require_weights
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.directory import RunDirectory
@@ -25,8 +27,11 @@ def require_ready(cfg: DictConfig) -> None:
 
         try:
             require_data(one.task, str(one.paths.data))
+            require_weights(str(one.model.name), Path(one.paths.cache).absolute())
         except UserError:
-            if RunDirectory(one).results() is None:  # what has finished is shown, whatever became of its data
+            if (
+                RunDirectory(one).results() is None
+            ):  # what has finished is shown, whatever became of its data and weights
                 raise
 
 

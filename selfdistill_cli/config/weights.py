@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
+
+from selfdistill_cli.errors import UserError, how_to_install
+from selfdistill_cli.system.files import file_digest
+from selfdistill_cli.system.gguf_header import Header, read_header, require_whole
 
 
 @dataclass(frozen=True)
@@ -50,3 +56,46 @@ PACKAGES = {
 def is_gguf(name: str) -> bool:
     """Whether a model's name is a GGUF file, or a package that carries one."""
     return name.endswith(".gguf") or (name in PACKAGES and PACKAGES[name].is_gguf)
+
+
+def packaged_file(name: str) -> Path | None:
+    """Where the weights of a package lie; None if it is not installed and the Hub has the same.
+
+    Raises `UserError` if it is not installed and nobody else has them.
+    """
+    package = PACKAGES[name]
+    spec = importlib.util.find_spec(package.module)
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent / package.weights
+    if package.install is None:
+        return None
+    raise UserError(f"The weights of model={name} are not installed: {package.install}")
+
+
+def kept_folder(file: Path, cache: Path) -> Path:
+    """Where the model of a GGUF file is kept as a plain folder, once it has been read."""
+    return cache / "gguf" / file_digest(file, cache)[:16]
+
+
+def require_weights(name: str, cache: Path) -> None:
+    """Raise `UserError` if the weights of this model (cfg.model.name) are not installed, or are a GGUF file that cannot be read.
+
+    Asked before anything heavy is imported; what transformers makes of the file is told later. cache: of cfg.paths.
+    """
+    file = packaged_file(name) if name in PACKAGES else Path(name).expanduser()
+    if file is None or not is_gguf(name) or not file.is_file():
+        return
+    if importlib.util.find_spec("gguf") is None and kept_folder(file, cache).is_dir():
+        return
+    readable(file)
+
+
+def readable(file: Path) -> Header:
+    """The header of a GGUF file that is whole. Raises `UserError` if it is not, or the package gguf is missing."""
+    header = read_header(file)
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(f"{file.name} is a GGUF file, which the package gguf reads: {how_to_install('gguf')}")
+    import gguf
+
+    require_whole(file, header, {int(kind): sizes for kind, sizes in gguf.GGML_QUANT_SIZES.items()})
+    return header

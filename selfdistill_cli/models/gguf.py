@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfdistill_cli.errors import UserError, first_line, how_to_install
+from selfdistill_cli.config.weights import kept_folder, readable
+from selfdistill_cli.errors import UserError, first_line
 from selfdistill_cli.runs.keys import ABOUT
-from selfdistill_cli.system.files import file_digest, read_json, write_json
+from selfdistill_cli.system.files import read_json, write_json
+from selfdistill_cli.system.gguf_header import INSTEAD, Header
 from selfdistill_cli.system.lease import missing
 
 EXACT_TYPES = {"F64", "F32", "F16", "BF16"}
@@ -27,10 +29,14 @@ def plain_folder(file: Path, cache: Path) -> Path:
     Weights are float32, the tokenizer lies beside them. Raises `UserError` if the package gguf is missing, the file
     is damaged, or transformers cannot read its architecture.
     """
-    kept = cache / "gguf" / file_digest(file, cache)[:16]
+    kept = kept_folder(file, cache)
     with missing(kept) as folder:
         if folder is not None:
-            _convert(file, folder, kept)
+            header = readable(file)
+            print(f"reading the weights of {file.name}", flush=True)
+            _convert(file, header, folder)
+    if folder is not None:
+        print(f"they lie in {kept} now: the next start finds them there", flush=True)
     return kept
 
 
@@ -72,27 +78,28 @@ def _write_about(folder: Path, file: str, types: dict[str, int], **more: bool) -
     write_json(folder / ABOUT, {"file": file, "types": types, **more})
 
 
-def _convert(file: Path, folder: Path, kept: Path) -> None:
-    """Fill `folder`, which will be `kept`."""
+def _convert(file: Path, header: Header, folder: Path) -> None:
+    """Fill `folder` with what transformers reads in the file."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    types = _tensor_types(file)
-    print(f"putting the weights of {file.name} into {kept}: the next start finds them there", flush=True)
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch
             model, loading = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, output_loading_info=True
+                file.parent, gguf_file=file.name, output_loading_info=True, ignore_mismatched_sizes=True
             )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{file} cannot be read as a language model: {first_line(error)} transformers knows the architectures of "
-            "its GGUF documentation (llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3 and others)."
-        ) from error
-    if loading["missing_keys"]:
-        raise UserError(
-            f"{file} lacks weights of a {type(model).__name__}: {', '.join(sorted(loading['missing_keys'])[:3])} …"
-        )
+    except (
+        ArithmeticError,
+        AttributeError,
+        ImportError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise UserError(_unread(file, header, error)) from error
+    _require_all_weights(file, type(model).__name__, loading)
     config: Any = AutoConfig.for_model(**{**model.config.to_dict(), "quantization_config": None})
     del config.quantization_config  # it is a plain model from here on; with it save_pretrained refuses
     config._name_or_path = ""
@@ -100,18 +107,41 @@ def _convert(file: Path, folder: Path, kept: Path) -> None:
     plain.load_state_dict(model.state_dict())
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _write_about(folder, file.name, types)
+    _write_about(folder, file.name, _types(header))
 
 
-def _tensor_types(file: Path) -> dict[str, int]:
-    """How many tensors of each type the file holds. Raises `UserError` if it is no GGUF file, or a cut one."""
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise UserError(f"{file.name} is a GGUF file, which the package gguf reads: {how_to_install('gguf')}") from None
-    try:
-        reader = GGUFReader(file)
-        names = [tensor.tensor_type.name for tensor in reader.tensors]
-    except (IndexError, KeyError, OSError, ValueError) as error:
-        raise UserError(f"{file} is damaged or no GGUF file: {first_line(error)}") from error
+def _types(header: Header) -> dict[str, int]:
+    """How many tensors of each type the file holds."""
+    from gguf import GGMLQuantizationType
+
+    names = [GGMLQuantizationType(tensor.type).name for tensor in header.tensors]
     return {name: names.count(name) for name in sorted(set(names))}
+
+
+def _unread(file: Path, header: Header, error: Exception) -> str:
+    """What to say when transformers makes no model of a whole file."""
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    architecture = header.architecture
+    if f"architecture {architecture} is not supported" in str(error):
+        known = ", ".join(sorted({*GGUF_SUPPORTED_ARCHITECTURES} - {"general", "tokenizer"}))
+        why = f"transformers reads no GGUF file of the architecture {architecture}, only of {known}"
+    elif isinstance(error, KeyError):
+        why = f"transformers looks for {error} in its metadata, which has none"
+    else:
+        why = first_line(error).rstrip(".")
+    return f"{file} cannot be read as a language model: {why}. {INSTEAD}"
+
+
+def _require_all_weights(file: Path, kind: str, loading: dict[str, Any]) -> None:
+    """Raise `UserError` if a model of this kind has weights that the file lacks, or has in another shape."""
+    absent, odd = sorted(loading["missing_keys"]), sorted(loading["mismatched_keys"])
+    if absent:
+        more = " …" if len(absent) > 3 else ""
+        raise UserError(f"{file} lacks weights of a {kind}: {', '.join(absent[:3])}{more}. {INSTEAD}")
+    if odd:
+        (name, held, expected), more = odd[0], f" ({len(odd):,} weights do not fit)" if len(odd) > 1 else ""
+        shapes = [" × ".join(map(str, shape)) for shape in (held, expected)]
+        raise UserError(
+            f"{file} contradicts itself: {name} is {shapes[0]} in it, and {shapes[1]} by its metadata{more}. {INSTEAD}"
+        )

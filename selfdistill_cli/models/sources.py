@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from selfdistill_cli.config.schema import CONF_DIR
-from selfdistill_cli.config.weights import PACKAGES, is_gguf
+from selfdistill_cli.config.weights import PACKAGES, is_gguf, packaged_file
 from selfdistill_cli.errors import UserError, did_you_mean, first_line, how_to_install
 from selfdistill_cli.runs.keys import model_folder
 from selfdistill_cli.system.files import file_digest
@@ -51,15 +50,9 @@ def resolve(name: str, cache: Path | None = None) -> str:
 
 def _packaged(name: str) -> Path | None:
     """The weights of a package, whole; None if it is not installed and the Hub has the same."""
-    package = PACKAGES[name]
-    spec = importlib.util.find_spec(package.module)
-    if spec is None or spec.origin is None:
-        if package.install is None:
-            return None
-        raise UserError(f"The weights of model={name} are not installed: {package.install}")
-    weights = Path(spec.origin).parent / package.weights
-    if file_digest(weights) != package.sha256:
-        raise UserError(f"{weights} is damaged: its SHA-256 is not {package.sha256}. Reinstall it.")
+    weights, sha256 = packaged_file(name), PACKAGES[name].sha256
+    if weights is not None and file_digest(weights) != sha256:
+        raise UserError(f"{weights} is damaged: its SHA-256 is not {sha256}. Reinstall it.")
     return weights
 
 

