@@ -35,7 +35,8 @@ class RunDirectory:
 
     def __init__(self, cfg: DictConfig) -> None:
         self.key = run_key(cfg)
-        of_task = Path(cfg.paths.outputs, cfg.task.name).absolute()
+        self._outputs = Path(cfg.paths.outputs).absolute()
+        of_task = self._outputs / cfg.task.name
         self.path = of_task / model_slug(cfg.model.name) / cfg.method.name / self.key
         if not self.path.exists() and Path(cfg.model.name).expanduser().is_dir():
             # The same model may have had another folder's name when the run was made.
@@ -102,9 +103,12 @@ class RunDirectory:
             self.clear()
 
     def remove_if_empty(self) -> None:
-        """Remove the folder of a run that was taken back, once it is unlocked."""
+        """Remove the folder of a run that was taken back, once it is unlocked, and those above it that hold nothing else."""
         with contextlib.suppress(OSError):
-            self.path.rmdir()
+            for folder in (self.path, *self.path.parents):
+                if folder == self._outputs:
+                    break
+                folder.rmdir()
 
     def begin(self, cfg: DictConfig, fingerprints: dict[str, str]) -> dict[str, Any]:
         """Write config.yaml, environment.json and run.json, or take up those of an interrupted run.

@@ -25,13 +25,15 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
 """How long a heartbeat may be missing; every process that shares a folder must agree on it."""
 POLL_SECONDS = 0.25
+TRIES = 10
+"""So often a folder is made again that others remove."""
 
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[SoftFileLease]:
     """Hold `path` while the block runs; wait, and say for whom, while somebody else holds it."""
     lease = _lease(path)
-    waiting = False
+    waiting, taken_back = False, 0
     while True:
         holder = _holder_of(lease)
         try:
@@ -39,6 +41,10 @@ def held(path: Path) -> Iterator[SoftFileLease]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lease.acquire(blocking=False)
             break
+        except FileNotFoundError:  # another process, whose run was refused, removed the empty folder in between
+            taken_back += 1
+            if taken_back == TRIES:
+                raise
         except Timeout:
             if holder and not waiting:
                 print(f"{path.parent} is in use by {holder}: waiting for it", flush=True)

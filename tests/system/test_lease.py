@@ -10,8 +10,10 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from filelock import SoftFileLease
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system import lease
@@ -119,3 +121,22 @@ def test_a_lost_claim_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             time.sleep(0.05)
         with pytest.raises(UserError, match="was taken over by another process"):
             require(mine)
+
+
+def test_a_folder_that_another_process_takes_back_in_between_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one's run was refused, so that it removes the empty folders above its own."""
+    folder, acquire, calls = tmp_path / "task" / "model", SoftFileLease.acquire, []
+
+    def taken_back_first(self: SoftFileLease, **settings: Any) -> object:
+        calls.append(1)
+        if len(calls) == 1:
+            folder.rmdir()
+            raise FileNotFoundError(folder)
+        return acquire(self, **settings)
+
+    monkeypatch.setattr(SoftFileLease, "acquire", taken_back_first)
+    with held(folder / "lock"):
+        assert (folder / "lock").is_file()
+    assert len(calls) == 2
