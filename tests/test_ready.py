@@ -23,6 +23,24 @@ def test_files_that_are_named_and_data_are_looked_for(words: tuple[str, ...], tm
         require_ready(composed(*words, "method=kd", "method.teacher.path=nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("setting", "name", "said"),
+    [
+        ("model.name", "model.safetensors", "name the folder that it lies in"),
+        ("method.teacher.path", "model.safetensors", "name the folder that it lies in"),
+        ("method.teacher.path", "own.gguf", r"train from it first \(model\.name=.*own\.gguf\), and name that run"),
+    ],
+)
+def test_a_file_in_a_folders_place_is_refused_with_what_to_name(
+    setting: str, name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    for value in (name, tmp_path / name):
+        with pytest.raises(UserError, match=rf"{setting}=.*{name} is a file: {said}"):
+            require_ready(composed("method=kd", f"{setting}={value}"))
+
+
 @pytest.mark.parametrize("words", [(), ROUNDS, SEQUENCE])
 def test_settings_that_do_nothing_are_named(words: tuple[str, ...]) -> None:
     cfg = composed(*words, "schedule.max_steps=3", "schedule.epochs=2")

@@ -26,7 +26,7 @@ def check_inputs(cfg: DictConfig) -> None:
             _require(f"task.{name}", str(cfg.task[name]), "file")
             files_of(Path(cfg.task[name]))
     model = str(cfg.model.name)
-    if model.startswith((".", "/", "~")) or model.endswith(".gguf"):
+    if model.startswith((".", "/", "~")) or model.endswith(".gguf") or Path(model).is_file():
         _require("model.name", model, "file" if model.endswith(".gguf") else "folder")
     teacher = cfg.method.get("teacher")
     if teacher is not None and teacher.get("path") is not None:
@@ -46,6 +46,9 @@ def require_files_are_read(task: DictConfig) -> None:
 
 def _require(setting: str, value: str, what: str) -> None:
     path = Path(value).expanduser()
+    if what != "file" and path.is_file():
+        known = f"train from it first (model.name={value}), and name that run" if path.suffix == ".gguf" else None
+        raise UserError(f"{setting}={value} is a file: {known or 'name the folder that it lies in'}.")
     if path.exists() or glob.glob(str(path)):
         return
     beside = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
