@@ -14,6 +14,7 @@ from typing import Any
 
 from selfdistill_cli.config.weights import kept_folder, readable
 from selfdistill_cli.errors import UserError, first_line
+from selfdistill_cli.models.sources import shapes_in_words
 from selfdistill_cli.runs.keys import ABOUT
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.system.gguf_header import INSTEAD, Header
@@ -135,13 +136,9 @@ def _unread(file: Path, header: Header, error: Exception) -> str:
 
 def _require_all_weights(file: Path, kind: str, loading: dict[str, Any]) -> None:
     """Raise `UserError` if a model of this kind has weights that the file lacks, or has in another shape."""
-    absent, odd = sorted(loading["missing_keys"]), sorted(loading["mismatched_keys"])
+    absent, odd = sorted(loading["missing_keys"]), loading["mismatched_keys"]
     if absent:
         more = " …" if len(absent) > 3 else ""
         raise UserError(f"{file} lacks weights of a {kind}: {', '.join(absent[:3])}{more}. {INSTEAD}")
     if odd:
-        (name, held, expected), more = odd[0], f" ({len(odd):,} weights do not fit)" if len(odd) > 1 else ""
-        shapes = [" × ".join(map(str, shape)) for shape in (held, expected)]
-        raise UserError(
-            f"{file} contradicts itself: {name} is {shapes[0]} in it, and {shapes[1]} by its metadata{more}. {INSTEAD}"
-        )
+        raise UserError(f"{file} contradicts itself: {shapes_in_words(odd, by='metadata')}. {INSTEAD}")

@@ -34,7 +34,7 @@ from selfdistill_cli.models.quantization import (
     require_rounded,
     saved_arguments,
 )
-from selfdistill_cli.models.sources import model_missing, resolve
+from selfdistill_cli.models.sources import model_missing, resolve, shapes_in_words
 from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.tasks import TaskData
 
@@ -187,8 +187,11 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
             use_safetensors=True,  # a pickle can run code when it is loaded
             trust_remote_code=cfg.trust_remote_code,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # else it says of them only that they are there
             **{"dtype": getattr(torch, cfg.dtype)} | arguments(cfg.quantization, model_class, config, cfg.dtype),
         )
+        if loading["mismatched_keys"]:
+            raise UserError(_misfit(source, cfg, loading["mismatched_keys"]))
         require_rounded(keep_in_place(model), cfg.quantization)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=cfg.trust_remote_code)
         missing = loading["missing_keys"]
@@ -211,6 +214,19 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
         is_shared=cfg.quantization == "none"
         and sum(p.numel() * p.element_size() for p in model.parameters()) < LARGE_BYTES,
         note=None if change is None else change.words,
+    )
+
+
+def _misfit(source: str, cfg: DictConfig, differ: Any) -> str:
+    """What to say of weights (as transformers lists them) that do not have the shapes of their configuration."""
+    changed = ", ".join(f"model.config.{name}={value}" for name, value in cfg.config.items())
+    way_out = (
+        f"Leave {changed} out, or take model=tiny_bert or another embedded model, whose sizes are free."
+        if changed
+        else "Its config.json belongs to other weights: name a folder that save_pretrained wrote."
+    )
+    return (
+        f"The model '{source}' does not fit its configuration: {shapes_in_words(differ, by='configuration')}. {way_out}"
     )
 
 

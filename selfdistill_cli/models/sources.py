@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from selfdistill_cli.config.schema import CONF_DIR
@@ -62,6 +63,17 @@ def _plain(file: Path, cache: Path | None) -> str:
     if cache is None:
         raise ValueError(f"{file} can only be read where there is a place to put its model")
     return str(plain_folder(file, cache))
+
+
+def shapes_in_words(differ: Iterable[tuple[str, Sequence[int], Sequence[int]]], by: str) -> str:
+    """Of weights whose shape in their file is not the expected one (name, held, expected), the first and how many there are.
+
+    by: what says which shape they should have.
+    """
+    (name, *shapes), *others = sorted(differ)
+    held, expected = (" × ".join(map(str, shape)) for shape in shapes)
+    more = f" ({len(others) + 1:,} weights do not fit)" if others else ""
+    return f"{name} is {held} there, and {expected} by its {by}{more}"
 
 
 def model_missing(source: str, error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,18 @@ def test_damaged_weights_are_named(hub_folder: Path) -> None:
     (hub_folder / "model.safetensors").write_bytes(content[:100])
     with pytest.raises(UserError, match="cannot be loaded"):
         models.load_model(settings(str(hub_folder)), task(), 0)
+
+
+@pytest.mark.parametrize("changed_by", ["the command", "the folder"])
+def test_weights_that_do_not_fit_their_configuration_are_named(hub_folder: Path, changed_by: str) -> None:
+    cfg = settings(str(hub_folder), config={"intermediate_size": 48} if changed_by == "the command" else {})
+    way_out = r"Leave model\.config\.intermediate_size=48 out"
+    if changed_by == "the folder":
+        content = json.loads((hub_folder / "config.json").read_text())
+        (hub_folder / "config.json").write_text(json.dumps(content | {"intermediate_size": 48}))
+        way_out = r"config\.json belongs to other weights"
+    with pytest.raises(UserError, match=rf"dense\.\w+ is [\d ×]+ there, and [\d ×]*48[\d ×]* by its .*{way_out}"):
+        models.load_model(cfg, task(), 0)
 
 
 def test_the_packaged_weights_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:

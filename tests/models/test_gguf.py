@@ -201,9 +201,9 @@ def test_damage_and_strangers_are_named(tmp_path: Path, capsys: pytest.CaptureFi
         ("add_block_count", r"its metadata lacks llama\.block_count"),
         (
             "add_head_count",
-            r"self_attn\.\w+\.weight is 32 × 32 in it, and 4 × 32 by its metadata \(4 weights do not fit\)",
+            r"self_attn\.\w+\.weight is 32 × 32 there, and 4 × 32 by its metadata \(4 weights do not fit\)",
         ),
-        ("add_feed_forward_length", r"model\.layers\.0\.mlp\.down_proj\.weight is 32 × 64 in it, and 32 × 11008"),
+        ("add_feed_forward_length", r"model\.layers\.0\.mlp\.down_proj\.weight is 32 × 64 there, and 32 × 11008"),
     ],
 )
 def test_what_a_files_metadata_lacks_is_said(
