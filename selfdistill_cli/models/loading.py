@@ -6,6 +6,8 @@ import copy
 import hashlib
 import json
 import logging
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,6 +38,7 @@ from selfdistill_cli.models.quantization import (
 )
 from selfdistill_cli.models.sources import model_missing, resolve, shapes_in_words
 from selfdistill_cli.system.network import use_hub_cache_when_offline
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks import TaskData
 
 # A new classifier is what fine-tuning means, and one progress line is enough.
@@ -100,8 +103,8 @@ def _embedded(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
 def _from_files(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None) -> LoadedModel:
     source = resolve(cfg.name, cache)
     pretrained = _pretrained(source, cfg, task)
-    if pretrained.note:
-        log.info(pretrained.note)
+    for note in pretrained.notes:
+        log.info(note)
     model = copy.deepcopy(pretrained.model) if pretrained.is_shared else pretrained.model
     torch.manual_seed(seed)
     for module in pretrained.new_modules:
@@ -140,8 +143,8 @@ class _Pretrained:
     fingerprint: str
     is_shared: bool
     """Kept for other runs of this process, so not to be trained itself."""
-    note: str | None = None
-    """What the user should know of its head."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of layers that it lacks, and of its head."""
 
 
 _kept: dict[str, _Pretrained] = {}
@@ -199,6 +202,7 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
             adapter = with_adapter(model, Path(source))
             missing = [name for name in missing if not set(name.split(".")) & whole_modules(adapter)]
             model = adapter.merge_and_unload().requires_grad_()  # peft had fixed the base's weights
+        absent = _layers_absent(source, model, missing)
         if change is not None:
             missing = [*missing, *change_head(model, model_class, change, head)]
     except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -213,8 +217,21 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
         fingerprint=weights_digest(known),
         is_shared=cfg.quantization == "none"
         and sum(p.numel() * p.element_size() for p in model.parameters()) < LARGE_BYTES,
-        note=None if change is None else change.words,
+        notes=(*absent, *([] if change is None else [change.words])),
     )
+
+
+def _layers_absent(source: str, model: Any, missing: Iterable[str]) -> list[str]:
+    """That layers of a model's body start at random, if they do: a new head or pooler is usual, a new layer is not."""
+    body = f"{model.base_model_prefix}."
+    numbered = (re.match(r"(.*?\.\d+)\.", name) for name in missing if name.startswith(body))
+    layers = sorted({found.group(1) for found in numbered if found})
+    if not layers:
+        return []
+    named = ", ".join(layers[:3]) + " …" * (len(layers) > 3)
+    return [
+        f"'{source}' has no weights, or not all, for {counted(len(layers), 'layer')} ({named}): they start at random"
+    ]
 
 
 def _misfit(source: str, cfg: DictConfig, differ: Any) -> str:

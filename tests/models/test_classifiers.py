@@ -143,6 +143,17 @@ def test_damaged_weights_are_named(hub_folder: Path) -> None:
         models.load_model(settings(str(hub_folder)), task(), 0)
 
 
+@pytest.mark.parametrize(("layers", "said"), [(2, []), (3, ["1 layer (bert.encoder.layer.2)"]), (7, ["5 layers"])])
+def test_layers_that_start_at_random_are_said(
+    hub_folder: Path, layers: int, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="selfdistill_cli"):
+        models.load_model(settings(str(hub_folder), config={"num_hidden_layers": layers}), task(), 0)
+    found = [words for words in caplog.messages if "start at random" in words]
+    assert len(found) == len(said)
+    assert all(part in words for part, words in zip(said, found, strict=True))
+
+
 @pytest.mark.parametrize("changed_by", ["the command", "the folder"])
 def test_weights_that_do_not_fit_their_configuration_are_named(hub_folder: Path, changed_by: str) -> None:
     cfg = settings(str(hub_folder), config={"intermediate_size": 48} if changed_by == "the command" else {})
