@@ -15,6 +15,7 @@ from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.evaluation.answer_rules import RULES, is_right
 from selfdistill_cli.evaluation.decoding import require_room, write_answers
 from selfdistill_cli.models import LoadedModel, load_finished
+from selfdistill_cli.self_training.room import second_prompts
 from selfdistill_cli.tasks import Split, TaskData
 
 
@@ -74,11 +75,6 @@ def kept(task: TaskData, draws: Sequence[Sequence[str]]) -> tuple[list[str], lis
                 prompts.append(train.texts[row])
                 answers.append(text)
     return prompts, answers
-
-
-def second_prompts(prompts: Sequence[str], attempts: Sequence[str], request: str) -> list[str]:
-    """What asks for a second attempt: the prompt, the first attempt, and the request to check it."""
-    return [f"{prompt}{attempt.rstrip()}\n{request}" for prompt, attempt in zip(prompts, attempts, strict=True)]
 
 
 def corrections(task: TaskData, draws: Sequence[Sequence[str]], request: str) -> tuple[list[str], list[str]]:

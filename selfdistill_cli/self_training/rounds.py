@@ -74,6 +74,8 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     check(cfg)
     from selfdistill_cli import experiment  # heavy: only once everything is checked
 
+    if cfg.self_training.name == "correction":
+        _require_room(gold_alone(cfg), cfg)
     rows: list[dict[str, Any]] = []
     results = experiment.run(gold_alone(cfg), group)
     rows.append({"round": 0, "results": results})
@@ -90,6 +92,18 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     if is_main():
         _print(cfg, rows)
     return results
+
+
+def _require_room(first: DictConfig, cfg: DictConfig) -> None:
+    """Raise `UserError` before round 0 (`first`) is trained if what later rounds read would be too long for them."""
+    from selfdistill_cli.experiment import task_data
+    from selfdistill_cli.models import load_model
+    from selfdistill_cli.runs.directory import RunDirectory
+    from selfdistill_cli.self_training.room import require_room
+
+    if cfg.rerun or RunDirectory(first).results() is None:  # else whoever draws asks, with the model that it has
+        task = task_data(cfg)
+        require_room(cfg, task, load_model(cfg.model, task, cfg.seed, Path(cfg.paths.cache).absolute()))
 
 
 def gold_alone(cfg: DictConfig) -> DictConfig:
@@ -131,11 +145,13 @@ def _additions(cfg: DictConfig, run: Path, number: int) -> tuple[Path, dict[str,
 def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) -> dict[str, Any]:
     from selfdistill_cli.engine.processes import on_main
     from selfdistill_cli.experiment import task_data
-    from selfdistill_cli.self_training import drawing
+    from selfdistill_cli.self_training import drawing, room
     from selfdistill_cli.tasks.added import write_added
 
     asked, task = cfg.self_training, task_data(cfg)
     writer = drawing.Writer.of(run / "model", task, runtime, cfg.seed)
+    if asked.name == "correction":
+        room.require_room(cfg, task, writer.loaded)
     decoding = OmegaConf.merge(cfg.task.decoding, {"temperature": asked.temperature, "num_beams": 1})
     assert isinstance(decoding, DictConfig)
     if runtime.is_main:
@@ -151,7 +167,8 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
     if asked.name == "star":
         prompts, answers = drawing.kept(task, draws)
     else:
-        prompts, answers = drawing.corrections(task, draws, asked.request)
+        attempts = [room.held_to(writer.loaded, task, task.train, texts, asked.request) for texts in draws]
+        prompts, answers = drawing.corrections(task, attempts, asked.request)
     correct = [drawing.right(task, task.train, texts) for texts in draws]
     cost = runtime.compute.parts["drawing"]
     about = {
@@ -183,7 +200,7 @@ def _second_attempts(cfg: DictConfig, results: dict[str, Any]) -> dict[str, Any]
     from selfdistill_cli.engine.processes import on_main
     from selfdistill_cli.engine.runtime import make_runtime
     from selfdistill_cli.experiment import task_data
-    from selfdistill_cli.self_training import drawing
+    from selfdistill_cli.self_training import drawing, room
 
     run = Path(results["directory"])
     place = run / "second_attempts.json"
@@ -194,8 +211,9 @@ def _second_attempts(cfg: DictConfig, results: dict[str, Any]) -> dict[str, Any]
         split = task.validation[0]
         table = parquet.read_table(run / "predictions.parquet").to_pylist()
         attempts = [row["text"] for row in table if row["split"] == split.name]
-        asked = drawing.second_prompts(split.texts, attempts, cfg.self_training.request)
         writer = drawing.Writer.of(run / "model", task, runtime, cfg.seed)
+        held = room.held_to(writer.loaded, task, split, attempts, cfg.self_training.request)
+        asked = room.second_prompts(split.texts, held, cfg.self_training.request)
         again = writer.write(asked, cfg.task.decoding, f"{task.name}, second attempts")
         pairs = list(zip(*(drawing.right(task, split, texts) for texts in (attempts, again)), strict=True))
         found = {
