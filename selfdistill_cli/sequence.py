@@ -99,9 +99,20 @@ def forgetting(matrix: Sequence[tuple[str, Scores]], metrics: Mapping[str, str |
 
 def _task(cfg: DictConfig, name: str) -> DictConfig:
     """A task with what was changed of `cfg.task` from the task that it is: a subset, a length, a decoding."""
-    task, named = option("task", name), option("task", cfg.task.name)
-    changed = {key: cfg.task[key] for key in cfg.task if key in named and cfg.task[key] != named[key]}
-    return OmegaConf.merge(task, changed)  # type: ignore[return-value]
+    task = option("task", name)
+    return OmegaConf.merge(task, _changed(cfg.task, option("task", cfg.task.name), task))  # type: ignore[return-value]
+
+
+def _changed(node: DictConfig, named: DictConfig, other: DictConfig) -> dict[str, Any]:
+    """What `node` has otherwise than `named`, part by part, as far as `other` has such a part."""
+    changed: dict[str, Any] = {}
+    for key in (key for key in node if key in named and node[key] != named[key]):
+        if isinstance(node[key], DictConfig) and isinstance(named[key], DictConfig):
+            if isinstance(other.get(key), DictConfig):
+                changed[key] = _changed(node[key], named[key], other[key])
+        else:
+            changed[key] = node[key]
+    return changed
 
 
 def _start(cfg: DictConfig, task: DictConfig) -> DictConfig:

@@ -53,6 +53,18 @@ def test_each_stage_starts_from_the_one_before_and_is_scored_on_all() -> None:
     ]
 
 
+def test_what_is_changed_inside_a_part_is_changed_in_every_stage_and_nothing_else_of_it() -> None:
+    cfg = composed("sequence=[synth_arithmetic,synth_facts,squad]", "model=tiny_llama",
+                   "task.generator.train_examples=50", "task.decoding.num_beams=2")  # fmt: skip
+    arithmetic, facts, squad = (stage.task for stage, _ in noted(cfg)[0][1:])
+    assert [task.generator and task.generator.name for task in (arithmetic, facts, squad)] == [
+        "synth_arithmetic", "synth_facts", None,
+    ]  # fmt: skip
+    assert arithmetic.generator.train_examples == facts.generator.train_examples == 50
+    assert {task.decoding.num_beams for task in (arithmetic, facts, squad)} == {2}
+    assert facts.decoding.max_new_tokens != arithmetic.decoding.max_new_tokens
+
+
 def test_forgetting_is_the_best_of_before_minus_the_end() -> None:
     matrix = [
         ("start", {"a": 0.1, "b": 0.2, "c": 0.0}),
