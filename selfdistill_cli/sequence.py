@@ -106,7 +106,7 @@ def _task(cfg: DictConfig, name: str) -> DictConfig:
 def _changed(node: DictConfig, named: DictConfig, other: DictConfig) -> dict[str, Any]:
     """What `node` has otherwise than `named`, part by part, as far as `other` has such a part."""
     changed: dict[str, Any] = {}
-    for key in (key for key in node if key in named and node[key] != named[key]):
+    for key in (str(key) for key in node if key in named and node[key] != named[key]):
         if isinstance(node[key], DictConfig) and isinstance(named[key], DictConfig):
             if isinstance(other.get(key), DictConfig):
                 changed[key] = _changed(node[key], named[key], other[key])
