@@ -12,6 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from selfdistill_cli.reports.naming import short_key, short_values
+from selfdistill_cli.reports.origins import ROUND
 from selfdistill_cli.reports.runs import STATUSES, Run
 from selfdistill_cli.tracking.tables import GAP, Column, make_table
 from selfdistill_cli.tracking.terminal import say
@@ -105,8 +106,9 @@ def _varied(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
     for run in runs:
         for key, value in run.settings.items():
             values[key].append(value)
+    rounds = len(values.get(ROUND, [])) < sum(bool(run.settings) for run in runs)  # round 0 does not have it
     keys = sorted(
-        (key for key in values if len(set(map(str, values[key]))) > 1),
+        (key for key in values if len(set(map(str, values[key]))) > 1 or (key == ROUND and rounds)),
         key=lambda key: (not key.startswith("method."), key),
     )
     return {key: short_values(values[key]) for key in keys}

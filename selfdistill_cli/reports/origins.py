@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from selfdistill_cli.reports.runs import Run, Settings
 
 
+ROUND = "method.self_training"
+"""The setting that says which round of self-training a run is, and how it drew."""
+
+
 def with_origins(settings: Settings, cfg: Mapping[str, Any]) -> tuple[Settings, Path | None]:
     """The settings with such paths replaced, and the directory of the run that this one starts from.
 
@@ -25,7 +29,7 @@ def with_origins(settings: Settings, cfg: Mapping[str, Any]) -> tuple[Settings, 
     if asked.get("round") is not None:
         settings["task.added"] = None
         drawn = f"{asked.get('samples')} drawn at {asked.get('temperature')}"
-        settings["method.self_training"] = f"{asked['name']} round {asked['round']}, {drawn}"
+        settings[ROUND] = f"{asked['name']} round {asked['round']}, {drawn}"
     start = _run_of(Path(str(settings.get("model.name"))))
     if start is not None:
         settings["model.name"] = _words(start)

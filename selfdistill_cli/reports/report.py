@@ -29,6 +29,7 @@ from selfdistill_cli.reports.sections import (
     maps,
     other_tasks,
     over_tasks,
+    rounds,
     sensitivity,
     signals,
     verdict,
@@ -68,7 +69,14 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
             "What came out",
             _counted(gathered, runs),
             first
-            + _present([over_tasks.section(comparisons), across.section(gathered.studies), forgetting.section(chains)]),
+            + _present(
+                [
+                    over_tasks.section(comparisons),
+                    across.section(gathered.studies),
+                    rounds.section([*gathered.studies, *gathered.alone], runs),
+                    forgetting.section(chains),
+                ]
+            ),
         ),
         *map(_study, comparisons),
         *([Chapter("Other runs", "", left)] if (left := left_out.sections(gathered, runs)) else []),

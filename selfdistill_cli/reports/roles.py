@@ -24,13 +24,19 @@ class Served:
 
 
 def references(runs: Iterable[Run]) -> dict[str, list[tuple[str, Run]]]:
-    """By key of a run: who needed it, and as what. Every entry of results.json that has a key of its own names one."""
+    """By key of a run: who needed it, and as what. Every entry of results.json that has a key of its own names one.
+
+    So does a round of self-training, of the round before; round 0 is the ordinary run, which stands for itself.
+    """
     found: dict[str, list[tuple[str, Run]]] = defaultdict(list)
     for run in runs:
         for role, entry in run.results.items():
             for one in entry if isinstance(entry, list) else [entry]:
                 if isinstance(one, dict) and one.get("key"):
                     found[str(one["key"])].append((role, run))
+        learned = run.results.get("self_training") or {}
+        if learned.get("before") and learned.get("round", 0) > 1:
+            found[str(learned["before"])].append(("earlier round", run))
     return found
 
 

@@ -11,6 +11,7 @@ from statistics import fmean
 from selfdistill_cli.reports.compute import cost
 from selfdistill_cli.reports.content import slug
 from selfdistill_cli.reports.numbers import count
+from selfdistill_cli.reports.origins import ROUND
 from selfdistill_cli.reports.panels import Look
 from selfdistill_cli.reports.runs import Run, Settings
 
@@ -120,7 +121,7 @@ class Study:
             other
             for other in self.groups
             if other.settings["method.name"] == BASELINE
-            and "method.self_training" not in other.settings
+            and ROUND not in other.settings
             and but_the_method(other.settings) == wanted
         ]
 

@@ -106,7 +106,8 @@ class Results:
     writing: dict[str, float] | None = None
     """Of written answers in all evaluations: their number, tokens and seconds, and both a second."""
     self_training: dict[str, Any] | None = None
-    """Of a round of self-training: its number, how many answers were drawn, right and added, and their tokens."""
+    """Of a round of self-training: its number, the key of the run that drew (`before`), how many answers were drawn,
+    right and added, and their tokens."""
     remarks: list[str] | None = None
     """What a person should know before trusting the score, in words."""
     selected_on: str | None = None

@@ -65,7 +65,7 @@ def require_possible(cfg: DictConfig) -> None:
 
 
 def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
-    """Do all rounds, print how they went, and return the last one's results.
+    """Do all rounds, print how they went, and return the last one's results, with the scores of all `rounds`.
 
     `group` names the sweep that they belong to. A round in which no drawn answer was right adds nothing: the rounds
     end there, with a remark. Raises `UserError` before the first round if it cannot work.
@@ -91,7 +91,8 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
         rows.append({"round": number, "about": about, "results": results, **_second_attempts(stage, results)})
     if is_main():
         _print(cfg, rows)
-    return results
+    scored = [{"round": row["round"], "score": row["results"]["score"]} for row in rows if "results" in row]
+    return results | {"rounds": scored}
 
 
 def _require_room(first: DictConfig, cfg: DictConfig) -> None:
@@ -174,6 +175,8 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
     about = {
         "name": asked.name,
         "round": number,
+        "before": run.name,
+        "temperature": asked.temperature,
         "drawn": len(draws) * len(task.train),
         "right": sum(map(sum, correct)),
         "solved": sum(map(any, zip(*correct, strict=True))),

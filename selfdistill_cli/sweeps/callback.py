@@ -19,7 +19,7 @@ from selfdistill_cli.config.metrics import require_direction
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.sweeps.plan import name_of, read_plan, varied_settings
 from selfdistill_cli.sweeps.records import JobRecords
-from selfdistill_cli.sweeps.summary import print_summary
+from selfdistill_cli.sweeps.summary import names_of_rounds, print_summary, scores_by_round
 from selfdistill_cli.system.ranks import world_size
 from selfdistill_cli.system.words import counted
 
@@ -73,12 +73,13 @@ class SweepReport(Callback):
         records, plan = JobRecords(sweep_dir).all(), read_plan(sweep_dir)
         varied = varied_settings([record["overrides"] for record in records])
         with (sweep_dir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
+            columns = [*COLUMNS, *names_of_rounds(records)]
+            writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
             writer.writeheader()
             for record in records:
                 settings = " ".join(word for word in record["overrides"] if name_of(word) in varied)
                 stage = "" if plan is None else plan.stage(record["job"] - 1)
-                writer.writerow(record | {"settings": settings, "stage": stage})
+                writer.writerow(record | {"settings": settings, "stage": stage} | scores_by_round(record))
         console = make_console()
         console.print()
         print_summary(console, records, _direction(config), plan)

@@ -110,10 +110,17 @@ def jobs(records: Sequence[Record], plan: Plan | None = None) -> list[Column]:
         epochs.append(ABSENT if failed else f"{record['best_epoch']:.4g}")
         examples.append(ABSENT if failed else f"{record['examples_forwarded']:,}")
     stages = ["" if plan is None else plan.stage(record["job"] - 1) for record in records]
+    by_round = list(map(scores_by_round, records))
     return [
         Column("job", [str(record["job"]) for record in records], right=True),
         *([Column("stage", stages)] if any(stages) else []),
         Column(metric or "score", scores, right=True),
+        *(
+            Column(
+                name, [f"{found[name]:.4f}" if name in found else ABSENT for found in by_round], right=True, leaves=6
+            )
+            for name in names_of_rounds(records)
+        ),
         *([Column("held out", selected, right=True, leaves=5)] if set(selected) != {ABSENT} else []),
         *columns_of_settings([record["overrides"] for record in records], _varied(records)),
         Column("best epoch", epochs, right=True, leaves=3),
@@ -121,6 +128,16 @@ def jobs(records: Sequence[Record], plan: Plan | None = None) -> list[Column]:
         Column("time", [duration(record["seconds"]) for record in records], right=True, leaves=4),
         Column("status", [record["status"] for record in records], leaves=2),
     ]
+
+
+def scores_by_round(record: Record) -> dict[str, float]:
+    """Of a job that was rounds of self-training: the score of each by its name, `round 0` first."""
+    return {f"round {one['round']}": one["score"] for one in record.get("rounds", [])}
+
+
+def names_of_rounds(records: Sequence[Record]) -> list[str]:
+    """The rounds of all jobs, in their order."""
+    return max((list(scores_by_round(record)) for record in records), key=len, default=[])
 
 
 def best_trial(records: Sequence[Record], direction: str) -> Record | None:

@@ -144,6 +144,7 @@ def test_a_round_learns_from_gold_and_kept_and_is_found_again(tmp_path: Path, mo
         about = after[1]["self_training"]
         assert after[1]["train_examples"] == 12 + parquet.read_table(added).num_rows == 12 + about["added"]
         assert (about["drawn"], about["problems"], about["name"]) == (24, 12, "star")
+        assert about["before"] == before[1]["key"]
         assert 0 < about["generated_tokens"] <= about["drawn"] * 6  # task.decoding.max_new_tokens
         assert after[1]["compute"]["earlier_rounds"]["generated_tokens"] >= about["generated_tokens"]
         earlier = after[1]["compute"]["earlier_rounds"]
@@ -154,6 +155,7 @@ def test_a_round_learns_from_gold_and_kept_and_is_found_again(tmp_path: Path, mo
         assert after[1]["fingerprints"]["weights"] == before[1]["fingerprints"]["weights"]
         assert after[1]["fingerprints"]["tokenizer"] == before[1]["fingerprints"]["tokenizer"]
     assert last["key"] == by_round[2][1]["key"]
+    assert last["rounds"] == [{"round": number, "score": by_round[number][1]["score"]} for number in (0, 1, 2)]
     assert by_round[0][1]["key"] == results(by_round[0][0])["key"]
     monkeypatch.setattr(drawing.Writer, "write", lambda *_, **__: pytest.fail("drawn again"))
     again = rounds.run_rounds(asked(tmp_path, *words))
