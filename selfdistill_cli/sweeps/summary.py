@@ -78,12 +78,16 @@ def means_over_seeds(records: Sequence[Record], varied: Sequence[str] | None = N
         return []
     metric = _shared_metric(records)
     scores, seeds = [], []
+    by_round: dict[str, list[str]] = {name: [] for name in names_of_rounds(records)}
     for group in groups.values():
         runs = {record["key"]: record for record in group if record["status"] != "failed"}
         values = [record["score"] for record in runs.values()]
         spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
         name = "" if metric or not values else next(iter(runs.values()))["metric"] + " "
         scores.append(f"{name}{mean(values):.4f}{spread}" if values else ABSENT)
+        for name, cells in by_round.items():
+            found = [of[name] for of in map(scores_by_round, runs.values()) if name in of]
+            cells.append(f"{mean(found):.4f}" if found else ABSENT)
         failed = sum(record["status"] == "failed" for record in group)
         seeds.append(f"{len(values)} of {len(values) + failed}" if failed else str(len(values)))
     firsts = [group[0] for group in groups.values()]
@@ -91,6 +95,7 @@ def means_over_seeds(records: Sequence[Record], varied: Sequence[str] | None = N
     return [
         *columns_of_settings([record["overrides"] for record in firsts], varied),
         Column(metric or "score", scores, right=True),
+        *(Column(name, cells, right=True, leaves=1) for name, cells in by_round.items()),
         Column("runs" if FOLD in _varied(records) else "seeds", seeds, right=True),
     ]
 

@@ -14,7 +14,7 @@ from selfdistill_cli.reports.report import chapters
 from selfdistill_cli.reports.runs import Run, find_runs
 from selfdistill_cli.reports.sections import rounds
 from selfdistill_cli.reports.studies import gather
-from selfdistill_cli.sweeps.summary import jobs
+from selfdistill_cli.sweeps.summary import jobs, means_over_seeds
 from tests.helpers.made_runs import make_run
 
 
@@ -111,3 +111,16 @@ def test_a_sweeps_table_has_the_score_of_each_round() -> None:
     columns = {column.name: column.cells for column in jobs([record, family])}
     assert (columns["round 0"], columns["round 1"]) == (["–", "0.5000"], ["–", "0.6000"])
     assert not [column for column in jobs([record]) if column.name.startswith("round")]
+
+
+def test_a_sweeps_means_have_those_of_each_round() -> None:
+    record = {"status": "finished", "metric": "accuracy"}
+    families = [
+        record | {"overrides": [f"seed={seed}"], "key": str(seed), "score": last, "rounds": rounds_}
+        for seed, last, rounds_ in (
+            (0, 0.6, [{"round": 0, "score": 0.4}, {"round": 1, "score": 0.6}]),
+            (1, 0.5, [{"round": 0, "score": 0.5}]),  # nothing joined
+        )
+    ]
+    columns = {column.name: column.cells for column in means_over_seeds(families)}
+    assert (columns["round 0"], columns["round 1"], columns["seeds"]) == (["0.4500"], ["0.6000"], ["2"])
