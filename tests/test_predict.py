@@ -128,7 +128,7 @@ def test_a_column_of_another_name_is_given_by_a_flag(
         (["{folder}/begun", "{folder}/new.csv"], "interrupted or still trains"),
         (["{run}", "{folder}/new.csv", "--text", "body", "--out", "{folder}/there.csv"], "exists. .*--overwrite"),
         (["{run}", "{folder}/new.csv", "--text", "body", "--out", "x.xlsx"], "one of csv, parquet, jsonl"),
-        (["{run}", "{folder}/blank.csv"], "'text' is empty in 2 of 3 rows .row 1"),
+        (["{run}", "{folder}/blank.csv"], "'text' is empty in 2 of 3 rows .rows 1, 2, counted from 0"),
         (["{run}", "--format", "glue"], "the benchmark has no task 'custom'. It has cola"),
     ],
 )
