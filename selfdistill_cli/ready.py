@@ -29,9 +29,8 @@ def require_ready(cfg: DictConfig) -> None:
             require_data(one.task, str(one.paths.data))
             require_weights(str(one.model.name), Path(one.paths.cache).absolute())
         except UserError:
-            if (
-                RunDirectory(one).results() is None
-            ):  # what has finished is shown, whatever became of its data and weights
+            # What has finished is shown, whatever became of its data and weights.
+            if RunDirectory(one).results() is None:
                 raise
 
 

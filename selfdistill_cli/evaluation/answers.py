@@ -15,7 +15,7 @@ from selfdistill_cli.encoding.answers import AnswerExamples
 from selfdistill_cli.engine.progress import Scores
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.evaluation.answer_rules import RULES, is_right
-from selfdistill_cli.evaluation.base import label_table, prediction_table, require_finite
+from selfdistill_cli.evaluation.base import OnePass, label_table, prediction_table, require_finite
 from selfdistill_cli.evaluation.decoding import Written, write_answers
 from selfdistill_cli.evaluation.signal_quality import signal_quality
 from selfdistill_cli.evaluation.writing_quality import writing_quality
@@ -114,7 +114,7 @@ class GenerationEvaluator:
         )
 
 
-class MultipleChoiceEvaluator:
+class MultipleChoiceEvaluator(OnePass[list[Tensor]]):
     """The answer with the largest mean log-likelihood of its tokens is taken."""
 
     def __init__(
@@ -126,37 +126,26 @@ class MultipleChoiceEvaluator:
         self.losses = losses
         self.runtime = runtime
 
-    def scores(self, model: nn.Module) -> Scores:
+    def _scores(self, predicted: list[list[Tensor]]) -> Scores:
         """The task's metrics of the choices, and the mean loss of the gold answers."""
-        return self._scores(self._likelihoods(model))
-
-    def predictions(self, model: nn.Module) -> list[pa.Table]:
-        """Mean log-likelihoods of all choices, the prediction and the label; a table a split."""
-        return self._tables(self._likelihoods(model))
-
-    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
-        """Both of the above, of the same likelihoods."""
-        found = self._likelihoods(model)
-        return self._scores(found), self._tables(found)
-
-    def _scores(self, of_splits: list[list[Tensor]]) -> Scores:
         from selfdistill_cli.evaluation.metrics import score  # seconds to import
 
         found: dict[str, float] = {}
-        for split, likelihoods in zip(self.task.validation, of_splits, strict=True):
+        for split, likelihoods in zip(self.task.validation, predicted, strict=True):
             scores = score(self.task, split, _best(likelihoods))
             gold = [of_row[label] for of_row, label in zip(likelihoods, split.labels, strict=True)]
             scores["loss"] = -float(torch.stack(gold).mean())
             found |= split.named(scores)
         return Scores(found, self.task.metric, signals={})
 
-    def _tables(self, of_splits: list[list[Tensor]]) -> list[pa.Table]:
+    def _tables(self, predicted: list[list[Tensor]]) -> list[pa.Table]:
+        """Mean log-likelihoods of all choices, the prediction and the label; a table a split."""
         return [
             label_table(split, [of_row.tolist() for of_row in likelihoods], _best(likelihoods))
-            for split, likelihoods in zip(self.task.validation, of_splits, strict=True)
+            for split, likelihoods in zip(self.task.validation, predicted, strict=True)
         ]
 
-    def _likelihoods(self, model: nn.Module) -> list[list[Tensor]]:
+    def _predicted(self, model: nn.Module) -> list[list[Tensor]]:
         """Of each split and example, the mean log-likelihood of every choice's tokens."""
         found: list[list[Tensor]] = []
         for split, examples in zip(self.task.validation, self.validation, strict=True):

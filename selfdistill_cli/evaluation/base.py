@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 import torch
@@ -23,6 +23,37 @@ class Evaluator(Scorer, Protocol):
     def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
         """Scores and predictions of the same weights: what is written for one is not written again for the other."""
         ...
+
+
+Predicted = TypeVar("Predicted")
+"""What a model predicts for one validation split."""
+
+
+class OnePass(Generic[Predicted]):
+    """An `Evaluator` whose scores and tables are read off the same predictions, so that `scored` takes one pass."""
+
+    def scores(self, model: nn.Module) -> Scores:
+        """See `Evaluator`."""
+        return self._scores(self._predicted(model))
+
+    def predictions(self, model: nn.Module) -> list[pa.Table]:
+        """See `Evaluator`."""
+        return self._tables(self._predicted(model))
+
+    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
+        """See `Evaluator`."""
+        predicted = self._predicted(model)
+        return self._scores(predicted), self._tables(predicted)
+
+    def _predicted(self, model: nn.Module) -> list[Predicted]:
+        """One for each validation split."""
+        raise NotImplementedError
+
+    def _scores(self, predicted: list[Predicted]) -> Scores:
+        raise NotImplementedError
+
+    def _tables(self, predicted: list[Predicted]) -> list[pa.Table]:
+        raise NotImplementedError
 
 
 def require_finite(predictions: Tensor) -> Tensor:

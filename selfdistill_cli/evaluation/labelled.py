@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from selfdistill_cli.engine.progress import Scores
 from selfdistill_cli.engine.runtime import Runtime
-from selfdistill_cli.evaluation.base import label_table, require_finite
+from selfdistill_cli.evaluation.base import OnePass, label_table, require_finite
 from selfdistill_cli.evaluation.majority import one_class_alone
 from selfdistill_cli.evaluation.signal_quality import signal_quality
 from selfdistill_cli.losses.labelled import LabelledLosses
 from selfdistill_cli.tasks import TaskData
 
 
-class LabelledEvaluator:
+class LabelledEvaluator(OnePass[Tensor]):
     """Classification and regression."""
 
     def __init__(self, task: TaskData, validation: Sequence[Any], losses: LabelledLosses, runtime: Runtime) -> None:
@@ -29,24 +29,16 @@ class LabelledEvaluator:
         self.losses = losses
         self.runtime = runtime
 
-    def scores(self, model: nn.Module) -> Scores:
+    def _predicted(self, model: nn.Module) -> list[Tensor]:
+        """Logits [N, C], in regression [N]."""
+        return [self.runtime.predict(model, examples) for examples in self.validation]
+
+    def _scores(self, predicted: list[Tensor]) -> Scores:
         """The task's metrics; of a classifier, what the signals of its predictions are worth."""
-        return self._scores(self._logits(model))
-
-    def predictions(self, model: nn.Module) -> list[pa.Table]:
-        """Texts, logits, prediction and label of every validation example; a table a split."""
-        return self._tables(self._logits(model))
-
-    def scored(self, model: nn.Module) -> tuple[Scores, list[pa.Table]]:
-        """Both of the above, of the same predictions."""
-        logits = self._logits(model)
-        return self._scores(logits), self._tables(logits)
-
-    def _scores(self, logits_of_splits: list[Tensor]) -> Scores:
         from selfdistill_cli.evaluation.metrics import score  # seconds to import, so not before the first evaluation
 
         found: dict[str, float] = {}
-        predicted = [require_finite(logits) for logits in logits_of_splits]
+        predicted = [require_finite(logits) for logits in predicted]
         for split, logits in zip(self.task.validation, predicted, strict=True):
             scores = score(self.task, split, decide(logits), probabilities(logits))
             scores["loss"] = float(self.losses.error(logits, torch.from_numpy(split.labels)).mean())
@@ -68,14 +60,12 @@ class LabelledEvaluator:
         signals = {"uncertainty": u, "discrimination": d, "margin": margin}
         return signal_quality(decide(logits) == labels.numpy(), signals)
 
-    def _tables(self, logits_of_splits: list[Tensor]) -> list[pa.Table]:
+    def _tables(self, predicted: list[Tensor]) -> list[pa.Table]:
+        """Texts, logits, prediction and label of every validation example; a table a split."""
         return [
             label_table(split, list(logits.reshape(len(split), -1).numpy()), decide(logits), self.task.label_names)
-            for split, logits in zip(self.task.validation, logits_of_splits, strict=True)
+            for split, logits in zip(self.task.validation, predicted, strict=True)
         ]
-
-    def _logits(self, model: nn.Module) -> list[Tensor]:
-        return [self.runtime.predict(model, examples) for examples in self.validation]
 
 
 def decide(logits: Tensor) -> np.ndarray:

@@ -11,6 +11,7 @@ from selfdistill_cli.reports.differences import EQUAL_COMPUTE, PLAIN, Compared, 
 from selfdistill_cli.reports.numbers import Scale, count
 from selfdistill_cli.reports.statistics import POWER, detectable
 from selfdistill_cli.reports.variants import BASELINE, SAME_COMPUTE, Group
+from selfdistill_cli.system.words import listed
 
 NAMED = 3
 """So many methods are named in one sentence."""
@@ -99,7 +100,7 @@ def _no_difference(found: Comparison, shown: Scale) -> str:
     means = [fmean(group.scores) for group in groups]
     low, high = shown.value(min(means)), shown.value(max(means))
     between = f"{found.study.metric} {f'{low} to {high}' if low != high else f'{low} for all'}"
-    methods = _listed(list(dict.fromkeys(group.first.method for group in groups)), "and")
+    methods = listed(list(dict.fromkeys(group.first.method for group in groups)))
     settings = f"{count(len(groups), 'setting')} of {methods}"
     if not any(_is_vanilla(group) for group in groups):
         return f"No vanilla beside {settings}: {between}."
@@ -133,11 +134,7 @@ def _none_of(unclear: Sequence[Compared], shown: Scale) -> str:
     rest = [count(len(unclear) - NAMED, "more", "more")] if len(unclear) > NAMED else []
     seeds = sorted({c.difference.seeds for c in unclear})
     of = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    return f"No evidence that {_listed([*named, *rest], 'or')} differs from {PLAIN} (95 % intervals, {of})."
-
-
-def _listed(words: Sequence[str], last: str) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+    return f"No evidence that {listed([*named, *rest], 'or')} differs from {PLAIN} (95 % intervals, {of})."
 
 
 def _at_equal_compute(found: Comparison, shown: Scale) -> str:
@@ -150,7 +147,7 @@ def _at_equal_compute(found: Comparison, shown: Scale) -> str:
         f"({shown.interval(*c.difference.interval)}{f': {c.verdict}' if c.verdict else ''})".strip()
         for c in other[:NAMED]
     ]
-    return f"Against {EQUAL_COMPUTE}: {_listed(named, 'and')}."
+    return f"Against {EQUAL_COMPUTE}: {listed(named)}."
 
 
 # --- what is missing ------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from selfdistill_cli.reports.paper.facts import (
     counted,
     data_source,
     hours,
-    listed,
     operations,
     searched,
     seeds,
@@ -28,6 +27,7 @@ from selfdistill_cli.reports.paper.facts import (
 from selfdistill_cli.reports.paper.words import methods_paragraphs
 from selfdistill_cli.reports.runs import find_runs, read_run
 from selfdistill_cli.reports.studies import gather
+from selfdistill_cli.system.words import listed
 from tests.helpers.made_runs import make_run, study_of
 from tests.helpers.processes import REPOSITORY
 

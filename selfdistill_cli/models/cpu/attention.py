@@ -2,7 +2,7 @@
 
 torch's fused attention for processors knows no dropout; what it falls back on checks every row for being masked
 entirely, scales twice, and draws its mask slowly. In bfloat16 its backward pass multiplies in small blocks, without the
-processor's instructions for them: on rows that are not long the plain products take a half to a seventh of its time.
+processor's instructions for them: on rows that are not long the plain products are faster.
 Elsewhere the fused one is used.
 """
 

@@ -13,7 +13,6 @@ from selfdistill_cli.reports.paper.facts import (
     each,
     environment,
     hours,
-    listed,
     operations,
     result,
     searched,
@@ -26,6 +25,7 @@ from selfdistill_cli.reports.paper.facts import (
 from selfdistill_cli.reports.paper.words import STATISTICS
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.system.words import listed
 
 Answers = list[tuple[str, str]]
 """Questions and their answers."""

@@ -12,6 +12,7 @@ from selfdistill_cli.reports.naming import short_key
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.scoring import read_predictions
 from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.system.words import listed
 
 UNKNOWN = "unknown: the runs do not record it"
 
@@ -25,11 +26,6 @@ def each(runs: Iterable[Run], fact: Callable[[Run], Any]) -> list[str]:
 def told(runs: Iterable[Run], fact: Callable[[Run], Any]) -> str:
     """The different values of a fact, `a, b and c`; that it is unknown where no run knows it."""
     return listed(each(runs, fact)) or UNKNOWN
-
-
-def listed(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`; empty of nothing."""
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def in_words(value: Any) -> str:

@@ -13,7 +13,6 @@ from selfdistill_cli.reports.paper.facts import (
     environment,
     hours,
     in_words,
-    listed,
     operations,
     result,
     seeds,
@@ -25,6 +24,7 @@ from selfdistill_cli.reports.paper.facts import (
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.statistics import DRAWS, LEVEL
 from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.system.words import listed
 
 STATISTICS = (
     "Scores are means over seeds with the sample's standard deviation. Differences are paired by seed and validation "
