@@ -2,7 +2,7 @@
 
 Shapes: n examples, C classes. Entropies and divergences are in nats. Everything is computed in
 float32 at least, whatever the precision of the model. Nothing here is averaged over examples: the
-methods weigh the terms, so a batch may be split into micro-batches without changing the gradient.
+methods weigh the losses, so a batch may be split into micro-batches without changing the gradient.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _like(value: Tensor | float, other: Tensor) -> Tensor:
     return value.to(other) if isinstance(value, Tensor) else other.new_full((), value)
 
 
-# --- supervised terms ---------------------------------------------------------------------------
+# --- supervised losses --------------------------------------------------------------------------
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
     return (_wide(predictions) - _wide(targets)).square()
 
 
-# --- distillation terms -------------------------------------------------------------------------
+# --- distillation losses ------------------------------------------------------------------------
 
 
 def tempered_kl(teacher: Tensor, student: Tensor, tau: Tensor | float) -> Tensor:

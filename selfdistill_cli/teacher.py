@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from selfdistill_cli.config.methods import acting_elsewhere
-from selfdistill_cli.engine.compute import Passes
+from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.runtime import Runtime

@@ -12,8 +12,8 @@ from torch import nn
 from torch.func import functional_call
 
 from selfdistill_cli.engine.batching import micro_batches
-from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.method import Examples, Keep, Weights
+from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.predictions import in_order
 from selfdistill_cli.engine.runtime import Runtime
 

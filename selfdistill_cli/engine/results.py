@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.grad_shares import grad_shares
 from selfdistill_cli.engine.method import PerExampleLoss
+from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.transfer import on_host
 
 

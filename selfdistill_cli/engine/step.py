@@ -12,10 +12,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from selfdistill_cli.engine.batching import Batching, micro_batches
-from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.forwards import OtherWeights
 from selfdistill_cli.engine.grad_shares import squared_norms
 from selfdistill_cli.engine.method import Examples, MicroBatch, PerExampleLoss, StepPlan, TrainingMethod
+from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.predictions import Predictions, in_order, join
 from selfdistill_cli.engine.processes import add_up_gradients, gathered, own_units, units_of
 from selfdistill_cli.engine.results import StepResult, changed

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import torch
 
-from selfdistill_cli.engine.compute import Passes
+from selfdistill_cli.engine.passes import Passes
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ def check(cfg: DictConfig) -> None:
     check_settings(cfg)
     kind = kind_of(cfg.task)
     kind.check(cfg)
-    check_task(kind, cfg.task)
+    require_used(cfg.task, kind.name, kind.uses, USERS)
 
 
 def kind_of(task: DictConfig) -> Kind:

@@ -37,6 +37,6 @@ class KD(Method):
         return PerExampleLoss(ce + kd, {"ce": ce, "kd": kd})
 
     def example_weights(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Weights of both terms, each [m]."""
+        """Weights of both losses, each [m]."""
         ones = torch.ones(len(batch.positions), device=batch.positions.device)
         return ones, ones

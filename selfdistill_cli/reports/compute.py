@@ -8,6 +8,7 @@ from typing import Any
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports.runs import Run
+from selfdistill_cli.runs.costs import total_compute
 
 EXAMPLES, FLOPS = "examples", "flops"
 UNITS = {EXAMPLES: "examples forwarded", FLOPS: "floating-point operations"}
@@ -15,19 +16,13 @@ UNITS = {EXAMPLES: "examples forwarded", FLOPS: "floating-point operations"}
 
 
 def forwarded(results: Mapping[str, Any]) -> float:
-    """Examples through a forward pass in training, for the method's predictions, and for its teachers.
-
-    A run of an earlier version knows those of its training and of its teacher's.
-    """
-    if "compute" in results:
-        return float(results["compute"]["total"]["forward"])
-    taught = (results.get("teacher") or {}).get("examples_forwarded") or 0
-    return float(results["examples_forwarded"]) + float(taught)
+    """Examples through a forward pass in training, for the method's predictions, and for its teachers."""
+    return float(total_compute(results).forward)
 
 
 def flops(results: Mapping[str, Any]) -> float | None:
     """Floating-point operations of the same; None: an earlier version did not count them."""
-    return (results.get("compute") or {}).get("total", {}).get("flops")
+    return total_compute(results).flops
 
 
 def counted_in(runs: Sequence[Run], unit: str) -> list[Run]:

@@ -5,14 +5,16 @@ Imports nothing heavy at the top: launchers read results before anything is trai
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.self_training.rounds import ABOUT
 from selfdistill_cli.system.files import read_json
 
 if TYPE_CHECKING:
-    from selfdistill_cli.engine.compute import Compute, Passes
+    from selfdistill_cli.engine.compute import Compute
 
 
 def compute_by_part(own: Compute, teacher: Path | None, added: Path | None = None) -> dict[str, Passes]:
@@ -20,8 +22,6 @@ def compute_by_part(own: Compute, teacher: Path | None, added: Path | None = Non
 
     added: the file of what a round of self-training drew; the rounds before and their drawing are part of its cost.
     """
-    from selfdistill_cli.engine.compute import Passes
-
     parts = {"training": Passes(), **own.parts}
     if teacher is not None:
         parts["teacher"] = parts.get("teacher", Passes()) + _total_of(teacher.parent)
@@ -32,28 +32,23 @@ def compute_by_part(own: Compute, teacher: Path | None, added: Path | None = Non
     return {**parts, "total": total}
 
 
-def total_compute(results: dict[str, Any]) -> Passes:
-    """What a results.json says the run cost, its teachers included; of an earlier version, what it knows of that."""
-    from selfdistill_cli.engine.compute import Passes
-
+def total_compute(results: Mapping[str, Any]) -> Passes:
+    """What a results.json says the run cost, its teachers included; of an earlier version, what it knows of that:
+    examples of its training and its teacher's, and its own tokens."""
     if "compute" in results:
         return Passes.of(results["compute"]["total"])
     forwarded = results["examples_forwarded"] + ((results.get("teacher") or {}).get("examples_forwarded") or 0)
-    return Passes(forwarded, forwarded, results["tokens"], None)
+    return Passes(forwarded, forwarded, results.get("tokens", 0), None)
 
 
 def _total_of(run: Path) -> Passes:
     """Of a folder that is no run of ours, nothing is known, and nothing counted."""
-    from selfdistill_cli.engine.compute import Passes
-
     results = read_json(run / "results.json")
     return Passes() if results is None else total_compute(results)
 
 
 def _drawing(drawn: dict[str, Any]) -> Passes:
     """Of a round.json; an earlier version did not count operations."""
-    from selfdistill_cli.engine.compute import Passes
-
     if "compute" in drawn:
         return Passes.of(drawn["compute"])
     return Passes(forward=drawn["drawn"], tokens=drawn["generated_tokens"], flops=None)

@@ -16,8 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.flop_counter import FlopCounterMode
 
-from selfdistill_cli.engine.compute import Compute, Operations, Passes, counting
+from selfdistill_cli.engine.compute import Compute, Operations, counting
 from selfdistill_cli.engine.method import StepPlan
+from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.models.concatenated import concatenate
 from selfdistill_cli.runs.costs import compute_by_part, total_compute
 from tests.helpers.loops import make_loop

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli.engine import step_records
-from selfdistill_cli.engine.compute import Passes
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.method import PerExampleLoss
+from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.progress import Progress
 from selfdistill_cli.engine.results import StepResult
 from selfdistill_cli.engine.step_records import StepRecord, StepRecords, train_row

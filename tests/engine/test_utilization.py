@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from selfdistill_cli.engine import profiling
-from selfdistill_cli.engine.compute import Passes
+from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.profiling import PHASES, WARM_UP_STEPS, Phases, traced
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.engine.utilization import matmul_ceiling, utilization

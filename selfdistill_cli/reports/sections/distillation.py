@@ -1,4 +1,4 @@
-"""Does the distillation term act? Its gradient beside that of the labels, over training."""
+"""Does the distillation loss act? Its gradient beside that of the labels, over training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from selfdistill_cli.reports.variants import Group, Study
 
 PREFIX = "grad_share/"
 WORDS = """The norm of the gradient of each further part of the loss at the output layer, as a share of that of the labels' \
-part: where it is near 0 %, the term changes next to nothing, whatever its value is."""
+part: where it is near 0 %, that loss changes next to nothing, whatever its value is."""
 
 
 def section(study: Study) -> Section | None:
@@ -26,16 +26,16 @@ def section(study: Study) -> Section | None:
     for name in names:
         groups = [group for group in shown(study.groups) if len(_shares(group, name))]
         told = (f"{group.variant} {100 * _shares(group, name).mean():.3g} %" for group in groups)
-        term = name.removeprefix(PREFIX)
+        loss = name.removeprefix(PREFIX)
         findings.append(
-            f"On average over training the {term} term moved the output layer by this share of what the labels did: {', '.join(told)}."
+            f"On average over training the {loss} loss moved the output layer by this share of what the labels did: {', '.join(told)}."
         )
         split = pages(groups)
         for number, members in enumerate(split):
-            curves = Curves(f"{term} against labels, %", "epoch", "", lines(study, members, "train", name, scale=100))
-            caption = f"Share of the {term} term over training{part(number, len(split))}: {over(members)}."
-            parts.append(Figure(f"share-of-{term}" + (f"-{number + 1}" if number else ""), caption, [curves]))
-    return Section("Does the distillation term act?", WORDS, parts, " ".join(findings)) if parts else None
+            curves = Curves(f"{loss} against labels, %", "epoch", "", lines(study, members, "train", name, scale=100))
+            caption = f"Share of the {loss} loss over training{part(number, len(split))}: {over(members)}."
+            parts.append(Figure(f"share-of-{loss}" + (f"-{number + 1}" if number else ""), caption, [curves]))
+    return Section("Does the distillation loss act?", WORDS, parts, " ".join(findings)) if parts else None
 
 
 def _shares(group: Group, name: str) -> np.ndarray:
