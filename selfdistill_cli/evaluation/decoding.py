@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form
-from selfdistill_cli.engine.batching import prediction_batches
+from selfdistill_cli.engine.batching import Batching, prediction_batches
 from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.runtime import Runtime
@@ -24,6 +24,9 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.cpu.products import weights_rounded
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.words import counted
+
+CACHE_BYTES = 2**30
+"""What the keys and values of a batch may take, beyond what the token budget allows anyway."""
 
 
 def require_room(examples: AnswerExamples, config: Any, decoding: DictConfig, what: str) -> None:
@@ -162,6 +165,19 @@ def _products_of(writer: nn.Module, runtime: Runtime) -> contextlib.AbstractCont
     return weights_rounded(writer, torch.bfloat16) if rounds else contextlib.nullcontext()
 
 
+def batching_of_writing(config: Any, batching: Batching) -> Batching:
+    """Under which a model of this configuration writes: up to four times the budget of other predictions.
+
+    A batch takes as many passes as its longest answer has tokens, however few rows it has. What stays in memory of a token
+    is its keys and values, so the budget stretches until these would take `CACHE_BYTES`.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    of_a_token = 2 * config.num_hidden_layers * heads * size * torch.float32.itemsize
+    fitting = CACHE_BYTES // of_a_token // 2  # predictions stretch the budget twice as far
+    return replace(batching, token_budget=max(batching.token_budget, min(4 * batching.token_budget, fitting)))
+
+
 def _own_share(
     writer: Any,
     tokenizer: Any,
@@ -173,7 +189,8 @@ def _own_share(
 ) -> tuple[list[tuple[np.ndarray, Written]], tuple[int, int]]:
     """What this process writes, by batch, and the operations and tokens of the batch that was counted."""
     settings = GenerationConfig(**generation_settings(tokenizer, examples.form, decoding))
-    parts = prediction_batches(examples.prompts.lengths + decoding.max_new_tokens, runtime.batching)
+    batching = batching_of_writing(writer.config, runtime.batching)
+    parts = prediction_batches(examples.prompts.lengths + decoding.max_new_tokens, batching)
     own: list[tuple[np.ndarray, Written]] = []
     counted = (0, 0)
     for number, rows in runtime.own_share(parts):

@@ -22,8 +22,13 @@ from selfdistill_cli.models.cpu.frozen import FrozenLinear
 class LowRankLinear(LoraLinear):
     """peft's layer on a linear one that is not trained: the same distribution of outputs and gradients."""
 
+    whole: Tensor | None = None
+    """Weight and update as one matrix, while nothing is trained; see `models.cpu.products`."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Shape [..., in] to [..., out], in autocast's type where it is on."""
+        if self.whole is not None:
+            return F.linear(x, self.whole, self.base_layer.bias)
         name = self._the_update()
         if name is None or args or kwargs:
             plain: Tensor = super().forward(x, *args, **kwargs)
@@ -36,6 +41,16 @@ class LowRankLinear(LoraLinear):
         with torch.autocast("cpu", enabled=False):
             result: Tensor = _LowRank.apply(x, base.weight_in(dtype), base.bias, a, b, self.scaling[name], kept)  # type: ignore[no-untyped-call]
         return result
+
+    def as_one_matrix(self) -> Tensor | None:
+        """W + scaling · B A [out, in], in the type of W; None if peft has to compute this layer, or nothing is added."""
+        name = self._the_update()
+        if name is None or self.training:
+            return None
+        weight: Tensor = self.base_layer.weight.detach()
+        a, b = (side[name].weight.detach().to(weight.dtype) for side in (self.lora_A, self.lora_B))
+        with torch.autocast("cpu", enabled=False):
+            return torch.addmm(weight, b, a, alpha=self.scaling[name])
 
     def _the_update(self) -> str | None:
         """The name of the one update that is in force, if it stands beside the weights and is of the paper's kind."""
