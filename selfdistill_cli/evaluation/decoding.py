@@ -169,11 +169,16 @@ def batching_of_writing(config: Any, batching: Batching) -> Batching:
     """Under which a model of this configuration writes: up to four times the budget of other predictions.
 
     A batch takes as many passes as its longest answer has tokens, however few rows it has. What stays in memory of a token
-    is its keys and values, so the budget stretches until these would take `CACHE_BYTES`.
+    is its keys and values, so the budget stretches until these would take `CACHE_BYTES`. A model that does not say how
+    large they are keeps the budget of other predictions.
     """
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    of_a_token = 2 * config.num_hidden_layers * heads * size * torch.float32.itemsize
+    text = config.get_text_config(decoder=True)
+    asking = getattr(text, "num_attention_heads", None)
+    if not asking:
+        return batching
+    heads = getattr(text, "num_key_value_heads", None) or asking
+    size = getattr(text, "head_dim", None) or text.hidden_size // asking
+    of_a_token = 2 * text.num_hidden_layers * heads * size * torch.float32.itemsize
     fitting = CACHE_BYTES // of_a_token // 2  # predictions stretch the budget twice as far
     return replace(batching, token_budget=max(batching.token_budget, min(4 * batching.token_budget, fitting)))
 

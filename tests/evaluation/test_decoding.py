@@ -12,6 +12,7 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
@@ -214,10 +215,14 @@ def test_batches_of_writing_are_as_large_as_their_cache_allows(
 
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
 def test_configurations_of_older_families_are_read_as_well(kind: str) -> None:
-    """Two layers, two heads of eight numbers each: 256 bytes a token."""
+    """Two layers, two heads of eight numbers each, keys and values of four bytes: 256 bytes a token."""
     config = {
         "gpt2": GPT2Config(n_layer=2, n_head=2, n_embd=16),
         "t5": T5Config(num_layers=2, num_heads=2, d_model=16, d_kv=8),
     }[kind]
     assert batching_of_writing(config, Batching(2**30)).token_budget == 2**30
     assert batching_of_writing(config, Batching(2**20)).token_budget == 2**30 // 256 // 2
+
+
+def test_a_model_without_attention_keeps_the_budget() -> None:
+    assert batching_of_writing(MambaConfig(), Batching(4096)) == Batching(4096)
