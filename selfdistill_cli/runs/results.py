@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.runs.costs import compute_by_part, total_compute
+from selfdistill_cli.runs.costs import compute_by_part
 from selfdistill_cli.runs.keys import model_slug, run_key
 from selfdistill_cli.self_training.rounds import ABOUT
 from selfdistill_cli.system.files import new_file, read_json
@@ -236,10 +236,10 @@ def _made_by(teacher: Path | None) -> dict[str, Any] | None:
     """Which run of ours made the teacher, if one did."""
     if teacher is None:
         return None
-    made_by = read_json(teacher.parent / "results.json")
-    if made_by is None:
-        return {"key": None, "examples_forwarded": None}
-    return {"key": made_by.get("key"), "examples_forwarded": total_compute(made_by).forward}
+    made_by = read_json(teacher.parent / "results.json") or {}
+    its_own = (made_by.get("teacher") or {}).get("examples_forwarded") or 0
+    forwarded = made_by["examples_forwarded"] + its_own if made_by else None
+    return {"key": made_by.get("key"), "examples_forwarded": forwarded}
 
 
 def _before(teacher: Path | None) -> list[dict[str, Any]]:

@@ -27,13 +27,13 @@ class LowRankLinear(LoraLinear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Shape [..., in] to [..., out], in autocast's type where it is on."""
+        base: FrozenLinear = self.base_layer  # type: ignore[assignment]
         if self.whole is not None:
-            return F.linear(x, self.whole, self.base_layer.bias)
+            return F.linear(x, self.whole, base.bias)
         name = self._the_update()
         if name is None or args or kwargs:
             plain: Tensor = super().forward(x, *args, **kwargs)
             return plain
-        base: FrozenLinear = self.base_layer  # type: ignore[assignment]
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else base.weight.dtype
         dropout = self.lora_dropout[name]
@@ -47,10 +47,14 @@ class LowRankLinear(LoraLinear):
         name = self._the_update()
         if name is None or self.training:
             return None
-        weight: Tensor = self.base_layer.weight.detach()
-        a, b = (side[name].weight.detach().to(weight.dtype) for side in (self.lora_A, self.lora_B))
+        base: FrozenLinear = self.base_layer  # type: ignore[assignment]
+        a: Tensor = self.lora_A[name].weight  # type: ignore[assignment]
+        b: Tensor = self.lora_B[name].weight  # type: ignore[assignment]
+        weight = base.weight.detach()
         with torch.autocast("cpu", enabled=False):
-            return torch.addmm(weight, b, a, alpha=self.scaling[name])
+            return torch.addmm(
+                weight, b.detach().to(weight.dtype), a.detach().to(weight.dtype), alpha=self.scaling[name]
+            )
 
     def _the_update(self) -> str | None:
         """The name of the one update that is in force, if it stands beside the weights and is of the paper's kind."""

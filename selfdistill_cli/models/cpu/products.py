@@ -43,5 +43,6 @@ def weights_rounded(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 def _updated(model: nn.Module) -> list[tuple[Any, torch.Tensor]]:
     """The layers with a low-rank update that can be one matrix, and that matrix."""
-    found = [(layer, layer.as_one_matrix()) for layer in model.modules() if hasattr(layer, "whole")]
+    layers: list[Any] = [layer for layer in model.modules() if hasattr(layer, "whole")]
+    found = [(layer, layer.as_one_matrix()) for layer in layers]
     return [(layer, whole) for layer, whole in found if whole is not None]
