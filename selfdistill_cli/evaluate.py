@@ -27,6 +27,7 @@ from selfdistill_cli.runs.finished import (
     plain_words,
     with_file_flags,
 )
+from selfdistill_cli.system.data_files import stem_of
 from selfdistill_cli.system.words import counted
 
 schema.register_schemas()
@@ -100,7 +101,7 @@ def _tasks(arguments: argparse.Namespace) -> list[DictConfig]:
 def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
     """The run's task with the rows of the file, in the classes that the run has learned."""
     task = with_file_flags(run.cfg.task, arguments, arguments.file)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", arguments.file.name.split(".")[0]).strip("-.") or "file"
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem_of(arguments.file)).strip("-.") or "file"
     task.update(
         name=f"file-{stem}",
         kind=run.results.kind,

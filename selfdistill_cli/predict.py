@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from selfdistill_cli.errors import UserError, did_you_mean, end_in_words
 from selfdistill_cli.evaluation.glue_server import file_name, require_glue_task, write_for_server
 from selfdistill_cli.kinds import KINDS
 from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
+from selfdistill_cli.system.data_files import stem_of
+from selfdistill_cli.system.files import new_file, require_writable
 from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.unlabelled import unlabelled_rows, without_labels
@@ -37,6 +40,8 @@ class Asked:
 
     rows: Split
     origin: str
+    notes: Sequence[str]
+    """What is not plain about how the file was read."""
     out: Path
     write: Callable[[Path, pa.Table], None]
 
@@ -49,13 +54,14 @@ def predict(words: Sequence[str]) -> None:
     asked = _asked(run, task, arguments)
 
     # torch and transformers: seconds that a wrong name should not cost
-    from selfdistill_cli.system.files import new_file
     from selfdistill_cli.tracking.terminal import make_console, say
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     console = make_console()
+    for one in asked:
+        if one.notes:
+            say(console, f"{one.origin} is read with {', '.join(one.notes)}")
     for one, table in _predictions(run, task, asked):
-        one.out.parent.mkdir(parents=True, exist_ok=True)
         with new_file(one.out) as beside:
             one.write(beside, table)
         say(console, f"{counted(table.num_rows, 'prediction')} for {one.origin}: {one.out}")
@@ -70,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, help="a run's folder, as sdrun's last line names it")
     parser.add_argument("file", type=Path, nargs="?", help="the new rows, with the columns of the training file")
     parser.add_argument(
-        "--out", type=Path, help=f"what to write, by its ending {', '.join(FORMATS)} (default: <file>.predictions.csv)"
+        "--out", type=_path, help=f"what to write, by its ending {', '.join(FORMATS)} (default: <file>.predictions.csv)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is there of that name")
     parser.add_argument(
@@ -97,12 +103,25 @@ def _asked(run: FinishedRun, task: DictConfig, arguments: argparse.Namespace) ->
             out = _for_server(arguments.out, arguments.file, file_name(task.name, raw.name))
             write: Callable[[Path, pa.Table], None] = partial(_write_for_server, task.name, run.results.labels)
         else:
-            out = arguments.out or arguments.file.with_name(f"{arguments.file.name.split('.')[0]}.predictions.csv")
+            out = arguments.out or _beside(arguments.file)
             write = WRITERS[_ending(out)]
         if out.exists() and not arguments.overwrite:
             raise UserError(f"{out} exists. --out names another file, --overwrite replaces it.")
-        found.append(Asked(kind.unlabelled(without_labels(task), raw), raw.origin, out, write))
+        require_writable(out.parent)
+        found.append(Asked(kind.unlabelled(without_labels(task), raw), raw.origin, raw.notes, out, write))
     return found
+
+
+def _path(words: str) -> Path:
+    """`--out=~/new.csv` comes with its ~ from the shell."""
+    return Path(words).expanduser()
+
+
+def _beside(file: Path) -> Path:
+    """Where predictions go by default. Raises `UserError` of a pattern: what it fits would be read again next time."""
+    if glob.has_magic(str(file)):
+        raise UserError(f"{file} is a pattern: --out names the file of predictions, as in --out=predictions.csv.")
+    return file.with_name(f"{stem_of(file)}.predictions.csv")
 
 
 def _for_server(out: Path | None, file: Path | None, name: str) -> Path:

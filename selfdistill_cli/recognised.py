@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def _columns(path: Path) -> Sequence[str]:
             return list(parquet.read_schema(file).names)
         if format_of(file) in ("jsonl", "ndjson", "json"):
             return list(_first_record(file))
-    except (UserError, OSError, ValueError):
+    except (UserError, OSError, ValueError, EOFError, zlib.error, RecursionError):
         pass
     return []
 

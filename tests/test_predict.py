@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from selfdistill_cli import experiment
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.glue_server import write_for_server
 from selfdistill_cli.predict import main, predict
+from selfdistill_cli.runs.finished import with_file_flags
 from selfdistill_cli.tasks.sources import RawSplit
-from selfdistill_cli.tasks.unlabelled import with_choices
+from selfdistill_cli.tasks.unlabelled import unlabelled_rows, with_choices
 from tests.helpers.runs import composed, only_run
 from tests.helpers.task_files import write
 
@@ -129,6 +131,8 @@ def test_a_column_of_another_name_is_given_by_a_flag(
         (["{run}", "{folder}/new.csv", "--text", "body", "--out", "{folder}/there.csv"], "exists. .*--overwrite"),
         (["{run}", "{folder}/new.csv", "--text", "body", "--out", "x.xlsx"], "one of csv, parquet, jsonl"),
         (["{run}", "{folder}/blank.csv"], "'text' is empty in 2 of 3 rows .rows 1, 2, counted from 0"),
+        (["{run}", "{folder}/new*.csv", "--text", "body"], "is a pattern: --out names the file of predictions"),
+        (["{run}", "{folder}/new.csv", "--text", "body", "--out", "{folder}/there.csv/x.csv"], "there.csv is a file"),
         (["{run}", "--format", "glue"], "the benchmark has no task 'custom'. It has cola"),
     ],
 )
@@ -143,6 +147,53 @@ def test_what_cannot_be_is_refused_in_words(
     with pytest.raises(UserError, match=expected):
         predict([word.format(run=runs["classification"], folder=tmp_path) for word in words])
     assert (tmp_path / "there.csv").read_text() == "mine\n"
+
+
+def test_predictions_stand_beside_the_file_under_its_whole_name(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How the file was read is said, where it is not plain; ~ in --out is the home."""
+    (tmp_path / "rows.june.csv").write_text("text;n\na red door;1\n")
+    predict([str(runs["classification"]), str(tmp_path / "rows.june.csv")])
+    assert (tmp_path / "rows.june.predictions.csv").is_file()
+    assert "is read with delimiter ';'" in capsys.readouterr().out.replace("\n", " ")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    predict([str(runs["classification"]), str(tmp_path / "rows.june.csv"), "--out=~/mine.csv"])
+    assert (tmp_path / "mine.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked_of", "kept"),
+    [
+        ("train.v1.tsv", "new.v2.tsv", True),
+        ("train.csv", "june.2026.csv.gz", True),
+        ("folder", "new.tsv", True),
+        ("train.tsv", "new.csv", False),
+    ],
+)
+def test_how_a_text_file_is_written_is_taken_over_for_files_of_its_format(
+    trained: str, asked_of: str, kept: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "part.tsv").write_text("text\tlabel\na\tb\n")
+    task = composed("task=custom", f"task.path={tmp_path / trained}", "task.quoting=double").task
+    found = with_file_flags(task, Namespace(), tmp_path / asked_of)
+    assert found.quoting == ("double" if kept else None)
+
+
+def test_the_benchmarks_test_set_is_not_a_file_that_was_validated_on(tmp_path: Path) -> None:
+    """Of a run that was scored on a file of its own, or on a split whose test set has no known name."""
+    pairs = {"sentence1": TEXTS[:2], "sentence2": TEXTS[2:4]}
+    write(tmp_path / "rte" / "test.parquet", {**pairs, "label": [-1] * 2})
+    own = write(tmp_path / "own.csv", {name: texts[:1] for name, texts in pairs.items()})
+
+    def as_saved(*words: str) -> Any:
+        return OmegaConf.create(OmegaConf.to_container(composed("task=rte", *words).task))
+
+    (found,) = unlabelled_rows(as_saved(f"task.validation_path={own}"), str(tmp_path), None, tmp_path / "cache")
+    assert (found.name, len(found)) == ("test", 2)
+    with pytest.raises(UserError, match=r"task.validation=\[dev\]: which split is the test set"):
+        unlabelled_rows(as_saved("task.validation=[dev]"), str(tmp_path), None, tmp_path / "cache")
 
 
 def test_a_mistake_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

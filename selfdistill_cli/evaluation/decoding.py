@@ -47,9 +47,11 @@ def generation_settings(tokenizer: Any, form: Form, decoding: DictConfig) -> dic
     """`task.decoding` and the tokens that end and fill a text, as transformers' generation configuration names them."""
     return {
         "max_new_tokens": decoding.max_new_tokens,
+        "min_length": 0,  # a base model's own, which transformers takes where nothing is said, is not a task's
         "num_beams": decoding.num_beams,
         "do_sample": decoding.temperature > 0,
         "temperature": decoding.temperature or None,
+        **({"top_k": 0, "top_p": 1.0} if decoding.temperature > 0 else {}),  # of all tokens
         "pad_token_id": form.padding_token,
         "eos_token_id": tokenizer.eos_token_id,
         "decoder_start_token_id": form.decoder_start,
@@ -65,7 +67,7 @@ def keep_generation_settings(model: Any, tokenizer: Any, decoding: DictConfig) -
     """
     greedy = {"top_k": None, "top_p": None} if decoding.temperature == 0 else {}
     settings = generation_settings(tokenizer, Form.of(model, tokenizer), decoding)
-    model.generation_config.update(max_length=None, min_length=None, **settings, **greedy)
+    model.generation_config.update(max_length=None, **settings, **greedy)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ class Chances:
     """Uniform in [0, 1) [N, task.decoding.max_new_tokens]."""
     temperature: float
     """Above 0: tokens are drawn from softmax(z / temperature), the whole of it."""
+
+    @classmethod
+    def seeded(cls, examples: int, decoding: DictConfig, seed: int) -> Chances:
+        """For so many examples, whatever the batches that they are written in."""
+        numbers = np.random.default_rng(seed).random((examples, decoding.max_new_tokens))
+        return cls(numbers, decoding.temperature)
 
 
 class _ByChance(LogitsProcessor):
@@ -137,11 +145,13 @@ def write_answers(
 ) -> Written:
     """What the model writes after each prompt, dropout off, up to its end of sequence.
 
-    Always the same texts: greedy or by beams, or, with a temperature, drawn from generators seeded by `seed` and the
-    batch, or each by the random numbers of its example (`chances`; decoding is to be greedy then). Several processes
-    share the work; each gets all texts.
+    Always the same texts, whatever the batches: greedy or by beams, or, with a temperature, drawn by the random numbers
+    of each example, which are seeded by `seed` or given (`chances`). Beams that are drawn follow the seed and the batch.
+    Several processes share the work; each gets all texts.
     """
     began = time.monotonic()
+    if chances is None and decoding.temperature > 0 and decoding.num_beams == 1:
+        chances = Chances.seeded(len(examples), decoding, seed)
     writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
@@ -165,7 +175,7 @@ def _products_of(writer: nn.Module, runtime: Runtime) -> contextlib.AbstractCont
     return weights_rounded(writer, torch.bfloat16) if rounds else contextlib.nullcontext()
 
 
-def batching_of_writing(config: Any, batching: Batching) -> Batching:
+def batching_of_writing(config: Any, batching: Batching, beams: int = 1) -> Batching:
     """Under which a model of this configuration writes: up to four times the budget of other predictions.
 
     A batch takes as many passes as its longest answer has tokens, however few rows it has. What stays in memory of a token
@@ -178,7 +188,7 @@ def batching_of_writing(config: Any, batching: Batching) -> Batching:
         return batching
     heads = getattr(text, "num_key_value_heads", None) or asking
     size = getattr(text, "head_dim", None) or text.hidden_size // asking
-    of_a_token = 2 * text.num_hidden_layers * heads * size * torch.float32.itemsize
+    of_a_token = 2 * text.num_hidden_layers * heads * size * torch.float32.itemsize * beams
     fitting = CACHE_BYTES // of_a_token // 2  # predictions stretch the budget twice as far
     return replace(batching, token_budget=max(batching.token_budget, min(4 * batching.token_budget, fitting)))
 
@@ -193,8 +203,11 @@ def _own_share(
     chances: Chances | None,
 ) -> tuple[list[tuple[np.ndarray, Written]], tuple[int, int]]:
     """What this process writes, by batch, and the operations and tokens of the batch that was counted."""
-    settings = GenerationConfig(**generation_settings(tokenizer, examples.form, decoding))
-    batching = batching_of_writing(writer.config, runtime.batching)
+    how_told = decoding.copy()
+    if chances is not None:
+        how_told.temperature = 0.0  # greedy, among what chance leaves
+    settings = GenerationConfig(**generation_settings(tokenizer, examples.form, how_told))
+    batching = batching_of_writing(writer.config, runtime.batching, decoding.num_beams)
     parts = prediction_batches(examples.prompts.lengths + decoding.max_new_tokens, batching)
     own: list[tuple[np.ndarray, Written]] = []
     counted = (0, 0)
@@ -202,8 +215,8 @@ def _own_share(
         passing("generation")
         inputs = {name: t.to(runtime.device) for name, t in examples.collate_prompts(rows).items()}
         counts = runtime.compute.counts_writing and number == len(parts) // 2
-        with torch.random.fork_rng(enabled=decoding.temperature > 0), counting(counts) as counter:
-            if decoding.temperature > 0:
+        with torch.random.fork_rng(enabled=settings.do_sample), counting(counts) as counter:
+            if settings.do_sample:
                 torch.manual_seed(seed + number)
             how: dict[str, Any] = {"generation_config": settings, "synced_gpus": runtime.shards}
             if chances is None:

@@ -29,7 +29,7 @@ def common_labels(
         names, coarse_data, coarse_model = list(model), list(data), list(model)
     elif {data_map.get(name, name) for name in data} <= set(model):
         names, coarse_data, coarse_model = list(model), [data_map.get(name, name) for name in data], list(model)
-    elif {model_map.get(name, name) for name in model} <= set(data):
+    elif {model_map.get(name, name) for name in model} == set(data):
         names, coarse_data, coarse_model = list(data), list(data), [model_map.get(name, name) for name in model]
     else:
         raise UserError(

@@ -124,7 +124,13 @@ def load_finished(folder: Path, task: TaskData) -> LoadedModel:
         else:
             model = _load(folder, task, {}, {})
         return LoadedModel(model, AutoTokenizer.from_pretrained(folder), weights_digest(model.state_dict()))
-    except (ImportError, OSError, ValueError, SafetensorError) as error:
+    except (
+        ImportError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # RuntimeError: a head of other size
         raise UserError(f"{folder} holds no {task.kind.model_words}: {first_line(error)}") from error
 
 

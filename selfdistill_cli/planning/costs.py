@@ -145,8 +145,9 @@ def known_run(folder: Path, cache: str) -> Known:
     if not isinstance(cfg, DictConfig) or results is None:
         raise ValueError(f"{folder} is no finished run")
     cfg.paths.cache = cache
-    predicted = parquet.read_metadata(folder / "predictions.parquet").num_rows
-    sizes = Sizes(results.train_examples, predicted, predicted)
+    of_split = parquet.read_table(folder / "predictions.parquet", columns=["split"])["split"].to_pylist()
+    watched = sum(split != "test" for split in of_split) or len(of_split)  # a test set is scored at the end alone
+    sizes = Sizes(results.train_examples, watched, len(of_split))
     if results.selection_score is not None:  # a share was held out, and is no part of the training examples
         share = cfg.task.selection_share
         sizes = replace(sizes, watched=max(1, round(results.train_examples * share / (1 - share))))

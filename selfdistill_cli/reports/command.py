@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from selfdistill_cli.errors import UserError, did_you_mean, end_in_words, how_to
 from selfdistill_cli.reports.compute import EXAMPLES, UNITS, counted_in
 from selfdistill_cli.reports.runs import Run, read_runs, with_whole_tables
 from selfdistill_cli.reports.search import Places, search
+from selfdistill_cli.system.files import require_writable
 from selfdistill_cli.tracking.terminal import make_console, say, shortest
 
 
@@ -172,15 +172,6 @@ def _say_what_is_foreign(places: Places, console: Console) -> None:
         named = ", ".join(str(shortest(path)) for path in places.foreign[:3])
         more = f" and {len(places.foreign) - 3} more" if len(places.foreign) > 3 else ""
         say(console, f"passed over, since sdrun did not make them: {named}{more}")
-
-
-def require_writable(folder: Path) -> None:
-    """Raise `UserError` if a folder cannot be made or written, before the work that ends there."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise UserError(f"--out {folder}: {there} is a file. --out=<folder> names another place.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"--out {folder}: {there} may not be written. --out=<folder> names another place.")
 
 
 def main() -> None:

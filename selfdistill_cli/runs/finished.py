@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.results import Results, read_results
+from selfdistill_cli.system.data_files import files_of, format_of
 
 SHARED = {"task": "base/task.yaml", "model": "base/model.yaml", "runtime": "runtime/default.yaml"}
 """By part of a configuration, the file in conf/ that gives every setting its default."""
@@ -101,13 +102,21 @@ def add_file_flags(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> N
             parser.add_argument(f"--{name.replace('_', '-')}", help=f"{OF_A_FILE[name]} (default: as in training)")
 
 
+def _form(path: Path) -> str:
+    """The format of the file, or of those in a folder or of a pattern; where training's are gone, what the name says."""
+    try:
+        return format_of(files_of(path)[0])
+    except UserError:
+        return format_of(path)
+
+
 def with_file_flags(task: DictConfig, arguments: argparse.Namespace, file: Path | None) -> DictConfig:
     """A copy of the task's settings for another file, with what was given by flags.
 
     A file of another format than the training file's is read as such files are: no delimiter or encoding is taken over.
     """
     changed = task.copy()
-    if file is not None and (task.path is None or Path(task.path).suffixes[-2:] != file.suffixes[-2:]):
+    if file is not None and (task.path is None or _form(Path(task.path)) != _form(file)):
         changed.update({name: value for name, value in FORM.items() if name in changed})
     for name in OF_A_FILE:
         value = getattr(arguments, name, None)

@@ -120,10 +120,14 @@ def _choice(task: TaskData, results: Results) -> str:
 
 def _data_in_words(cfg: DictConfig, results: Results) -> str:
     """Where the data came from; of own files their names, not the folders of somebody's machine."""
-    files = [Path(path).name for path in (cfg.task.path, cfg.task.validation_path) if path]
-    if not files:
-        return results.data
-    return ", ".join(files) + " (a fifth held out for validation)" * (cfg.task.validation_path is None)
+    own = cfg.task.path, cfg.task.validation_path
+    files = [Path(path).name for path in own if path]
+    if cfg.task.path is None:
+        return ", validated on ".join([results.data, *files])
+    if cfg.task.validation_path is not None:
+        return ", ".join(files)
+    part = "a fifth" if cfg.task.folds is None else f"fold {cfg.task.fold} of {cfg.task.folds}, counted from 0,"
+    return f"{files[0]} ({part} held out for validation)"
 
 
 def _warning(results: Results) -> str:
@@ -155,7 +159,8 @@ def _metadata(cfg: DictConfig, task: TaskData, results: Results, tag: str, adapt
     """The card's head: only what is known."""
     known = _base_metadata(cfg.model.name)
     base = _base_on_hub(cfg.model.name) or known.get("base_model")
-    data_set = cfg.task.hub.path if cfg.task.hub is not None and cfg.task.path is None else None
+    own_file = any((cfg.task.path, cfg.task.validation_path, cfg.task.test_path))
+    data_set = cfg.task.hub.path if cfg.task.hub is not None and not own_file else None
     scores = [
         EvalResult(
             task_type=tag,

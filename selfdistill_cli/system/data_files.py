@@ -12,6 +12,7 @@ FORMATS = ("parquet", "jsonl", "csv", "tsv", "json", "ndjson", "arrow", "txt")
 ENDINGS = (*FORMATS, *(f"{name}.gz" for name in FORMATS))
 SIDECARS = {"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"}
 """What `datasets` writes beside its files: no data."""
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=\.)")
 SPLIT = re.compile(r"(?:^|[._-])(train|training|dev|valid|val|validation|eval|test)(?=[._-]|$)", re.IGNORECASE)
 
 
@@ -19,6 +20,14 @@ def format_of(path: Path) -> str:
     """The format that a file's ending names, without .gz."""
     name = path.name.lower().removesuffix(".gz")
     return name.rpartition(".")[2] if "." in name else ""
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without the ending of its format: `rows.june` of `rows.june.csv.gz`."""
+    name = path.name
+    for ending in (".gz", f".{format_of(path)}"):
+        name = name[: -len(ending)] if name.lower().endswith(ending) and len(ending) > 1 else name
+    return name
 
 
 def files_of(path: Path) -> list[Path]:
@@ -35,7 +44,7 @@ def files_of(path: Path) -> list[Path]:
             files = [_readable(file) for file in found if file.is_file()]
             if not files:
                 raise UserError(f"There is no file that fits {path}.")
-            return _together(files, str(path))
+            return _together(_every_shard(files) if "-*-of-" in path.name else files, str(path))
         return [_readable(path)]
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
@@ -48,7 +57,30 @@ def _in_folder(folder: Path) -> list[Path]:
         below = sorted({entry.parent.name for ending in FORMATS for entry in folder.glob(f"*/*.{ending}*")})
         hint = f" Name one of the folders in it: {', '.join(below)}." if below else ""
         raise UserError(f"{folder} is a folder without a data file ({', '.join(FORMATS)}, each also .gz).{hint}")
-    return _together([_readable(file) for file in files], f"{folder}/")
+    return _together(_every_shard([_readable(file) for file in files]), f"{folder}/")
+
+
+def _every_shard(files: list[Path]) -> list[Path]:
+    """The same files. Raises `UserError` if they are shards, as the Hub numbers them, and not all of one table."""
+    by_split: dict[str, set[tuple[int, int]]] = {}
+    for file in files:
+        if match := SHARD.search(file.name):
+            by_split.setdefault(SHARD.sub("", file.name), set()).add((int(match[1]), int(match[2])))
+    for split, found in by_split.items():
+        counts = sorted({count for _, count in found})
+        if len(counts) > 1:
+            raise UserError(
+                f"{files[0].parent} holds shards of {split} out of {' and out of '.join(map(str, counts))}: keep those of one "
+                "table, or name a pattern that fits them."
+            )
+        lacking = sorted(set(range(counts[0])) - {number for number, _ in found})
+        if lacking:
+            raise UserError(
+                f"{files[0].parent} holds {len(found)} of {counts[0]} shards of {split}; missing: "
+                f"{', '.join(f'{number:05d}' for number in lacking[:10])}{' …' * (len(lacking) > 10)}. Add them, or name the files "
+                "that are to be read."
+            )
+    return files
 
 
 def _together(files: list[Path], where: str) -> list[Path]:

@@ -43,6 +43,15 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def require_writable(folder: Path) -> None:
+    """Raise `UserError` if a folder named by --out cannot be made or written, before the work that ends there."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"--out {folder}: {there} is a file. --out names another place.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--out {folder}: {there} may not be written. --out names another place.")
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Fill a file beside `path`; it takes the place of `path` when the block ends without an error."""

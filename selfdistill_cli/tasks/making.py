@@ -18,8 +18,10 @@ import numpy as np
 import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.system.lease import missing
+from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.findings import Repeats
 from selfdistill_cli.tasks.labels import distinct_labels, infer_kind
 from selfdistill_cli.tasks.missing import LeftOut, complete
@@ -49,6 +51,8 @@ NOT_OF_WHAT_IS_KEPT: dict[str, Any] = {
 }
 """Settings that change nothing in what is kept, at one value each."""
 
+FIFTH = 5
+"""One part in so many of a file without a validation split is held out to validate on."""
 NOTHING_HELD_OUT: dict[str, Any] = {"selection": "validation", "selection_share": None}
 HELD_OUT = "held_out"
 """The value of `task.selection` with which a part of training selects."""
@@ -62,9 +66,17 @@ def rows_to_select_on(settings: DictConfig, kind: Kind, train: Split) -> tuple[n
 def _rows_to_validate_on(settings: DictConfig, kind: Kind, train: Split) -> tuple[np.ndarray, np.ndarray]:
     """What is trained on and what is validated on of a file without a validation split: a fold, or a fifth."""
     strata = kind.strata(train.labels)
-    if settings.folds is None:
+    if settings.folds is not None:
+        return fold_rows(strata, units(train), settings.folds, settings.fold, kind.has_classes)
+    if train.groups is None:
         return hold_out_rows(strata, kind.has_classes)
-    return fold_rows(strata, units(train), settings.folds, settings.fold, kind.has_classes)
+    together = units(train)  # a group is scored as a whole
+    if len(np.unique(together)) < FIFTH:
+        raise UserError(
+            f"task.group={settings.group}: {counted(len(np.unique(together)), 'group')} are too few to hold out a fifth: give "
+            "task.validation_path."
+        )
+    return fold_rows(strata, together, FIFTH, 0, kind.has_classes)
 
 
 def _kind_of(settings: DictConfig, kinds: Mapping[str, Kind], splits: list[RawSplit]) -> Kind:

@@ -63,7 +63,8 @@ def summary(
     first = read.validation[0]
     if settings.path is None:
         sizes = " + ".join(f"{len(split):,}" for split in read.validation)
-        words = f"read {settings.name}: {trained:,} training and {sizes} validation rows, {what}"
+        of_own = f" (of {settings.validation_path})" if settings.validation_path else ""
+        words = f"read {settings.name}: {trained:,} training and {sizes} validation rows{of_own}, {what}"
     else:
         words = f"read {settings.path}: {trained:,} rows, {what}; "
         if read.held_out:

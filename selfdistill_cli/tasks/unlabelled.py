@@ -34,7 +34,15 @@ def unlabelled_rows(task: DictConfig, data_dir: str, file: Path | None, cache: P
     elif asked.generator is not None or asked.path is not None:
         raise UserError(f"task={task.name} has no test split: name the file that holds the new rows.")
     else:
-        asked.validation = [split.replace("validation", "test") for split in asked.validation]
+        unknown = [split for split in asked.validation if "validation" not in split]
+        if unknown:
+            raise UserError(
+                f"task.validation=[{','.join(unknown)}]: which split is the test set beside it is not known. Name the file "
+                "that holds the new rows."
+            )
+        asked.update(
+            validation_path=None, validation=[split.replace("validation", "test") for split in asked.validation]
+        )
     return find_source(asked, data_dir, cache, with_train=False).read()
 
 

@@ -142,6 +142,25 @@ def test_drawn_texts_follow_the_seed_and_leave_the_generator_alone() -> None:
     assert first != written(model, examples)
 
 
+@pytest.mark.parametrize("budget", [8, 1])
+def test_drawn_texts_are_the_same_in_any_batches(budget: int) -> None:
+    model, examples = make("decoder")
+    model.double()  # so that no rounding moves a boundary between two tokens
+    settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 1.0})
+    found = [write_answers(model, tokenizer(), examples, settings, cpu_runtime(size), 0) for size in (4096, budget)]
+    assert found[0].texts == found[1].texts
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_a_base_model_prefers_is_not_asked_for(temperature: float) -> None:
+    """A least length (as some checkpoints for summaries have) and a choice among few tokens (transformers' default)."""
+    model, examples = make("decoder")
+    plain = written(model, examples, temperature=temperature)
+    model.generation_config.min_length = 30
+    model.generation_config.top_k = 1
+    assert written(model, examples, temperature=temperature) == plain
+
+
 def test_training_mode_is_restored() -> None:
     model, examples = make("decoder")
     model.train()

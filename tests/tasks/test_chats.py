@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,9 @@ def test_every_format_that_can_hold_them(ending: str, tmp_path: Path) -> None:
 
 def test_a_file_of_conversations_is_recognised_unless_something_else_is_asked(tmp_path: Path) -> None:
     path = write(tmp_path / "chats.jsonl", GOOD)
+    broken = tmp_path / "broken.jsonl.gz"
+    broken.write_bytes(gzip.compress(b'{"messages": []}\n' * 500)[:60])
+    assert as_conversations(["task=custom", f"task.path={broken}"])[1] is None  # whoever reads it says what is wrong
     words, note = as_conversations(["-m", "task=custom", f"task.path={path}", "seed=0,1"])
     assert words == ["-m", "task=chat", f"task.path={path}", "seed=0,1"]
     assert note

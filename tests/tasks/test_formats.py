@@ -157,6 +157,13 @@ def test_an_encoding_can_be_said(tmp_path: Path) -> None:
     assert "task.encoding=utf-16-le reads it" in words_of(tmp_path / "t.csv", "text,label\n".encode("utf-16-le"))
 
 
+@pytest.mark.parametrize("encoding", ["hex", "base64", "rot13", "utf-99"])
+def test_what_is_no_encoding_of_texts_is_refused(encoding: str, tmp_path: Path) -> None:
+    assert f"task.encoding={encoding}: there is no such encoding" in words_of(
+        tmp_path / "t.csv", "text,label\na,b\n", encoding=encoding
+    )
+
+
 def test_a_file_without_a_header(tmp_path: Path) -> None:
     wanted = frozenset({"c0", "c1"})
     found = read(tmp_path / "t.csv", "a;x\nb;y\n", wanted, header=False)
@@ -269,6 +276,19 @@ def test_files_that_are_no_parts_of_one_table_are_refused(tmp_path: Path) -> Non
     assert "There is no file that fits" in words_of(tmp_path / "*.csv")
 
 
+def test_shards_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
+    """As the Hub numbers them, in a folder, or of a split in the data folder; whoever names files gets these."""
+    shards = write_shards(tmp_path / "s", "train-00000-of-00003.parquet", "train-00002-of-00003.parquet")
+    for path in (shards, shards / "train-*-of-*.*"):
+        assert "holds 2 of 3 shards of train.parquet; missing: 00001" in words_of(path)
+    assert read(shards / "train-0000?-of-00003.parquet").table.num_rows == 4
+    assert read(shards / "train-00002-of-00003.parquet").table.num_rows == 2
+    (shards / "train-00002-of-00003.parquet").rename(shards / "train-00001-of-00002.parquet")
+    assert "shards of train.parquet out of 2 and out of 3" in words_of(shards)
+    (shards / "train-00000-of-00003.parquet").rename(shards / "train-00000-of-00002.parquet")
+    assert read(shards).table.num_rows == 4
+
+
 def hub_metadata(**features: Any) -> dict[bytes, bytes]:
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
 
@@ -309,6 +329,12 @@ def test_columns_of_parquet_keep_their_types_without_bytes_and_dictionaries(tmp_
         "nested": [{"a": ["p"]}, {"a": []}],
         "price": [Decimal("1.10"), None],
     }
+    views = pa.table({"text": pa.array(["a", ""], pa.string_view()), "label": pa.array([b"x", b"y"], pa.binary_view())})
+    with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as file, pa.ipc.new_file(file, views.schema) as writer:
+        writer.write_table(views)
+    found = read(tmp_path / "t.arrow").table
+    assert found.schema.types == [pa.string(), pa.string()]  # what is empty in them is looked for in strings
+    assert found.to_pydict() == {"text": ["a", ""], "label": ["x", "y"]}
     parquet.write_table(pa.table({"text": [b"\xff"], "label": ["x"]}), tmp_path / "t.parquet")
     assert "column 'text' holds bytes that are no UTF-8 text" in words_of(tmp_path / "t.parquet")
     (tmp_path / "t.parquet.gz").write_bytes(gzip.compress(b"no"))

@@ -162,6 +162,22 @@ def test_folds_of_a_file_are_validated_on_in_turn(tmp_path: Path) -> None:
     assert "fold 2 of 4, counted from 0 (" in tasks[2].summary
 
 
+def test_a_fifth_of_the_groups_is_held_out_whole(tmp_path: Path) -> None:
+    """Scores of groups (`exact_match` of multirc) are of whole ones."""
+    groups = [f"g{i % 20}" for i in range(100)]
+    task = load_table({**ROWS, "of": groups}, tmp_path, group="of", metrics=["accuracy", "exact_match"])
+    inside, outside = ({groups[row] for row in part.rows} for part in (task.validation[0], task.train))
+    assert len(inside) == 4
+    assert not inside & outside
+    with pytest.raises(UserError, match=r"task.group=of: 4 groups are too few to hold out a fifth"):
+        load_table(
+            {**ROWS, "text": [f"t{i}" for i in range(100)], "of": [f"g{i % 4}" for i in range(100)]},
+            tmp_path / "few",
+            group="of",
+            metrics=["accuracy", "exact_match"],
+        )
+
+
 def test_a_test_file_is_read_with_the_training_files_labels(tmp_path: Path) -> None:
     test = write(tmp_path / "later.csv", {"text": ["x", "y"], "label": ["b", "a"]})
     task = load_table(ROWS, tmp_path, test_path=str(test), validation_examples=1)

@@ -22,18 +22,13 @@ from selfdistill_cli.models.cpu.frozen import FrozenLinear
 class LowRankLinear(LoraLinear):
     """peft's layer on a linear one that is not trained: the same distribution of outputs and gradients."""
 
-    whole: Tensor | None = None
-    """Weight and update as one matrix, while nothing is trained; see `models.cpu.products`."""
-
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Shape [..., in] to [..., out], in autocast's type where it is on."""
-        base: FrozenLinear = self.base_layer  # type: ignore[assignment]
-        if self.whole is not None:
-            return F.linear(x, self.whole, base.bias)
         name = self._the_update()
         if name is None or args or kwargs:
             plain: Tensor = super().forward(x, *args, **kwargs)
             return plain
+        base: FrozenLinear = self.base_layer  # type: ignore[assignment]
         a, b = self.lora_A[name].weight, self.lora_B[name].weight
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else base.weight.dtype
         dropout = self.lora_dropout[name]
@@ -41,20 +36,6 @@ class LowRankLinear(LoraLinear):
         with torch.autocast("cpu", enabled=False):
             result: Tensor = _LowRank.apply(x, base.weight_in(dtype), base.bias, a, b, self.scaling[name], kept)  # type: ignore[no-untyped-call]
         return result
-
-    def as_one_matrix(self) -> Tensor | None:
-        """W + scaling · B A [out, in], in the type of W; None if peft has to compute this layer, or nothing is added."""
-        name = self._the_update()
-        if name is None or self.training:
-            return None
-        base: FrozenLinear = self.base_layer  # type: ignore[assignment]
-        a: Tensor = self.lora_A[name].weight  # type: ignore[assignment]
-        b: Tensor = self.lora_B[name].weight  # type: ignore[assignment]
-        weight = base.weight.detach()
-        with torch.autocast("cpu", enabled=False):
-            return torch.addmm(
-                weight, b.detach().to(weight.dtype), a.detach().to(weight.dtype), alpha=self.scaling[name]
-            )
 
     def _the_update(self) -> str | None:
         """The name of the one update that is in force, if it stands beside the weights and is of the paper's kind."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,20 +14,15 @@ def weights_rounded(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """While this lasts, the matrices of the model's linear layers stand in `dtype`, as autocast has them in each product.
 
     Autocast rounds every matrix anew in every forward pass. For a pass over one token a row, as in writing, that moves
-    more memory than the products do. Outputs are the same, bit by bit, but for layers with a low-rank update: where one
-    is computed as a whole (`models.cpu.low_rank`), weight and update are added up before they are rounded, as in the model
-    that is saved. Nothing but `nn.Linear` and these is touched, and a matrix that is an embedding as well stays an embedding
-    in its own format. It takes their memory in `dtype` beside them.
+    more memory than the products do. Outputs are the same, bit by bit; nothing but `nn.Linear` is touched, and a matrix
+    that is an embedding as well stays an embedding in its own format. It takes their memory in `dtype` beside them.
     """
-    updated = _updated(model)
     layers = [
         layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.weight.dtype is torch.float32
     ]
     own = [layer._parameters["weight"] for layer in layers]
     rounded: dict[int, nn.Parameter] = {}
     try:
-        for layer, whole in updated:
-            layer.whole = whole.to(dtype)
         for layer, weight in zip(layers, own, strict=True):
             if id(weight) not in rounded:
                 rounded[id(weight)] = nn.Parameter(layer.weight.detach().to(dtype), requires_grad=False)
@@ -37,12 +31,3 @@ def weights_rounded(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     finally:
         for layer, weight in zip(layers, own, strict=True):
             layer._parameters["weight"] = weight
-        for layer, _ in updated:
-            layer.whole = None
-
-
-def _updated(model: nn.Module) -> list[tuple[Any, torch.Tensor]]:
-    """The layers with a low-rank update that can be one matrix, and that matrix."""
-    layers: list[Any] = [layer for layer in model.modules() if hasattr(layer, "whole")]
-    found = [(layer, layer.as_one_matrix()) for layer in layers]
-    return [(layer, whole) for layer, whole in found if whole is not None]

@@ -80,12 +80,11 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     """A type without dictionaries and bytes."""
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
-    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    views = pa.types.is_binary_view(kind) or pa.types.is_string_view(kind)
+    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind) or views:
         return pa.string()
     if pa.types.is_large_binary(kind):
         return pa.large_string()
-    if pa.types.is_binary_view(kind):
-        return pa.string_view()
     if pa.types.is_large_list(kind):
         return pa.large_list(_plain(kind.value_type))
     if pa.types.is_list(kind):

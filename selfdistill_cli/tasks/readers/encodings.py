@@ -67,6 +67,7 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
 
 def _known(encoding: str) -> str:
     try:
+        "a".encode(encoding)  # what is no encoding of texts (hex, rot13) is found by lookup, and refused here
         return codecs.lookup(encoding).name
     except LookupError:
         raise UserError(

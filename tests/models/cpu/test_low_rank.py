@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from selfdistill_cli.engine.compute import Operations
 from selfdistill_cli.models.cpu.dropout import LEVELS
 from selfdistill_cli.models.cpu.low_rank import LowRankLinear, _LowRank
-from selfdistill_cli.models.cpu.products import weights_rounded
 from selfdistill_cli.models.cpu.tuning import TUNINGS, tune
 
 
@@ -122,26 +121,3 @@ def test_weights_that_are_trained_keep_their_layer() -> None:
     model.base_model.model[0].base_layer.weight.requires_grad_(True)
     tune(model)
     assert len(fused(model)) == 1
-
-
-def test_while_writing_weight_and_update_are_one_matrix_rounded_once() -> None:
-    """The matrix of the model that is saved merged; afterwards, and where something is trained, they are two again."""
-    ours = adapted().eval()
-    tune(ours)
-    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1))
-    merged = copy.deepcopy(ours).merge_and_unload()
-    weights = [merged[0].weight, merged[2].weight]
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        apart, as_saved = ours(x), merged(x)
-        with weights_rounded(ours, torch.bfloat16):
-            written = ours(x)
-            for layer, weight in zip(fused(ours), weights, strict=True):
-                assert layer.whole is not None
-                assert layer.whole.dtype is torch.bfloat16
-                torch.testing.assert_close(layer.whole.float(), weight, rtol=2**-8, atol=0)
-        assert torch.equal(ours(x), apart)
-    assert float((written - as_saved).abs().max()) < 2**-6 * float(as_saved.abs().max())  # in a format of eight bits
-    with weights_rounded(ours.train(), torch.bfloat16):
-        assert [layer.whole for layer in fused(ours)] == [None, None]
-    with ours.eval().disable_adapter(), weights_rounded(ours, torch.bfloat16):
-        assert [layer.whole for layer in fused(ours)] == [None, None]
