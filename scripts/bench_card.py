@@ -33,7 +33,7 @@ import torch
 from selfdistill_cli import experiment
 from selfdistill_cli.config import schema
 from selfdistill_cli.encoding.answers import AnswerExamples, Form
-from selfdistill_cli.encoding.labelled import Examples, Padding
+from selfdistill_cli.encoding.labelled import LabelledExamples, Padding
 from selfdistill_cli.encoding.room import Flat
 from selfdistill_cli.engine.checkpoint import Checkpoints
 from selfdistill_cli.engine.loop import TrainingLoop
@@ -110,7 +110,7 @@ def made_examples(kind: str) -> Any:
         return AnswerExamples(texts(20, 50), texts(20, 50), Form(0, None), truncated=0)
     whole = texts(8, 64)
     labels, segments = draw.integers(0, 2, SIZE), np.zeros(len(whole.tokens), np.int8)
-    return Examples(whole.tokens, segments, whole.offsets, labels, Padding("right", 0, 0), truncated=0)
+    return LabelledExamples(whole.tokens, segments, whole.offsets, labels, Padding("right", 0, 0), truncated=0)
 
 
 def configuration(case: Case, steps: int) -> Any:

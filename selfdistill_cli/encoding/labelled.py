@@ -33,7 +33,7 @@ class Padding:
 
 
 @dataclass(frozen=True)
-class Examples:
+class LabelledExamples:
     """Encoded examples of one split: all tokens in one flat array, so that a million rows cost no objects."""
 
     tokens: np.ndarray
@@ -99,7 +99,7 @@ class Examples:
         return logits.squeeze(-1) if logits.shape[-1] == 1 else logits
 
 
-def encode(tokenizer: Any, split: Split, max_length: int) -> Examples:
+def encode(tokenizer: Any, split: Split, max_length: int) -> LabelledExamples:
     """Tokenize a split's texts (and second texts), cutting each example to `max_length` tokens.
 
     The tokens of a split that has a folder are kept there and mapped into memory: made once, they are there the next
@@ -120,7 +120,7 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> Examples:
     tokens = kept_tokens(place, make) if place else gathered_tokens(make())
     # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
     side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
-    return Examples(
+    return LabelledExamples(
         tokens=tokens.tokens,
         segments=tokens.segments,
         offsets=tokens.offsets,

@@ -65,7 +65,7 @@ class OtherWeights:
         """`keep` of the predictions of these rows [m], in their order: dropout off, without gradient.
 
         `keep` is called while the model has the other weights. Under the token budget, also where a method sees the
-        whole step at once. of, by: other examples under these row numbers, another model (`engine.method.Predict`).
+        whole step at once. of, by: other examples under these row numbers, another model (`engine.method.PredictAgain`).
         """
         examples, model = self.examples if of is None else of, self.model if by is None else by
         batching, device = self.runtime.batching.of(model), self.runtime.device

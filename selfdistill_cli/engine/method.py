@@ -50,7 +50,7 @@ Keep = Callable[[Any], Any]
 """What is kept of some predictions."""
 
 
-class Predict(Protocol):
+class PredictAgain(Protocol):
     """Predicts the examples of a micro-batch once more: without dropout or gradient."""
 
     def __call__(
@@ -82,7 +82,7 @@ class MicroBatch:
     weights: Tensor | None = None
     """How much each example counts [m], 1 on average over the training set; None: all the same. The engine multiplies
     what `Method.loss` gives by them, so a method need not."""
-    predict: Predict = _no_model
+    predict: PredictAgain = _no_model
     """Predicts these m examples once more, by other weights, behind other prompts or by another model."""
     on_host: Tensor | None = None
     """`positions` on the CPU: the engine gives them, so that nobody waits for the device to know them."""

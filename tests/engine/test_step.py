@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from selfdistill_cli.encoding.labelled import Examples, Padding
+from selfdistill_cli.encoding.labelled import LabelledExamples, Padding
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.engine.step import backward_step
@@ -173,7 +173,9 @@ def test_prediction_leaves_training_mode_and_random_state_alone() -> None:
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_collate_pads_as_the_tokenizer_does(side: str) -> None:
     flat = np.array([11, 12, 13, 21, 31, 32], dtype=np.int32)
-    examples = Examples(flat, None, np.array([0, 3, 4, 6]), np.zeros(3, np.int64), Padding(side, 9, 0), truncated=0)
+    examples = LabelledExamples(
+        flat, None, np.array([0, 3, 4, 6]), np.zeros(3, np.int64), Padding(side, 9, 0), truncated=0
+    )
     inputs = examples.collate(np.array([1, 0]))
     right = side == "right"
     assert inputs["input_ids"].tolist() == ([[21, 9, 9], [11, 12, 13]] if right else [[9, 9, 21], [11, 12, 13]])

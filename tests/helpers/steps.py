@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form
-from selfdistill_cli.encoding.labelled import Examples, Padding
+from selfdistill_cli.encoding.labelled import LabelledExamples, Padding
 from selfdistill_cli.encoding.room import Flat
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.predictions import TokenRows
@@ -74,7 +74,7 @@ def make_examples(kind: str) -> Any:
         )
     labels = rng.uniform(0, 5, SIZE).astype(np.float32) if kind == "regression" else rng.integers(0, 3, SIZE)
     segments = np.zeros(len(tokens), np.int8)
-    return Examples(tokens, segments, offsets_of(lengths), labels, Padding("right", 0, 0), truncated=0)
+    return LabelledExamples(tokens, segments, offsets_of(lengths), labels, Padding("right", 0, 0), truncated=0)
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
