@@ -224,7 +224,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(
 ) -> None:
     (tmp_path / "a_file").write_text("mine")
     for out in ("a_file", "a_file/below/it"):
-        with pytest.raises(UserError, match=rf"--out .*{out}: .*a_file is a file. --out=<folder> names another"):
+        with pytest.raises(UserError, match=rf"--out .*{out}: .*a_file is a file. --out names another"):
             report([str(sound), *flags, "--out", str(tmp_path / out)])
     assert (tmp_path / "a_file").read_text() == "mine"
     monkeypatch.setattr(os, "access", lambda place, mode: False)  # what a read-only disk says, to root as well
