@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -70,22 +71,30 @@ def chosen(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
         known = {name for run in runs for name in run.settings} | {"seed"}
         if not equals or key not in known:
             raise UserError(f"--where {condition}: no run has a setting '{key}'.{did_you_mean(key, known)}")
-        wanted = values.split(",")
-        present = {_value(run, key) for run in runs if run.settings} - {None}
-        for value in wanted:
-            if value not in present:
-                raise UserError(
-                    f"--where {condition}: no run has {key}={value}. There are {', '.join(sorted(map(str, present)))}."
-                )
-        runs = [run for run in runs if not run.settings or _value(run, key) in (None, *wanted)]
+        present = {_alike(value): value for run in runs if run.settings for value in _values(run, key)}
+        wanted = {_alike(value): value for value in values.split(",")}
+        for alike, value in wanted.items():
+            if alike not in present:
+                there = ", ".join(sorted(map(str, present.values())))
+                raise UserError(f"--where {condition}: no run has {key}={value}. There are {there}.")
+        runs = [run for run in runs if all(_alike(value) in wanted for value in _values(run, key))]
     return list(runs)
 
 
-def _value(run: Run, key: str) -> str | None:
-    """A setting in words; None if the run has none of that name."""
-    if key == "seed":
-        return str(run.seed)
-    return str(run.settings[key]) if key in run.settings else None
+def _values(run: Run, key: str) -> list[Any]:
+    """A setting of the run; nothing if it has none of that name, or is damaged and nobody knows."""
+    if key == "seed" and run.settings:
+        return [run.seed]
+    return [run.settings[key]] if key in run.settings else []
+
+
+def _alike(value: Any) -> str:
+    """The same for `2` and 2.0, `5e-5` and 5.0e-05, `true` and True, `null` and None."""
+    words = {"true": "True", "false": "False", "null": "None"}.get(str(value), str(value))
+    try:
+        return repr(float(words))
+    except ValueError:
+        return words
 
 
 def report(words: Sequence[str]) -> None:

@@ -87,6 +87,19 @@ def slug(words: str) -> str:
     return re.sub(r"[^a-z0-9_]+", "-", words.lower()).strip("-")
 
 
+def slugs(words: Sequence[str]) -> list[str]:
+    """A slug of each, no two alike: where one is long, or another's, it is cut, and a hash of the words follows."""
+    plain = [slug(one.replace(",", "")) for one in words]
+    return [
+        whole if len(whole) <= 80 and plain.count(whole) == 1 else f"{whole[:70].strip('-')}-{_hash(one)}"
+        for one, whole in zip(words, plain, strict=True)
+    ]
+
+
+def _hash(words: str) -> str:
+    return hashlib.sha256(words.encode()).hexdigest()[:8]
+
+
 def file_name(kind: str, subject: str) -> str:
     """A name for the files of a figure or table of this kind on a task, variant or sweep; other subjects have others.
 
@@ -94,4 +107,4 @@ def file_name(kind: str, subject: str) -> str:
     """
     if re.fullmatch(r"[a-z0-9_]+( [a-z0-9_]+)*", subject) and len(subject) <= 60:
         return f"{kind}-{slug(subject)}"
-    return f"{kind}-{slug(subject)[:60].strip('-')}-{hashlib.sha256(subject.encode()).hexdigest()[:8]}"
+    return f"{kind}-{slug(subject)[:60].strip('-')}-{_hash(subject)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,7 @@ from selfdistill_cli.reports.statistics import (
     pooled,
     resampled,
 )
-from selfdistill_cli.reports.variants import Group, Study
+from selfdistill_cli.reports.variants import Group, Study, of_equal_compute
 
 PLAIN = "vanilla"
 EQUAL_COMPUTE = "vanilla at equal compute"
@@ -89,7 +89,7 @@ def compare(study: Study) -> Comparison:
         (row, baseline, row.group, other)
         for row in shown
         if row.group is not None
-        for baseline, other in _baselines(study, row.group)
+        for baseline, other in baselines(study, shown, row).items()
     ]
     samples = _samples([group for _, _, mine, theirs in pairs for group in (mine, theirs)])
     found: list[tuple[Row, str, Group, Difference]] = []
@@ -113,9 +113,22 @@ def compare(study: Study) -> Comparison:
     return Comparison(study, shown, compared, list(not_compared))
 
 
-def _baselines(study: Study, group: Group) -> list[tuple[str, Group]]:
-    both = zip(BASELINES, (study.baseline(group), study.equal_compute_baseline(group)), strict=True)
-    return [(name, other) for name, other in both if other is not None and other is not group]
+def baselines(study: Study, shown: Sequence[Row], row: Row) -> dict[str, Group]:
+    """What a row of those `shown` is compared with, by PLAIN and EQUAL_COMPUTE, as far as it is there.
+
+    A setting that was chosen is compared with vanilla's own, if that was chosen as well; else with vanilla under the
+    same schedule.
+    """
+    group = row.group
+    if group is None:
+        return {}
+    chosen = [other.group for other in shown if other.chosen_of and other.group and other.group.first.method == PLAIN]
+    if row.chosen_of and chosen:
+        plain = next((other for other in chosen if other.settings["method.passes"] == 1), None)
+        both = {PLAIN: plain, EQUAL_COMPUTE: of_equal_compute(chosen, group)}
+    else:
+        both = {PLAIN: study.baseline(group), EQUAL_COMPUTE: study.equal_compute_baseline(group)}
+    return {name: other for name, other in both.items() if other is not None and other is not group}
 
 
 def _samples(groups: Iterable[Group]) -> dict[str, dict[int, Resampled]]:

@@ -29,7 +29,7 @@ ASKED = ("text", "prompt", "text_pair")
 
 
 def compare(a: Run, b: Run) -> pd.DataFrame:
-    """The examples that both were scored on, a row each.
+    """The examples of the split that the score is of (the first one) on which both were scored, a row each.
 
     Columns: split, index, what was asked, `label`; of each run `A`, `B` what it said, `A right`, `B right`, and
     `A margin`, `B margin`: how far its logit was above the next one (regression: its absolute error in place of both).
@@ -62,6 +62,7 @@ def _predictions(run: Run) -> pd.DataFrame:
     except DamagedFileError as error:
         raise UserError(f"{run.path}: {error}.") from error
     table = pd.read_parquet(path)
+    table = table[table["split"] == table["split"].iloc[0]] if len(table) else table
     found = table[["split", "index"]].copy()
     written = "correct" in table  # `text` is then what the model has written
     for name in ASKED:

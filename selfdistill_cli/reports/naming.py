@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from selfdistill_cli.reports.runs import Settings
+if TYPE_CHECKING:
+    from selfdistill_cli.reports.runs import Settings
 
 ABSENT = "(no such setting)"
 """In place of a setting that a part does not have."""
@@ -48,6 +49,19 @@ def names(parts: Sequence[Settings], own: str, defaults: Callable[[Settings], Se
         taken[found[key]] += 1
         found[key] += f" #{taken[found[key]]}" if taken[found[key]] > 1 else ""
     return [found[identity(part)] for part in parts]
+
+
+def told_apart(plain: Sequence[str], parts: Sequence[Settings]) -> list[str]:
+    """These names; where several are alike, each followed by the settings of its part that set them apart."""
+    found = []
+    for name, own in zip(plain, parts, strict=True):
+        rivals = [part for part, other in zip(parts, plain, strict=True) if other == name]
+        said = ", ".join(
+            f"{short_key(key)}={short_values([rival.get(key) for rival in rivals])[str(own.get(key))]}"
+            for key in differing(rivals)
+        )
+        found.append(f"{name} ({said})" if said else name)
+    return found
 
 
 def short_key(key: str) -> str:

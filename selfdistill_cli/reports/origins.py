@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.reports.intact import DamagedFileError, read_config
+from selfdistill_cli.reports.naming import identity
 
 if TYPE_CHECKING:
     from selfdistill_cli.reports.runs import Run, Settings
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 ROUND = "method.self_training"
 """The setting that says which round of self-training a run is, and how it drew."""
+START = "model.start"
+"""The setting that tells runs apart which start from runs of other settings, whatever their seeds."""
 
 
 def with_origins(settings: Settings, cfg: Mapping[str, Any]) -> tuple[Settings, Path | None]:
@@ -32,7 +38,7 @@ def with_origins(settings: Settings, cfg: Mapping[str, Any]) -> tuple[Settings, 
         settings[ROUND] = f"{asked['name']} round {asked['round']}, {drawn}"
     start = _run_of(Path(str(settings.get("model.name"))))
     if start is not None:
-        settings["model.name"] = _words(start)
+        settings["model.name"], settings[START] = _words(start), _digest(start)
     return settings, start
 
 
@@ -53,6 +59,19 @@ def _words(start: Path) -> str:
         return f"{model} after {cfg['task']['name']} by {cfg['method']['name']}"
     except (DamagedFileError, KeyError, TypeError):
         return str(start)
+
+
+def _digest(start: Path) -> str:
+    """The same for runs that differ in the seed alone, and in the seeds of those that they start from."""
+    try:
+        cfg = read_config(start / "config.yaml")
+        science = {name: cfg[name] for name in SCIENCE if name != "seed"}
+        before = _run_of(Path(str(cfg["model"]["name"])))
+        named = cfg["model"]["name"] if before is None else _digest(before)
+        science |= {"model": cfg["model"] | {"name": named}, "task": cfg["task"] | {"added": None}}
+    except (DamagedFileError, KeyError, TypeError):
+        return str(start)
+    return sha256(json.dumps(science, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -100,9 +119,9 @@ def sequences(runs: Sequence[Run]) -> list[Chain]:
     return found
 
 
-def by_method(found: Sequence[Chain]) -> dict[tuple[str, ...], list[Chain]]:
-    """Sequences that differ in the seed alone, by their tasks and the method of each stage."""
-    groups: dict[tuple[str, ...], list[Chain]] = defaultdict(list)
+def alike(found: Sequence[Chain]) -> list[list[Chain]]:
+    """Sequences that differ in the seed alone, together."""
+    groups: dict[str, list[Chain]] = defaultdict(list)
     for one in found:
-        groups[(*one.tasks, *(stage.method for stage in one.stages))].append(one)
-    return dict(groups)
+        groups[json.dumps([identity(stage.settings) for stage in one.stages])].append(one)
+    return list(groups.values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from selfdistill_cli.config.metrics import larger_is_better
-from selfdistill_cli.reports.differences import EQUAL_COMPUTE, PLAIN, Compared, Comparison
+from selfdistill_cli.reports.differences import EQUAL_COMPUTE, PLAIN, Compared, Comparison, baselines
 from selfdistill_cli.reports.numbers import Scale, count
 from selfdistill_cli.reports.statistics import POWER, detectable
 from selfdistill_cli.reports.variants import BASELINE, SAME_COMPUTE, Group
@@ -172,7 +172,8 @@ def _matched_passes(found: Comparison) -> list[str]:
         _round_passes(group.compute / base.compute)
         for row in found.rows
         if (group := row.group) is not None and not _is_vanilla(group)
-        if (base := found.study.baseline(group)) is not None and found.study.equal_compute_baseline(group) is None
+        if (base := found.study.baseline(group)) is not None
+        and EQUAL_COMPUTE not in baselines(found.study, found.rows, row)
     }
     passes = sorted(one for one in lacking if abs(one - 1) > SAME_COMPUTE)
     words = ",".join(f"{one:g}" for one in passes)

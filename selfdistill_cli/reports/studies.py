@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfdistill_cli.reports.naming import differing, identity, names, short_key, short_values, sortable
+from selfdistill_cli.reports.content import slugs
+from selfdistill_cli.reports.naming import identity, names, sortable, told_apart
 from selfdistill_cli.reports.older import completed, default_settings
 from selfdistill_cli.reports.roles import Served, as_served, only_served
 from selfdistill_cli.reports.runs import Run, Settings
@@ -57,8 +58,9 @@ def _studies(groups: list[dict[int, Run]]) -> list[Study]:
     for of_seed in groups:
         members[identity(what_is_constant(_any(of_seed).settings))].append(of_seed)
     methods = {_any(of_seed).method for of_seed in groups} - {BASELINE}
-    named = zip(_names(members.values()), members.values(), strict=True)
-    made = [_study(name, of, (BASELINE, *sorted(methods))) for name, of in named]
+    found = _names(members.values())
+    named = zip(found, slugs(found), members.values(), strict=True)
+    made = [_study(name, own, of, (BASELINE, *sorted(methods))) for name, own, of in named]
     return sorted(made, key=_answers_first)
 
 
@@ -84,18 +86,22 @@ def _answers_first(study: Study) -> tuple[bool, int, list[tuple[int, float, str]
     return not answered, -study.size, sortable(study.name)
 
 
-def _study(name: str, members: list[dict[int, Run]], methods: Sequence[str]) -> Study:
-    settings = [next(iter(of_seed.values())).settings for of_seed in members]
-    constant = what_is_constant(settings[0])
-    parts = [{key: value for key, value in one.items() if key not in constant} for one in settings]
+def _study(name: str, own_slug: str, members: list[dict[int, Run]], methods: Sequence[str]) -> Study:
     task = name.split(" · ")[0]
+    settings = [_any(of_seed).settings for of_seed in members]
+    variants = names_of_variants(settings, what_is_constant(settings[0]))
+    groups = [Group(task, variant, of_seed) for variant, of_seed in zip(variants, members, strict=True)]
+    return Study(name, task, sorted(groups, key=_vanilla_first), methods, own_slug)
+
+
+def names_of_variants(settings: Sequence[Settings], constant: Settings) -> list[str]:
+    """What to call each of these settings beside the others, by what is not `constant` in them."""
 
     def defaults(part: Settings) -> Settings:
         return default_settings(str(part["method.name"]), str(constant.get("model.name")))
 
-    variants = names(parts, "method.name", defaults)
-    groups = [Group(task, variant, of_seed) for variant, of_seed in zip(variants, members, strict=True)]
-    return Study(name, task, sorted(groups, key=_vanilla_first), methods)
+    parts = [{key: value for key, value in one.items() if key not in constant} for one in settings]
+    return names(parts, "method.name", defaults)
 
 
 def _vanilla_first(group: Group) -> tuple[bool, list[tuple[int, float, str]]]:
@@ -104,18 +110,8 @@ def _vanilla_first(group: Group) -> tuple[bool, list[tuple[int, float, str]]]:
 
 def _names(studies: Iterable[list[dict[int, Run]]]) -> list[str]:
     """A name for each study, by its first run; where two were alike, followed by the settings that set them apart."""
-    runs = [next(iter(groups[0].values())) for groups in studies]
-    plain = [_name(run) for run in runs]
-    found = []
-    for run, name in zip(runs, plain, strict=True):
-        rivals = [what_is_constant(r.settings) for r, other in zip(runs, plain, strict=True) if other == name]
-        own = what_is_constant(run.settings)
-        said = ", ".join(
-            f"{short_key(key)}={short_values([rival.get(key) for rival in rivals])[str(own.get(key))]}"
-            for key in differing(rivals)
-        )
-        found.append(f"{name} ({said})" if said else name)
-    return found
+    runs = [_any(groups[0]) for groups in studies]
+    return told_apart([_name(run) for run in runs], [what_is_constant(run.settings) for run in runs])
 
 
 def _name(run: Run) -> str:

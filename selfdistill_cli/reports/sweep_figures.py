@@ -111,8 +111,8 @@ class _Sweep:
         predictions = best.first.file("predictions.parquet")
         if predictions is None or not in_percent(self.study.metric) or not 0 < share < 1:
             return 0.0
-        examples = parquet.read_metadata(predictions).num_rows
-        return float((share * (1 - share) / examples) ** 0.5)
+        splits = parquet.read_table(predictions, columns=["split"])["split"].to_pylist()
+        return float((share * (1 - share) / splits.count(splits[0])) ** 0.5)  # the score is of the first
 
     def cells(self, one: Slice) -> Cells:
         """A heat map of two settings."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from statistics import fmean
 
 from selfdistill_cli.reports.compute import cost
-from selfdistill_cli.reports.content import slug
 from selfdistill_cli.reports.numbers import count
 from selfdistill_cli.reports.origins import ROUND
 from selfdistill_cli.reports.panels import Look
@@ -64,12 +62,8 @@ class Study:
     """In the order in which they are shown: vanilla first."""
     methods: Sequence[str] = ()
     """All methods of the report, vanilla first: a method's place gives its colour and marker in every figure."""
-
-    @property
-    def slug(self) -> str:
-        """The name as the beginning of names of files; a long one is cut, and a hash of it follows."""
-        whole = slug(self.name.replace(",", ""))
-        return whole if len(whole) <= 80 else f"{whole[:70].strip('-')}-{sha256(self.name.encode()).hexdigest()[:8]}"
+    slug: str = ""
+    """The name as the beginning of names of files; no other study of the report has it."""
 
     @property
     def size(self) -> int:
@@ -108,12 +102,7 @@ class Study:
 
     def equal_compute_baseline(self, group: Group) -> Group | None:
         """Vanilla under the same schedule that cost as much, within SAME_COMPUTE."""
-
-        def distance(other: Group) -> float:
-            return abs(other.compute - group.compute)
-
-        nearest = min(self._vanilla_beside(group), key=distance, default=None)
-        return nearest if nearest and distance(nearest) <= SAME_COMPUTE * group.compute else None
+        return of_equal_compute(self._vanilla_beside(group), group)
 
     def _vanilla_beside(self, group: Group) -> list[Group]:
         wanted = but_the_method(group.settings)
@@ -124,6 +113,16 @@ class Study:
             and ROUND not in other.settings
             and but_the_method(other.settings) == wanted
         ]
+
+
+def of_equal_compute(groups: Iterable[Group], group: Group) -> Group | None:
+    """The one that cost most nearly what `group` did, if that is within SAME_COMPUTE."""
+
+    def distance(other: Group) -> float:
+        return abs(other.compute - group.compute)
+
+    nearest = min(groups, key=distance, default=None)
+    return nearest if nearest and distance(nearest) <= SAME_COMPUTE * group.compute else None
 
 
 def has(group: Group, kind: str, column: str) -> bool:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from selfdistill_cli import __version__
 
 
@@ -37,9 +39,16 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "processor_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": sys.argv,
+        "command": _command(),
         **_checkout(),
     }
+
+
+def _command() -> list[str]:
+    """The words that were typed; in a job of a cluster, which was given a file of words, those of the job's own run."""
+    if Path(sys.argv[0]).name == "_submit.py" and HydraConfig.initialized():
+        return ["sdrun", *HydraConfig.get().overrides.task]
+    return sys.argv
 
 
 def _processor() -> str:

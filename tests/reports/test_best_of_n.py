@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from selfdistill_cli.reports.content import Figure
+from selfdistill_cli.reports.content import Figure, Table
 from selfdistill_cli.reports.report import write_report
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import best_of_n
@@ -76,6 +76,18 @@ def test_a_report_shows_it_of_random_searches_alone(tmp_path: Path) -> None:
     assert "vanilla from 65.0 with one trial to 60." in found.finding
     assert "held-out part of training" in figure.caption
     write_report(find_runs([tmp_path]), "a search", tmp_path / "report")  # its parts have files of their own
+
+
+def test_more_passes_are_a_search_of_their_own(tmp_path: Path) -> None:
+    for number in range(6):
+        lr = f"schedule.lr={1.3e-5 * (number + 1)}"
+        make_run(tmp_path, "method=vanilla", lr, draw=number)
+        make_run(tmp_path, "method=vanilla", lr, draw=number + 6, passes=2)
+    (study,) = gather(find_runs([tmp_path])).studies
+    found = best_of_n.section(study)
+    assert found is not None
+    (table,) = (part for part in found.parts if isinstance(part, Table))
+    assert [(row[0].text, row[1].text) for row in table.cells] == [("vanilla", "6"), ("vanilla (passes=2)", "6")]
 
 
 def test_a_grid_is_no_random_search(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from selfdistill_cli.reports import report
 from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
-from selfdistill_cli.reports.panels import Cells
+from selfdistill_cli.reports.panels import Cells, Curves
 from selfdistill_cli.reports.report import chapters, write_report
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import discordance, dynamics, learning, sensitivity
@@ -74,6 +74,35 @@ def test_settings_that_begin_alike_for_long_have_names_of_their_own(tmp_path: Pa
     assert len(parts) == len(set(parts))
     assert sum("-trajectories-" in name for name in parts) == 2
     assert all(len(name) < 200 for name in parts)
+
+
+def test_names_that_differ_in_signs_alone_have_files_of_their_own(tmp_path: Path) -> None:
+    words = ("task=custom", "task.path=x.csv", "task.kind=classification", "task.label=l")
+    for template in ("{a}, {b}", "{a} {b}"):
+        make_run(tmp_path, "method=kd", *words, f"task.text='{template}'")
+        make_run(tmp_path, "method=vanilla", *words, f"task.text='{template}'", draw=1)
+    made = write_report(find_runs([tmp_path]), "signs", tmp_path / "report")
+    titles = [chapter.title for chapter in made if "x.csv" in chapter.title]
+    assert len(set(titles)) == 2
+    assert len(list((tmp_path / "report" / "tables").glob("x-csv-*-scores.csv"))) == 2
+
+
+def test_sizes_of_two_kinds_of_runs_are_two_figures_and_lines_are_joined_by_settings(tmp_path: Path) -> None:
+    for selection in ("validation", "held_out"):
+        for examples in (50, 100):
+            words = (f"task.selection={selection}", f"task.train_examples={examples}")
+            make_run(tmp_path, "method=vanilla", *words, train_examples=examples)
+            tau = f"method.tau={examples / 25:g}"
+            make_run(tmp_path, "method=dynsdpb", *words, tau, draw=1, train_examples=examples)
+    made = write_report(find_runs([tmp_path]), "sizes", tmp_path / "report")
+    (section,) = (one for one in made[0].sections if "more training examples" in one.title)
+    figures = [part for part in section.parts if isinstance(part, Figure)]
+    assert len({figure.name for figure in figures}) == len({figure.caption for figure in figures}) == 2
+    for figure in figures:
+        (curves,) = figure.panels
+        assert isinstance(curves, Curves)
+        lines = {line.label: list(line.x) for line in curves.lines}
+        assert lines == {"vanilla": [50, 100], "dynsdpb (tau=2)": [50], "dynsdpb (tau=4)": [100]}
 
 
 def test_tables_of_other_tasks_belong_to_their_study(tmp_path: Path) -> None:

@@ -63,6 +63,33 @@ def test_what_is_forgotten_is_the_best_of_before_minus_the_end(tmp_path: Path) -
     ]
 
 
+def test_sequences_of_other_settings_are_rows_of_their_own(tmp_path: Path) -> None:
+    for tau, passes in ((1, None), (4, None), (4, 2)):
+        for seed in (0, 1):
+            words = ("method=dynsdpb", f"method.tau={tau}", f"seed={seed}")
+            first = make_run(tmp_path, *words, f"task={FIRST}", score=0.9, passes=passes)
+            scored(first, SECOND, 0.5)
+            last = make_run(tmp_path, *words, f"task={SECOND}", f"model.name={first}", score=0.8, passes=passes)
+            scored(last, FIRST, 0.7)
+    section = forgetting.section(sequences(find_runs([tmp_path])))
+    assert section is not None
+    (table,) = section.parts
+    named = {row[0].text: row[-1].text for row in table.cells}  # type: ignore[union-attr]
+    expected = ("dynsdpb (passes=1, tau=1)", "dynsdpb (passes=1, tau=4)", "dynsdpb (passes=2, tau=4)")
+    assert named == dict.fromkeys(expected, "2")
+
+
+def test_runs_that_start_from_other_settings_are_never_averaged(tmp_path: Path) -> None:
+    for tau in (1, 4):
+        for seed in (0, 1):
+            first = make_run(tmp_path, "method=dynsdpb", f"method.tau={tau}", f"seed={seed}", f"task={FIRST}")
+            make_run(tmp_path, "method=vanilla", f"seed={seed}", f"task={SECOND}", f"model.name={first}", draw=tau)
+    found = gather(find_runs([tmp_path]))
+    after = [study for study in found.studies if study.task == SECOND]
+    assert [[len(group.runs) for group in study.groups] for study in after] == [[2], [2]]
+    assert found.duplicates == []
+
+
 def test_stages_are_no_studies_of_their_own(tmp_path: Path) -> None:
     for seed in (0, 1):
         sequence(tmp_path, seed, [(0.5, 0.5), (0.9, 0.5), (0.7, 0.8)])

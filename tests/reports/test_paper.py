@@ -203,7 +203,11 @@ def test_costs_are_sums_and_operations_are_given_only_where_every_run_counted_th
         make_run(tmp_path, f"seed={seed}", seconds=seconds, compute={"total": {"flops": 10**12}})
     runs = find_runs([tmp_path])
     assert hours(runs) == "2.0 hours for 2 runs (1,800 to 5,400 s each)"
-    assert operations(runs) == "2.00e+12"
+    assert operations(runs) == "2.00e+12 floating-point operations"
+    shared = {"total": {"flops": 10**12}, "teacher": {"flops": 10**11}}
+    make_run(tmp_path / "kd", "method=kd", compute=shared)
+    said = "1.00e+12 floating-point operations, each run counted with its own teacher"
+    assert operations(find_runs([tmp_path / "kd"])) == said
     make_run(tmp_path, "seed=2", compute={"total": {}})
     assert operations(find_runs([tmp_path])) is None
 

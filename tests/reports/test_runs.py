@@ -107,6 +107,17 @@ def test_a_thousand_runs_take_less_than_ten_seconds(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_a_model_may_be_called_as_a_folder_of_a_run_is(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "made")
+    for name in ("model", "checkpoints"):
+        shutil.copytree(run, tmp_path / "outputs" / "rte" / name / "vanilla" / run.name)
+        shutil.copytree(run, tmp_path / "outputs" / "rte" / "minilm" / "vanilla" / f"{name}" / run.name)
+    (run / "model").mkdir()
+    shutil.copy(run / "config.yaml", run / "model" / "config.yaml")  # what lies in a run is none
+    assert len(find_runs([tmp_path / "outputs"])) == 4
+    assert [found.path for found in find_runs([tmp_path / "made"])] == [run]
+
+
 def test_conditions_choose_runs_and_wrong_ones_are_refused(tmp_path: Path) -> None:
     for method in ("vanilla", "static_sd", "dynsdpb"):
         make_run(tmp_path, f"method={method}")
@@ -115,6 +126,8 @@ def test_conditions_choose_runs_and_wrong_ones_are_refused(tmp_path: Path) -> No
     assert {run.method for run in chosen(runs, ["method.name=vanilla,dynsdpb"])} == {"vanilla", "dynsdpb"}
     assert {run.method for run in chosen(runs, ["method.tau_rule=uncertainty"])} == {"vanilla", "static_sd", "dynsdpb"}
     assert [run.seed for run in chosen(runs, ["processes=2"])] == [1]
+    for alike in ("method.tau=3", "method.tau=3.0", "schedule.lr=5e-5", "schedule.lr=0.00005", "task.strict=false"):
+        assert len(chosen(runs, [alike])) == 4
     with pytest.raises(UserError, match=r"no run has a setting 'method.tua'. Did you mean 'method.tau'"):
         chosen(runs, ["method.tua=1"])
     with pytest.raises(UserError, match=r"no run has method.name=dcs. There are dynsdpb, static_sd, vanilla"):

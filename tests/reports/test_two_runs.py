@@ -51,6 +51,15 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return a, b
 
 
+def test_the_examples_are_those_of_the_split_that_the_score_is_of(pair: tuple[Path, Path]) -> None:
+    for run in pair:
+        scored = parquet.read_table(run / "predictions.parquet")
+        tested = scored.set_column(0, "split", pa.array(["test"] * len(TEXTS)))
+        parquet.write_table(pa.concat_tables([scored, tested]), run / "predictions.parquet")
+    table = compare(*map(read_run, pair))
+    assert (set(table["split"]), len(table)) == ({"validation"}, len(TEXTS))
+
+
 # --- which runs are meant ------------------------------------------------------------------------
 
 

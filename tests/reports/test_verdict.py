@@ -148,6 +148,16 @@ def test_one_score_over_tasks_is_the_mean_of_each_seed_and_never_mixes_metrics(t
     assert said == pytest.approx(100 * np.mean(estimates), abs=0.06)
 
 
+def test_tasks_of_other_sizes_are_not_averaged(tmp_path: Path) -> None:
+    for task, examples in (("synth_entailment", 50), ("synth_entailment", 100), ("sst2", 100), ("rte", None)):
+        for method in ("vanilla", "kd"):
+            make(tmp_path, f"method={method}", f"task={task}", f"task.train_examples={examples or 'null'}", seeds=2)
+    section = over_tasks.section([compare(study) for study in gather(find_runs([tmp_path])).studies])
+    assert section is not None
+    (table,) = (part for part in section.parts if isinstance(part, Table))
+    assert sorted(table.header[1:3]) == ["sst2", "synth_entailment"]
+
+
 # --- rows --------------------------------------------------------------------------------------------
 
 
@@ -184,6 +194,26 @@ def test_the_best_is_chosen_by_the_selection_score_and_then_tested(tmp_path: Pat
     best = found.of(found.rows[1], "vanilla")
     assert best is not None
     assert best.corrected is not None
+
+
+def test_what_was_tuned_is_compared_with_vanilla_that_was_tuned_on_seeds_that_chose_neither(tmp_path: Path) -> None:
+    rates = (1e-5, 2e-5, 3e-5, 4e-5)
+
+    def trial(method: str, lr: float, seed: int, **of_run: Any) -> None:
+        chosen: dict[str, Any] = {"selected_on": "held_out", "selection_score": 0.9}
+        make_run(tmp_path, f"method={method}", f"schedule.lr={lr}", f"seed={seed}", examples=400, **chosen, **of_run)
+
+    for method, best, accuracy in (("vanilla", 2e-5, 0.6), ("dynsdpb", 4e-5, 0.8)):
+        for lr in rates:
+            trial(method, lr, 0, accuracy=0.95 if lr == best else 0.5)  # luck, for one of them
+        for seed in (1, 2, 3):
+            trial(method, best, seed, accuracy=accuracy)
+    found = compare(study_of(tmp_path))
+    assert [sorted(row.group.runs) for row in found.rows if row.group] == [[1, 2, 3], [1, 2, 3]]
+    (compared,) = found.tests
+    assert (compared.row.group.first.method, compared.against.first.method) == ("dynsdpb", "vanilla")  # type: ignore[union-attr]
+    assert compared.difference.seeds == 3
+    assert compared.difference.estimate == pytest.approx(0.2, abs=0.08)
 
 
 def test_settings_with_one_seed_are_a_range_and_none_is_the_best(tmp_path: Path) -> None:

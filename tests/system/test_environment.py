@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from selfdistill_cli.system import environment as module
+from tests.helpers.runs import composed
 
 PROGRAM = """
 import importlib.util, json, sys
@@ -49,6 +51,15 @@ def test_the_checkout_is_the_packages_own(copy: Path, tmp_path_factory: pytest.T
     # Installed into somebody's repository, and no part of it.
     subprocess.run(["git", "rm", "-q", "--cached", str(copy)], cwd=copy.parent, check=True)
     assert checkout_of(copy, elsewhere).strip() == '{"git_commit": null, "git_changes": null}'
+
+
+def test_the_command_of_a_clusters_job_is_the_one_that_makes_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = composed("method=kd", "task=rte", hydra=True)
+    monkeypatch.setattr(sys, "argv", ["/x/submitit/core/_submit.py", "/outputs/.submitit/123"])
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
+    assert module._command() == ["sdrun", "method=kd", "task=rte"]
+    monkeypatch.setattr(sys, "argv", ["sdrun", "method=kd", "-m"])
+    assert module._command() == ["sdrun", "method=kd", "-m"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/cpuinfo")

@@ -135,9 +135,7 @@ def _compute(runs: Sequence[Run]) -> str:
     flops = operations(runs)
     gpus = each(runs, environment("gpu"))
     place = listed(gpus) or listed(each(runs, environment("processor"))) or f"a machine that is {UNKNOWN.split(':')[0]}"
-    counted = (
-        f"{flops} floating-point operations, teachers included" if flops else f"operations {UNKNOWN.split(':')[0]}"
-    )
+    counted = flops or f"operations {UNKNOWN.split(':')[0]}"
     return f"{hours(runs)} of training on {place}; {counted}."
 
 

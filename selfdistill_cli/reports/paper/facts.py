@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from selfdistill_cli.config.command_line import command
 from selfdistill_cli.reports.diff import read_environment
 from selfdistill_cli.reports.naming import short_key
 from selfdistill_cli.reports.runs import Run
@@ -156,10 +157,22 @@ def hours(runs: Sequence[Run]) -> str:
 
 
 def operations(runs: Sequence[Run]) -> str | None:
-    """Floating-point operations of all runs, their teachers included; None if some run did not count them."""
-    counts = [((run.results.get("compute") or {}).get("total") or {}).get("flops") for run in runs]
+    """`1.20e+15 floating-point operations`, summed over runs; None if some run did not count them.
+
+    A run's total has what was made for it, which several may share.
+    """
+    parts = [run.results.get("compute") or {} for run in runs]
+    counts = [(of.get("total") or {}).get("flops") for of in parts]
     known = [count for count in counts if count is not None]
-    return f"{sum(known):.2e}" if known and len(known) == len(counts) else None
+    if not known or len(known) < len(counts):
+        return None
+    made = [
+        word
+        for name, word in (("teacher", "teacher"), ("earlier_rounds", "earlier rounds"))
+        if any(name in of for of in parts)
+    ]
+    beside = f", each run counted with its own {listed(made)}" if made else ""
+    return f"{sum(known):.2e} floating-point operations{beside}"
 
 
 def commit(run: Run) -> str | None:
@@ -171,5 +184,5 @@ def commit(run: Run) -> str | None:
 def commands(runs: Sequence[Run]) -> list[str]:
     """The command lines that made these runs, without the places of the machine."""
     found = (environment("command")(run) for run in runs)
-    texts = {json.dumps(command): command for command in found if isinstance(command, list) and command}
-    return [" ".join(["sdrun", *map(str, command[1:])]) for command in texts.values()]
+    texts = {json.dumps(words): words for words in found if isinstance(words, list) and words}
+    return [command(map(str, words[1:])) for words in texts.values()]

@@ -97,8 +97,8 @@ def _compute(runs: Sequence[Run]) -> str:
     forwarded = sorted({int(run.results["examples_forwarded"]) for run in runs})
     between = in_words(forwarded[0]) if len(forwarded) == 1 else f"{forwarded[0]:,} to {forwarded[-1]:,}"
     flops = operations(runs)
-    counted = f", {flops} floating-point operations in all, teachers included" if flops else ""
-    return f"A run forwards {between} examples in training{counted}; training took {hours(runs)}."
+    counted = f" All together took {flops}." if flops else ""
+    return f"A run forwards {between} examples in training; training took {hours(runs)}.{counted}"
 
 
 def _software(runs: Sequence[Run]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +13,8 @@ from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.lines import scale
 from selfdistill_cli.reports.panels import Curves, Line, Look
 from selfdistill_cli.reports.runs import Run
-from selfdistill_cli.reports.sweeps import TRIALS, Sweep, levels, numeric, sweeps
-from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.reports.sweeps import TRIALS, Sweep, levels, numeric, sweeps, varied
+from selfdistill_cli.reports.variants import Group, Study
 
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of trials that the table has a column for, and how many there are."""
@@ -44,12 +44,12 @@ def expected_best(
 
 def section(study: Study) -> Section | None:
     """A curve and a row for each method that was searched at random; None where none was."""
-    found = {sweep.method: trials for sweep in sweeps(study.groups) if (trials := _trials(sweep))}
+    found = {name: trials for sweep in sweeps(study.groups) for name, trials in _searches(sweep).items()}
     if not found:
         return None
     curves = {method: _expected(trials, study.metric) for method, trials in found.items()}
     most = max(len(trials) for trials in found.values())
-    lines = [_line(study, method, *curve) for method, curve in curves.items()]
+    lines = [_line(study, name, list(curves), *curve) for name, curve in curves.items()]
     held_out = all("selection_score" in run.results for trials in found.values() for run in trials)
     how = "chosen on a held-out part of training" if held_out else "chosen on the reported split, so a little too good"
     caption = (
@@ -64,6 +64,19 @@ def section(study: Study) -> Section | None:
     return Section(
         "What does tuning buy?", "", [Figure("expected-best", caption, [panel]), table], _sentence(curves, study)
     )
+
+
+def _searches(sweep: Sweep) -> dict[str, list[Run]]:
+    """The trials of each random search of a method, by its name; of other passes it is a search of its own."""
+    by_passes: dict[float, list[Group]] = defaultdict(list)
+    for group in sweep.groups:
+        by_passes[group.settings["method.passes"]].append(group)
+    found = {}
+    for passes, groups in by_passes.items():
+        trials = _trials(Sweep(sweep.method, varied(groups), groups))
+        if trials:
+            found[sweep.method + f" (passes={passes:g})" * (passes != 1)] = trials
+    return found
 
 
 def _trials(sweep: Sweep) -> list[Run]:
@@ -82,9 +95,10 @@ def _expected(trials: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarra
     return scale(metric) * mean, scale(metric) * deviation
 
 
-def _line(study: Study, method: str, mean: np.ndarray, deviation: np.ndarray) -> Line:
-    budgets = np.arange(1, len(mean) + 1)
-    return Line(method, Look(study.methods.index(method)), budgets, mean, mean - deviation, mean + deviation)
+def _line(study: Study, name: str, names: Sequence[str], mean: np.ndarray, deviation: np.ndarray) -> Line:
+    budgets, method = np.arange(1, len(mean) + 1), name.split(" (")[0]
+    look = Look(study.methods.index(method), [one for one in names if one.split(" (")[0] == method].index(name))
+    return Line(name, look, budgets, mean, mean - deviation, mean + deviation)
 
 
 def _cells(mean: np.ndarray, budgets: Sequence[int], metric: str) -> list[str]:

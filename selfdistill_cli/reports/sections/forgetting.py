@@ -7,7 +7,9 @@ from statistics import fmean
 
 from selfdistill_cli.config.metrics import forgotten
 from selfdistill_cli.reports.content import Section, Table, file_name, spread
-from selfdistill_cli.reports.origins import Chain, by_method
+from selfdistill_cli.reports.naming import ABSENT, names
+from selfdistill_cli.reports.origins import START, Chain, alike
+from selfdistill_cli.reports.runs import Settings
 
 WORDS = """Tasks trained one after the other, each from the weights of the one before; all of them are scored after each \
 stage. Means over seeds ± standard deviation. Forgotten: the best score of a task before the last stage minus that after it \
@@ -20,16 +22,26 @@ def section(chains: Sequence[Chain]) -> Section | None:
         return None
     tables = []
     for tasks in dict.fromkeys(tuple(chain.tasks) for chain in chains):
-        of = by_method([chain for chain in chains if tuple(chain.tasks) == tasks])
-        tables.append(_matrix(tasks, list(of.values())))
+        tables.append(_matrix(tasks, alike([chain for chain in chains if tuple(chain.tasks) == tasks])))
     return Section("What is forgotten?", WORDS, tables)
+
+
+def _what_it_is(chain: Chain) -> Settings:
+    """Methods, starting model and schedule; of earlier stages what the last one has otherwise."""
+    methods = dict.fromkeys(stage.method for stage in chain.stages)
+    kept = [
+        {k: v for k, v in stage.settings.items() if not k.startswith("task.") and k not in ("model.name", START)}
+        for stage in chain.stages
+    ]
+    told = dict(kept[-1])
+    for number, settings in enumerate(kept[:-1], start=1):
+        told |= {f"{key} of stage {number}": v for key, v in settings.items() if kept[-1].get(key, ABSENT) != v}
+    return told | {"method.name": " then ".join(methods), "model.name": chain.stages[0].settings["model.name"]}
 
 
 def _matrix(tasks: tuple[str, ...], groups: Sequence[Sequence[Chain]]) -> Table:
     rows = []
-    for chains in groups:
-        methods = list(dict.fromkeys(stage.method for stage in chains[0].stages))
-        name = " then ".join(methods)
+    for name, chains in zip(names([_what_it_is(of[0]) for of in groups], "method.name"), groups, strict=True):
         for number in range(-1, len(tasks)):
             scores = [found for chain in chains if (found := chain.scores(number)) is not None]
             if scores:

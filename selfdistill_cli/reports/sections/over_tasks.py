@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 from selfdistill_cli.reports.content import Cell, Figure, Section, Table
 from selfdistill_cli.reports.differences import PLAIN, Comparison
@@ -22,22 +23,33 @@ metric. The average is the unweighted mean over tasks of each seed that all task
 seeds; the average difference adds the tasks' variances, since their examples are independent."""
 
 
+HOW = {f"task.{name}" for name in ("train_examples", "label_noise", "selection", "selection_share", "folds")}
+"""Settings of a task that say not which task it is, but how it was run: with other ones nothing is averaged."""
+
+
 def section(comparisons: Sequence[Comparison]) -> Section | None:
     """A table and its figure for each metric, model and length of training with several tasks."""
     alike: dict[str, list[Comparison]] = defaultdict(list)
     for found in comparisons:
         constant = what_is_constant(found.study.groups[0].settings)
-        kept = {key: value for key, value in constant.items() if not key.startswith("task.")}
+        kept = {key: value for key, value in constant.items() if not key.startswith("task.") or key in HOW}
         alike[identity(kept | {"metric": found.study.metric})].append(found)
     parts = [part for number, of in enumerate(alike.values(), 1) for part in _parts(of, number)]
     return Section("Over all tasks", WORDS, parts) if parts else None
 
 
 def _parts(comparisons: list[Comparison], number: int) -> list[Table | Figure]:
-    by_task = {found.study.task: found for found in comparisons}  # of several sizes of one task, the last
+    data = [_data(found) for found in comparisons]
+    comparisons = [found for found, own in zip(comparisons, data, strict=True) if data.count(own) == 1]
+    tasks = [found.study.task for found in comparisons]
+    by_task = {
+        found.study.task if tasks.count(found.study.task) == 1 else found.study.name: found for found in comparisons
+    }
+    if len(by_task) < 2:
+        return []
     members = [_by_settings(found) for found in by_task.values()]
     everywhere = [key for key in members[0] if all(key in other for other in members)]
-    if len(members) < 2 or len(everywhere) < 2:
+    if len(everywhere) < 2:
         return []
     deviations = [stdev(row.groups[0].scores) for of in members for row in of.values() if len(row.groups[0].runs) > 1]
     shown = scale(comparisons[0].study.metric, deviations)
@@ -56,6 +68,12 @@ def _parts(comparisons: list[Comparison], number: int) -> list[Table | Figure]:
     ]
     seeds = "The same scores, a task a panel: a small dot is one run, the mark their mean with its 95 % interval."
     return [Table(f"over-tasks-{number}", caption, header, rows), Figure(f"over-tasks-{number}-seeds", seeds, panels)]
+
+
+def _data(found: Comparison) -> list[Any]:
+    """What is learned from: a task that was run in several ways is not several tasks, and none of them is the one."""
+    settings = found.study.groups[0].settings
+    return [settings.get(f"task.{name}") for name in ("name", "path", "validation_path")]
 
 
 def _by_settings(found: Comparison) -> dict[str, Row]:
