@@ -16,6 +16,7 @@ from selfdistill_cli.engine.method import Examples, Keep, Weights
 from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.predictions import in_order
 from selfdistill_cli.engine.runtime import Runtime
+from selfdistill_cli.errors import UserError
 
 T = TypeVar("T")
 
@@ -67,6 +68,13 @@ class OtherWeights:
         `keep` is called while the model has the other weights. Under the token budget, also where a method sees the
         whole step at once. of, by: other examples under these row numbers, another model (`engine.method.PredictAgain`).
         """
+        if (
+            of is not None and self.runtime.shards
+        ):  # cut by other lengths, each process would gather weights at other times
+            raise UserError(
+                "this method predicts on other examples within a step, which runtime.shard=full does not take: leave out "
+                "runtime.shard, or train with one process."
+            )
         examples, model = self.examples if of is None else of, self.model if by is None else by
         batching, device = self.runtime.batching.of(model), self.runtime.device
         self.passes += Passes(forward=len(rows), tokens=int(examples.lengths[rows].sum()))

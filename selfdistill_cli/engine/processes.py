@@ -76,7 +76,8 @@ def add_up_gradients(model: nn.Module, accelerator: Accelerator) -> None:
         total = accelerator.reduce(torch.cat([*flat, *had]), "sum")
         sums = total.split([p.numel() for p in bucket] + [1] * len(bucket))
         for parameter, values, count in zip(bucket, sums[: len(bucket)], sums[len(bucket) :], strict=True):
-            parameter.grad = values.view_as(parameter).clone() if count else None
+            # Added up in float32, whatever the weights are in; a copy, so that the bucket can go.
+            parameter.grad = values.view_as(parameter).to(parameter.dtype, copy=True) if count else None
 
 
 def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:

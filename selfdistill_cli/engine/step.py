@@ -131,7 +131,7 @@ def backward_step(
         examples=len(rows),
         beside=sum((share.beside for share in shares), Passes()),
         tokens=int(examples.lengths[rows].sum()),
-        padded_tokens=sum(batching.size(examples.lengths[rows[part]]) for part in parts),
+        padded_tokens=sum(batching.size(examples.lengths[rows[part]]) for part in (*parts, *alongside)),
     )
 
 

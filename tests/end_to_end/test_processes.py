@@ -16,7 +16,13 @@ from safetensors.torch import load_file
 from selfdistill_cli.engine.batching import Batching
 from tests.helpers.processes import Finished, Sdrun, killed_together, run_command, start_together, wait_for_file
 from tests.helpers.runs import SMALL, assert_same, only_run, results, rows, without_times
-from tests.helpers.steps import CASES, gradients_of_second_step, gradients_of_single_example
+from tests.helpers.steps import (
+    CASES,
+    gradients_of_bfloat16,
+    gradients_of_second_step,
+    gradients_of_single_example,
+    shards_of,
+)
 
 BIN = Path(sys.executable).parent
 TORCHRUN = [str(BIN / "torchrun"), "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d"]
@@ -42,15 +48,17 @@ def test_two_processes_give_the_gradients_of_one(environment: dict[str, str], tm
     both = start_together(tmp_path, environment, str(tmp_path / "found"), module="tests.helpers.gradients_of_two")
     assert [process.end().code for process in both] == [0, 0]
     found = load_file(tmp_path / "found")
-    assert len(found) == 2 * len(CASES) + 1
+    assert len(found) == sum(len(shards_of(name)) for _, name in CASES) + 2
     for kind, name in CASES:
         gradient, loss = gradients_of_second_step(kind, name, batching=Batching(200))
-        for shard in ("none", "full"):
+        for shard in shards_of(name):
             two = found[f"{kind} {name} {shard}"]
             assert float((two[:-1] - gradient).norm() / gradient.norm()) < 1e-5, (kind, name, shard)
             assert float(two[-1]) == pytest.approx(loss, rel=1e-5)
     single = gradients_of_single_example()
     assert float((found["one example for two processes"] - single).norm() / single.norm()) < 1e-5
+    rounded = gradients_of_bfloat16()
+    assert float((found["weights in bfloat16"] - rounded).norm() / rounded.norm()) < 2e-2
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,11 @@ def prepare(method: Method, model: Any) -> None:
 CASES = [(kind, name) for kind in KINDS for name in make_methods(kind, make_examples(kind), None)]
 
 
+def shards_of(name: str) -> tuple[str, ...]:
+    """The ways in which two processes may hold the model of a case of this name."""
+    return ("none",) if name.startswith("sdft") else ("none", "full")  # runtime.shard=full refuses it
+
+
 def gradients_of_second_step(
     kind: str, name: str, batching: Batching, shard: str = "none"
 ) -> tuple[torch.Tensor, float]:
@@ -293,6 +298,15 @@ def second_step(
                 parameter += 0.01 * torch.sin(100 * parameter)  # any update; the teacher must not follow it
         method.after_step(model)
     return flat, result.loss
+
+
+def gradients_of_bfloat16() -> torch.Tensor:
+    """All gradients of a step of a model whose weights are in bfloat16, flattened, in float32."""
+    examples, model = make_examples("classification"), make_model("classification").to(torch.bfloat16)
+    method = make_methods("classification", examples, model)["vanilla"]
+    backward_step(model, method, examples, method.plan(list(range(10)), 0.0), cpu_runtime(200))
+    assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.bfloat16}
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).float()
 
 
 def gradients_of_single_example() -> torch.Tensor:
