@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form
-from selfdistill_cli.engine.batching import prediction_batches
+from selfdistill_cli.engine.batching import Batching, prediction_batches
 from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.runtime import Runtime
@@ -24,6 +24,12 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models.cpu.products import weights_rounded
 from selfdistill_cli.system.fault_points import passing
 from selfdistill_cli.system.words import counted
+
+OF_DRAWING = ("top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+OF_BEAMS = ("early_stopping", "length_penalty")
+"""Settings of a model's own that act where tokens are drawn, and where there are beams."""
+CACHE_BYTES = 2**30
+"""What the keys and values of a batch may take, beyond what the token budget allows anyway."""
 
 
 def require_room(examples: AnswerExamples, config: Any, decoding: DictConfig, what: str) -> None:
@@ -44,9 +50,11 @@ def generation_settings(tokenizer: Any, form: Form, decoding: DictConfig) -> dic
     """`task.decoding` and the tokens that end and fill a text, as transformers' generation configuration names them."""
     return {
         "max_new_tokens": decoding.max_new_tokens,
+        "min_length": 0,  # a base model's own, which transformers takes where nothing is said, is not a task's
         "num_beams": decoding.num_beams,
         "do_sample": decoding.temperature > 0,
         "temperature": decoding.temperature or None,
+        **({"top_k": 0, "top_p": 1.0} if decoding.temperature > 0 else {}),  # of all tokens
         "pad_token_id": form.padding_token,
         "eos_token_id": tokenizer.eos_token_id,
         "decoder_start_token_id": form.decoder_start,
@@ -57,12 +65,12 @@ def generation_settings(tokenizer: Any, form: Form, decoding: DictConfig) -> dic
 def keep_generation_settings(model: Any, tokenizer: Any, decoding: DictConfig) -> None:
     """Set on the model how its answers were scored, so that whoever loads it gets the same without saying so.
 
-    A length of the base model's own (T5 stops at 20 tokens) would end answers early, and what only drawing reads would
-    be refused beside a greedy search.
+    A length of the base model's own (T5 stops at 20 tokens) would end answers early, and what only drawing or only beams
+    read would be refused where there are none, when the model is saved.
     """
-    greedy = {"top_k": None, "top_p": None} if decoding.temperature == 0 else {}
+    unread = [*(OF_DRAWING if decoding.temperature == 0 else ()), *(OF_BEAMS if decoding.num_beams == 1 else ())]
     settings = generation_settings(tokenizer, Form.of(model, tokenizer), decoding)
-    model.generation_config.update(max_length=None, min_length=None, **settings, **greedy)
+    model.generation_config.update(max_length=None, **settings, **dict.fromkeys(unread))
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,12 @@ class Chances:
     """Uniform in [0, 1) [N, task.decoding.max_new_tokens]."""
     temperature: float
     """Above 0: tokens are drawn from softmax(z / temperature), the whole of it."""
+
+    @classmethod
+    def seeded(cls, examples: int, decoding: DictConfig, seed: int) -> Chances:
+        """For so many examples, whatever the batches that they are written in."""
+        numbers = np.random.default_rng(seed).random((examples, decoding.max_new_tokens))
+        return cls(numbers, decoding.temperature)
 
 
 class _ByChance(LogitsProcessor):
@@ -134,11 +148,13 @@ def write_answers(
 ) -> Written:
     """What the model writes after each prompt, dropout off, up to its end of sequence.
 
-    Always the same texts: greedy or by beams, or, with a temperature, drawn from generators seeded by `seed` and the
-    batch, or each by the random numbers of its example (`chances`; decoding is to be greedy then). Several processes
-    share the work; each gets all texts.
+    Always the same texts, whatever the batches: greedy or by beams, or, with a temperature, drawn by the random numbers
+    of each example, which are seeded by `seed` or given (`chances`). Beams that are drawn follow the seed and the batch.
+    Several processes share the work; each gets all texts.
     """
     began = time.monotonic()
+    if chances is None and decoding.temperature > 0 and decoding.num_beams == 1:
+        chances = Chances.seeded(len(examples), decoding, seed)
     writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
@@ -162,6 +178,24 @@ def _products_of(writer: nn.Module, runtime: Runtime) -> contextlib.AbstractCont
     return weights_rounded(writer, torch.bfloat16) if rounds else contextlib.nullcontext()
 
 
+def batching_of_writing(config: Any, batching: Batching, beams: int = 1) -> Batching:
+    """Under which a model of this configuration writes: up to four times the budget of other predictions.
+
+    A batch takes as many passes as its longest answer has tokens, however few rows it has. What stays in memory of a token
+    is its keys and values, so the budget stretches until these would take `CACHE_BYTES`. A model that does not say how
+    large they are keeps the budget of other predictions.
+    """
+    text = config.get_text_config(decoder=True)
+    asking = getattr(text, "num_attention_heads", None)
+    if not asking:
+        return batching
+    heads = getattr(text, "num_key_value_heads", None) or asking
+    size = getattr(text, "head_dim", None) or text.hidden_size // asking
+    of_a_token = 2 * text.num_hidden_layers * heads * size * torch.float32.itemsize * beams
+    fitting = CACHE_BYTES // of_a_token // 2  # predictions stretch the budget twice as far
+    return replace(batching, token_budget=max(batching.token_budget, min(4 * batching.token_budget, fitting)))
+
+
 def _own_share(
     writer: Any,
     tokenizer: Any,
@@ -172,16 +206,20 @@ def _own_share(
     chances: Chances | None,
 ) -> tuple[list[tuple[np.ndarray, Written]], tuple[int, int]]:
     """What this process writes, by batch, and the operations and tokens of the batch that was counted."""
-    settings = GenerationConfig(**generation_settings(tokenizer, examples.form, decoding))
-    parts = prediction_batches(examples.prompts.lengths + decoding.max_new_tokens, runtime.batching)
+    how_told = decoding.copy()
+    if chances is not None:
+        how_told.temperature = 0.0  # greedy, among what chance leaves
+    settings = GenerationConfig(**generation_settings(tokenizer, examples.form, how_told))
+    batching = batching_of_writing(writer.config, runtime.batching, decoding.num_beams)
+    parts = prediction_batches(examples.prompts.lengths + decoding.max_new_tokens, batching)
     own: list[tuple[np.ndarray, Written]] = []
     counted = (0, 0)
     for number, rows in runtime.own_share(parts):
         passing("generation")
         inputs = {name: t.to(runtime.device) for name, t in examples.collate_prompts(rows).items()}
         counts = runtime.compute.counts_writing and number == len(parts) // 2
-        with torch.random.fork_rng(enabled=decoding.temperature > 0), counting(counts) as counter:
-            if decoding.temperature > 0:
+        with torch.random.fork_rng(enabled=settings.do_sample), counting(counts) as counter:
+            if settings.do_sample:
                 torch.manual_seed(seed + number)
             how: dict[str, Any] = {"generation_config": settings, "synced_gpus": runtime.shards}
             if chances is None:

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
+from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.evaluation.decoding import require_room, write_answers
+from selfdistill_cli.evaluation.decoding import (
+    batching_of_writing,
+    keep_generation_settings,
+    require_room,
+    write_answers,
+)
 from tests.helpers.runtimes import cpu_runtime
 
 pytestmark = pytest.mark.thorough
@@ -104,7 +120,7 @@ def test_writing_stops_at_the_end_of_sequence() -> None:
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
-@pytest.mark.parametrize("budget", [4096, 30])
+@pytest.mark.parametrize("budget", [4096, 8])
 def test_tokens_ends_and_costs_of_what_is_written(kind: str, budget: int) -> None:
     """Tokens decode to the texts; an answer without its end is as long as it may be; prompts are forwarded once."""
     model, examples = make(kind)
@@ -131,6 +147,38 @@ def test_drawn_texts_follow_the_seed_and_leave_the_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert first != written(model, examples, temperature=1.0, seed=1)
     assert first != written(model, examples)
+
+
+@pytest.mark.parametrize("budget", [8, 1])
+def test_drawn_texts_are_the_same_in_any_batches(budget: int) -> None:
+    model, examples = make("decoder")
+    model.double()  # so that no rounding moves a boundary between two tokens
+    settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": 1, "temperature": 1.0})
+    found = [write_answers(model, tokenizer(), examples, settings, cpu_runtime(size), 0) for size in (4096, budget)]
+    assert found[0].texts == found[1].texts
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_a_base_model_prefers_is_not_asked_for(temperature: float) -> None:
+    """A least length (as some checkpoints for summaries have) and a choice among few tokens (transformers' default)."""
+    model, examples = make("decoder")
+    plain = written(model, examples, temperature=temperature)
+    model.generation_config.min_length = 30
+    model.generation_config.top_k = 1
+    assert written(model, examples, temperature=temperature) == plain
+
+
+@pytest.mark.parametrize(("temperature", "beams"), [(0.0, 1), (0.0, 3), (1.0, 1), (1.0, 3)])
+def test_a_base_models_own_settings_do_not_hinder_saving(temperature: float, beams: int, tmp_path: Path) -> None:
+    model, _ = make("decoder")
+    own = {"early_stopping": True, "length_penalty": 2.0, "num_beams": 4, "min_p": 0.1, "typical_p": 0.9, "top_k": 5}
+    own |= {"top_p": 0.9, "epsilon_cutoff": 1e-4, "eta_cutoff": 1e-4, "repetition_penalty": 1.2, "max_length": 20}
+    model.generation_config.update(**own)
+    settings = OmegaConf.create({"max_new_tokens": 12, "num_beams": beams, "temperature": temperature})
+    keep_generation_settings(model, tokenizer(), settings)
+    model.save_pretrained(tmp_path)
+    kept = GenerationConfig.from_pretrained(tmp_path)
+    assert (kept.num_beams, kept.max_new_tokens, kept.repetition_penalty) == (beams, 12, 1.2)
 
 
 def test_training_mode_is_restored() -> None:
@@ -170,7 +218,7 @@ def forwarded(model: Any, examples: AnswerExamples, budget: int) -> tuple[Any, l
     return found, batches
 
 
-@pytest.mark.parametrize("budget", [4096, 30, 1])
+@pytest.mark.parametrize("budget", [4096, 8, 1])
 def test_each_token_is_forwarded_once_in_batches_of_like_lengths_until_all_have_ended(budget: int) -> None:
     model, examples = make("decoder")
     found, batches = forwarded(model, examples, budget)
@@ -186,3 +234,34 @@ def test_each_token_is_forwarded_once_in_batches_of_like_lengths_until_all_have_
     assert place == len(examples)
     assert (len(batches) > 1) == (budget < 4096)
     assert min(needed) < 12 or budget > 1  # some ended early, and were left then
+
+
+@pytest.mark.parametrize(
+    ("layers", "heads", "kv_heads", "size", "budget"),
+    [
+        (2, 4, 2, 8, 4 * 4096),  # small: four times as many tokens
+        (30, 9, 3, 64, 11_650),  # SmolLM2-135M: 46,080 bytes a token, so 23,301 of them in 1 GiB
+        (32, 32, 32, 128, 4096),  # LLaMA of 7B: no more than other predictions take
+    ],
+)
+def test_batches_of_writing_are_as_large_as_their_cache_allows(
+    layers: int, heads: int, kv_heads: int, size: int, budget: int
+) -> None:
+    sizes = {"num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads}
+    config = LlamaConfig(hidden_size=heads * size, **sizes)
+    assert batching_of_writing(config, Batching(4096)).token_budget == budget
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "t5"])
+def test_configurations_of_older_families_are_read_as_well(kind: str) -> None:
+    """Two layers, two heads of eight numbers each, keys and values of four bytes: 256 bytes a token."""
+    config = {
+        "gpt2": GPT2Config(n_layer=2, n_head=2, n_embd=16),
+        "t5": T5Config(num_layers=2, num_heads=2, d_model=16, d_kv=8),
+    }[kind]
+    assert batching_of_writing(config, Batching(2**30)).token_budget == 2**30
+    assert batching_of_writing(config, Batching(2**20)).token_budget == 2**30 // 256 // 2
+
+
+def test_a_model_without_attention_keeps_the_budget() -> None:
+    assert batching_of_writing(MambaConfig(), Batching(4096)) == Batching(4096)
