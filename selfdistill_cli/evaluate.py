@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +22,13 @@ from selfdistill_cli.runs.finished import (
     OF_A_FILE,
     FinishedRun,
     add_file_flags,
+    add_run_flags,
     finished_run,
     plain_words,
     with_file_flags,
 )
 from selfdistill_cli.system.data_files import stem_of
+from selfdistill_cli.system.files import read_json
 from selfdistill_cli.system.words import counted
 
 schema.register_schemas()
@@ -38,8 +39,9 @@ def evaluate(words: Sequence[str]) -> None:
     arguments = _parser().parse_args(plain_words(words))
     if (arguments.tasks is None) == (arguments.file is None):
         raise UserError("say what the runs are to be scored on: --tasks scitail,snli or --file new.csv")
-    runs = [finished_run(path, arguments.data) for path in arguments.runs]
+    runs = [finished_run(path, arguments.data, arguments.trust_remote_code) for path in arguments.runs]
     named = _tasks(arguments)
+    asked = [named or [_of_file(run, arguments)] for run in runs]
 
     # torch and transformers: seconds that a wrong name should not cost
     from selfdistill_cli.engine.runtime import make_runtime
@@ -48,9 +50,8 @@ def evaluate(words: Sequence[str]) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     console = make_console()
-    for run in runs:
-        cfg, tasks = run.cfg, named or [_of_file(run, arguments)]
-        found = score_on_other_tasks(cfg, run.path, tasks, make_runtime(cfg.runtime, cfg.model.dtype))
+    for run, tasks in zip(runs, asked, strict=True):
+        found = score_on_other_tasks(run.cfg, run.path, tasks, make_runtime(run.cfg.runtime, run.cfg.model.dtype))
         for name, scores in found.items():
             words = (
                 f"{scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')}{_speed(scores)})"
@@ -77,12 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", type=Path, help="run directories")
     parser.add_argument("--tasks", help="names of tasks, with commas between them")
     parser.add_argument("--file", type=Path, help="a file with labels or answers, all of whose rows are scored")
+    parser.add_argument("--name", help="name of the scores on the file (default: the file's)")
     parser.add_argument(
         "--config-dir", type=Path, help="a folder of your own options, whose task/<name>.yaml are tasks too"
     )
-    parser.add_argument(
-        "--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA; else as the run)"
-    )
+    add_run_flags(parser)
     add_file_flags(parser, tuple(OF_A_FILE))
     return parser
 
@@ -91,6 +91,10 @@ def _tasks(arguments: argparse.Namespace) -> list[DictConfig]:
     """The tasks that --tasks names."""
     if arguments.tasks is None:
         return []
+    of_a_file = [name for name in ("name", *OF_A_FILE) if getattr(arguments, name, None) is not None]
+    if of_a_file:
+        flag = of_a_file[0].replace("_", "-")
+        raise UserError(f"--{flag} is said of a --file; a task's own file, conf/task/<name>.yaml, says it of a task.")
     folder = arguments.config_dir
     if folder is not None and not folder.expanduser().is_dir():
         raise UserError(f"--config-dir {folder}: there is no such folder.")
@@ -99,14 +103,24 @@ def _tasks(arguments: argparse.Namespace) -> list[DictConfig]:
 
 
 def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
-    """The run's task with the rows of the file, in the classes that the run has learned."""
+    """The run's task with the rows of the file, in the classes that the run has learned.
+
+    Raises `UserError` if the run was scored on another file under the same name.
+    """
     task = with_file_flags(run.cfg.task, arguments, arguments.file)
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem_of(arguments.file)).strip("-.") or "file"
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", arguments.name or stem_of(arguments.file)).strip("-.") or "file"
+    name, file = f"file-{stem}", arguments.file.expanduser().absolute()
+    before = read_json(run.path / "evaluations" / f"{name}.json")
+    if before is not None and Path(before["data"]).is_absolute() and Path(before["data"]) != file:
+        raise UserError(
+            f"{run.path / 'evaluations' / name}.json is the score on another file, {before['data']}. "
+            f"Give the scores on {arguments.file} a name of their own: --name {stem}-2."
+        )
     task.update(
-        name=f"file-{stem}",
+        name=name,
         kind=run.results.kind,
         path=None,
-        validation_path=str(arguments.file.expanduser()),
+        validation_path=str(file),
         validation_examples=None,
         generator=None,
         labels=list(run.results.labels) or None,

@@ -149,7 +149,7 @@ def _train(
     taught = None if teacher is None or held else teacher_logits(cfg, task, loaded, train, teacher, runtime)
     context = replace(
         TrainingContext.of(losses, train, cfg.schedule.batch_size, taught, runtime.device),
-        teacher=teacher_model(task, loaded, train, teacher, runtime) if teacher is not None and held else None,
+        teacher=teacher_model(cfg, task, loaded, train, teacher, runtime) if teacher is not None and held else None,
         make_writer=partial(task.kind.answer_writer, task, loaded, train, runtime, cfg.seed)
         if task.kind.writes
         else None,

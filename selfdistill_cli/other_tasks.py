@@ -134,7 +134,7 @@ def _evaluated(
     """Scores over the labels that both tasks have in common, and a table of predictions a split."""
     _require_same_kind(data, results["kind"], f"the run {run}")
     trained = replace(data, settings=cfg.task, label_names=results["labels"])
-    loaded = load_finished(run / "model", trained)
+    loaded = load_finished(run / "model", trained, cfg.model.trust_remote_code)
     prepared = runtime.prepare(loaded.model)
     examples = [data.kind.encode(data, loaded, split) for split in data.validation]
     data, shown = data.kind.on_labels_of(data, examples, trained)

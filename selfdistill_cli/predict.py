@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import glob
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +20,14 @@ from omegaconf import DictConfig
 from selfdistill_cli.errors import UserError, did_you_mean, end_in_words
 from selfdistill_cli.evaluation.glue_server import file_name, require_glue_task, write_for_server
 from selfdistill_cli.kinds import KINDS
-from selfdistill_cli.runs.finished import FinishedRun, add_file_flags, finished_run, plain_words, with_file_flags
+from selfdistill_cli.runs.finished import (
+    FinishedRun,
+    add_file_flags,
+    add_run_flags,
+    finished_run,
+    plain_words,
+    with_file_flags,
+)
 from selfdistill_cli.system.data_files import stem_of
 from selfdistill_cli.system.files import new_file, require_writable
 from selfdistill_cli.system.words import counted
@@ -49,7 +55,7 @@ class Asked:
 def predict(words: Sequence[str]) -> None:
     """Do what the command line says. Raises `UserError` if the run, the file or its columns are not there."""
     arguments = _parser().parse_args(plain_words(words))
-    run = finished_run(arguments.run, arguments.data)
+    run = finished_run(arguments.run, arguments.data, arguments.trust_remote_code)
     task = with_file_flags(run.cfg.task, arguments, arguments.file)
     asked = _asked(run, task, arguments)
 
@@ -83,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format", choices=["table", "glue"], default="table",
         help="glue: as gluebenchmark.com takes them; without a file, of <data>/<task>/test.*, into the folder --out",
     )  # fmt: skip
-    parser.add_argument("--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA)")
+    add_run_flags(parser)
     add_file_flags(parser, ("text", "text_pair", "messages", "choices", "delimiter", "encoding", "quoting"))
     return parser
 
@@ -167,7 +173,7 @@ def _predictions(run: FinishedRun, task: DictConfig, asked: list[Asked]) -> Iter
     empty = asked[0].rows.take(np.arange(0))
     data = TaskData(task, kind, list(run.results.labels), empty, [], [], "", "new rows", "", synthetic=False)
     runtime = make_runtime(run.cfg.runtime, run.cfg.model.dtype)
-    loaded = load_finished(run.model, data)
+    loaded = load_finished(run.model, data, run.cfg.model.trust_remote_code)
     runtime.prepare(loaded.model)
     for one in asked:
         with _progress(one.rows) as step:

@@ -112,7 +112,7 @@ def teacher_logits(
     Stored under `paths.cache`, keyed by the teacher's weights and the encoded examples. `train`: the student's encoded
     training set. Raises `UserError` if the teacher does not predict the same things as the student.
     """
-    teacher = load_finished(folder, task)
+    teacher = load_finished(folder, task, cfg.model.trust_remote_code)
     task.kind.require_same_outputs(task, teacher, student, folder)
     examples = task.kind.encode(task, teacher, task.train)
     prepared = runtime.prepare(teacher.model)
@@ -133,11 +133,13 @@ def teacher_logits(
     return TokenRows(tensors.pop("lengths"), tensors)
 
 
-def teacher_model(task: TaskData, student: LoadedModel, train: Any, folder: Path, runtime: Runtime) -> TeacherModel:
+def teacher_model(
+    cfg: DictConfig, task: TaskData, student: LoadedModel, train: Any, folder: Path, runtime: Runtime
+) -> TeacherModel:
     """The teacher in this folder, held in memory to predict what the student is given. `train`: the student's encoded
     training set. Raises `UserError` if the teacher reads or predicts other tokens than the student.
     """
-    teacher = load_finished(folder, task)
+    teacher = load_finished(folder, task, cfg.model.trust_remote_code)
     task.kind.require_same_outputs(task, teacher, student, folder)
     task.kind.require_same_reading(task, teacher, student, train, folder)
     prepared = runtime.prepare(teacher.model.requires_grad_(False).eval())

@@ -62,6 +62,20 @@ def test_a_file_of_one_class_is_scored(run: Path, tmp_path: Path, capsys: pytest
     assert sum(shares) / 3 == pytest.approx(results(run)["score"], abs=1e-3)
 
 
+def test_files_of_one_name_do_not_replace_each_others_scores(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (
+        write(tmp_path / folder / "test.parquet", {"text": TEXTS[n::3], "stars": [stars] * 10})
+        for n, (folder, stars) in enumerate((("a", "1"), ("b", "2")))
+    )
+    said(capsys, str(run), "--file", str(first))
+    with pytest.raises(UserError, match=rf"score on another file, {first}\. .* --name test-2"):
+        evaluate([str(run), "--file", str(second)])
+    assert "file-test-2: accuracy" in said(capsys, str(run), "--file", str(second), "--name", "test-2")
+    assert {place.stem for place in (run / "evaluations").glob("file-test*.json")} == {"file-test", "file-test-2"}
+
+
 def test_a_task_of_ones_own_is_found(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "conf" / "task").mkdir(parents=True)
     (tmp_path / "conf" / "task" / "mine.yaml").write_text(
@@ -78,7 +92,9 @@ def test_a_task_of_ones_own_is_found(run: Path, tmp_path: Path, capsys: pytest.C
         ((), "say what the runs are to be scored on: --tasks scitail,snli or --file"),
         (("--tasks", "scitial"), "Did you mean 'scitail'"),
         (("--tasks", "mine", "--config-dir", "nowhere"), "no such folder"),
-        (("--file", "nowhere.csv"), "no file nowhere.csv"),
+        (("--file", "nowhere.csv"), "no file .*nowhere.csv"),
+        (("--tasks", "scitail", "--label", "stars"), "--label is said of a --file"),
+        (("--tasks", "scitail", "--name", "mine"), "--name is said of a --file"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(words: tuple[str, ...], expected: str, run: Path) -> None:

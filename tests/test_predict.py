@@ -243,3 +243,6 @@ def test_choices_that_a_csv_writes_as_a_list_are_those_of_training() -> None:
     raw = RawSplit("new", pa.table({"q": ["which?"], "options": ["['red', 'green']"]}), "new.csv")
     task = OmegaConf.create({"text": "q", "text_pair": None, "choices": "options"})
     assert with_choices(task, raw).choices == [[" red", " green"]]
+    raw = RawSplit("new", pa.table({"q": ["which?"], "options": ["red|green"]}), "new.csv")
+    with pytest.raises(UserError, match=r"gives a single choice, 'red\|green'.*column of lists"):
+        with_choices(task, raw)

@@ -204,8 +204,10 @@ def test_what_the_base_models_card_says_is_taken_over(runs: dict[str, Path], tmp
     (base / "README.md").write_text("---\nlicense: mit\nlanguage: de\nbase_model: someone/base\n---\n# x\n")
     rows = write(tmp_path / "rows.csv", COLUMNS)
     words = (f"task.path={rows}", f"model.name={base}", "task.text=text", "task.label=colour", "schedule.max_steps=1")
-    experiment.run(composed(*QUICK, *words, f"paths.outputs={tmp_path}/outputs"))
-    head = yaml.safe_load(card(only_run(tmp_path / "outputs")).split("---")[1])
+    experiment.run(composed(*QUICK, *words, "task.folds=3", "task.fold=1", f"paths.outputs={tmp_path}/outputs"))
+    text = card(only_run(tmp_path / "outputs"))
+    assert "Data: rows.csv (fold 1 of 3, counted from 0, held out for validation); 12 training examples" in text
+    head = yaml.safe_load(text.split("---")[1])
     assert (head["license"], head["language"], head["base_model"]) == ("mit", "de", "someone/base")
 
 

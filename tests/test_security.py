@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from selfdistill_cli import models
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import model_slug
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.runs import composed
+from tests.helpers.small_models import SIZES, settings, task
 
 SOURCES = sorted((REPOSITORY / "selfdistill_cli").rglob("*.py"))
 UNSAFE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
@@ -74,3 +78,41 @@ def test_code_of_a_model_is_not_run_unless_asked_for() -> None:
     assert composed().model.trust_remote_code is False
     for path in (REPOSITORY / "conf").rglob("*.yaml"):
         assert "trust_remote_code: true" not in path.read_text()
+
+
+OWN_CONFIGURATION = """from transformers import BertConfig
+
+
+class OwnConfig(BertConfig):
+    model_type = "own_bert"
+"""
+OWN_MODEL = """from transformers import BertForSequenceClassification
+
+from .configuration_own import OwnConfig
+
+
+class OwnModel(BertForSequenceClassification):
+    config_class = OwnConfig
+"""
+
+
+def test_code_that_lies_in_a_finished_model_runs_only_where_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder, loaded = tmp_path / "model", models.load_model(settings("tiny_bert", config=SIZES), task(), 0)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "own_bert"}
+    config["auto_map"] = {
+        "AutoConfig": "configuration_own.OwnConfig",
+        "AutoModelForSequenceClassification": "modeling_own.OwnModel",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "configuration_own.py").write_text(OWN_CONFIGURATION)
+    (folder / "modeling_own.py").write_text(OWN_MODEL)
+    with pytest.raises(UserError, match="holds no"):
+        models.load_finished(folder, task())
+    found = models.load_finished(folder, task(), trust_remote_code=True).model
+    assert type(found).__name__ == "OwnModel"
+    assert torch.equal(found.classifier.weight, loaded.model.classifier.weight)

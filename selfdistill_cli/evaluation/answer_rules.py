@@ -50,8 +50,8 @@ def number(text: str) -> str | None:
 
 
 NUMBER = (
-    # Between digits or after a word it is a subtraction, a date or a hyphen.
-    r"(?P<sign>(?<![\w.)])[-−]\s?)?(?:[$€£]\s?(?P<minus>[-−])?)?"
+    # Between digits or after a word it is a subtraction, a date or a hyphen; before a space, but for "= - 7", a bullet.
+    r"(?P<sign>(?<![\w.)])[-−]|(?:(?<=[=:(#])|(?<=[=:(#] ))[-−]\s)?(?:[$€£]\s?(?P<minus>[-−])?)?"
     r"(?P<whole>\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?!\d)|\d+)?(?P<part>(?(whole)(?:\.\d+)?|(?<!\w)\.\d+))"
     r"(?:[eE](?P<power>[+-]?\d{1,3})(?!\w))?(?: (?P<above>\d{1,2})(?=/[1-9]))?(?:\s?/\s?(?P<below>[1-9]\d*)(?![\d/]))?"
 )
@@ -103,7 +103,7 @@ def letter(text: str) -> str | None:
     """
     begun, ended = r"[*'\"(\[]", r"(?=[*'\".):,\]])"
     marked = re.finditer(
-        rf"(?:####|answer is|answer:|option)\s*:?\s*{begun}*(?:([B-E])\b|([Aa-e])(?:{ended}|(?=\s*$)))",
+        rf"(?:####|[Aa]nswer is|[Aa]nswer:|option)\s*:?\s*{begun}*(?:([B-E])\b|([Aa-e])(?:{ended}|(?=\s*$)))",
         text,
         re.MULTILINE,
     )

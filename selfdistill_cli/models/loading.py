@@ -28,7 +28,15 @@ from selfdistill_cli.models.adaptation import set_dropout, set_padding
 from selfdistill_cli.models.embedded import EMBEDDED, trained_tokenizer
 from selfdistill_cli.models.gguf import RoundedStart, rounded_start
 from selfdistill_cli.models.heads import change_head, head_change
-from selfdistill_cli.models.lora import base_of, config_file, is_adapter, whole_modules, with_adapter, with_lora
+from selfdistill_cli.models.lora import (
+    base_of,
+    config_file,
+    is_adapter,
+    require_mergeable,
+    whole_modules,
+    with_adapter,
+    with_lora,
+)
 from selfdistill_cli.models.quantization import (
     arguments,
     keep_in_place,
@@ -105,39 +113,41 @@ def _from_files(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None) 
     pretrained = _pretrained(source, cfg, task)
     for note in pretrained.notes:
         log.info(note)
-    model = copy.deepcopy(pretrained.model) if pretrained.is_shared else pretrained.model
+    # A copy of both: a tokenizer may be given another chat format.
+    model, tokenizer = pretrained.model, pretrained.tokenizer
+    if pretrained.is_shared:
+        model, tokenizer = copy.deepcopy(model), copy.deepcopy(tokenizer)
     torch.manual_seed(seed)
     for module in pretrained.new_modules:
         model._init_weights(model.get_submodule(module))
-    return LoadedModel(model, pretrained.tokenizer, pretrained.fingerprint, rounded_start(Path(source)))
+    return LoadedModel(model, tokenizer, pretrained.fingerprint, rounded_start(Path(source)))
 
 
-def load_finished(folder: Path, task: TaskData) -> LoadedModel:
+def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False) -> LoadedModel:
     """Model and tokenizer of a folder that `save_pretrained` wrote, an adapter's as well.
 
-    Raises `UserError` if it cannot be read or is no model for such a task.
+    trust_remote_code: run code that lies in it, as a model that came with code of its own is saved. Raises `UserError` if it cannot be read or is no model for such a task.
     """
     try:
         if is_adapter(folder):
             base, head = base_of(folder), task.kind.head(task.label_names)
-            model = with_adapter(_load(base, task, head, saved_arguments(config_file(folder))), folder)
+            rounded = saved_arguments(config_file(folder))
+            model = with_adapter(_load(base, task, head, rounded, trust_remote_code), folder)
         else:
-            model = _load(folder, task, {}, {})
-        return LoadedModel(model, AutoTokenizer.from_pretrained(folder), weights_digest(model.state_dict()))
-    except (
-        ImportError,
-        OSError,
-        ValueError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # RuntimeError: a head of other size
+            model = _load(folder, task, {}, {}, trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        return LoadedModel(model, tokenizer, weights_digest(model.state_dict()))
+    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: another head
         raise UserError(f"{folder} holds no {task.kind.model_words}: {first_line(error)}") from error
 
 
-def _load(source: Path | str, task: TaskData, head: dict[str, Any], rounded: dict[str, Any]) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(source, **head)
+def _load(
+    source: Path | str, task: TaskData, head: dict[str, Any], rounded: dict[str, Any], trust_remote_code: bool
+) -> PreTrainedModel:
+    code = {"trust_remote_code": trust_remote_code}
+    config = AutoConfig.from_pretrained(source, **code, **head)
     model_class = task.kind.model_class(config)
-    return keep_in_place(model_class.from_pretrained(source, config=config, use_safetensors=True, **rounded))
+    return keep_in_place(model_class.from_pretrained(source, config=config, use_safetensors=True, **code, **rounded))
 
 
 @dataclass(frozen=True)
@@ -205,7 +215,7 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=cfg.trust_remote_code)
         missing = loading["missing_keys"]
         if adapted:
-            adapter = with_adapter(model, Path(source))
+            adapter = require_mergeable(with_adapter(model, Path(source)), source)
             missing = [name for name in missing if not set(name.split(".")) & whole_modules(adapter)]
             model = adapter.merge_and_unload().requires_grad_()  # peft had fixed the base's weights
         absent = _layers_absent(source, model, missing)

@@ -29,7 +29,6 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
     settings = lora_settings(cfg, task.kind.lora_task_type(model.config))
     if isinstance(lora.target_modules, ListConfig):
         _require_layers(model, list(lora.target_modules))
-    tied = model.get_output_embeddings() is not None and model.config.tie_word_embeddings
     try:
         adapted = peft.get_peft_model(model, settings)
     except ValueError as error:
@@ -37,12 +36,29 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
     if not is_merged_on_saving(cfg):
         # Of what others can have, not the folder that it was read from on this machine.
         adapted.active_peft_config.base_model_name_or_path = _base_name(cfg.name)
-    if tied and hasattr(adapted.get_output_embeddings(), "lora_A") and is_merged_on_saving(cfg):
+    if is_merged_on_saving(cfg) and _updates_tied(adapted):
         raise UserError(
-            "model.lora.target_modules names the output layer, whose weights are also those of the input: an update of "
-            "one cannot be merged. Leave it out, or take model.lora.merge=false (embedded models and GGUF files are always merged)."
+            "model.lora.target_modules names the layer of the input or of the output, which share their weights: an update "
+            "of one cannot be merged. Leave it out, or take model.lora.merge=false (embedded models and GGUF files are "
+            "always merged)."
         )
     return adapted
+
+
+def require_mergeable(adapted: Any, source: str) -> Any:
+    """The same model, read from `source`. Raises `UserError` if merging its adapter would make another one of it."""
+    if _updates_tied(adapted):
+        raise UserError(
+            f"{source}: its adapter updates the layer of the input or of the output, which share their weights: merged into them it "
+            "would change both. Start from another model, or train one without these layers in model.lora.target_modules."
+        )
+    return adapted
+
+
+def _updates_tied(adapted: Any) -> bool:
+    layers = adapted.get_input_embeddings(), adapted.get_output_embeddings()
+    tied = layers[1] is not None and adapted.config.tie_word_embeddings
+    return bool(tied and any(hasattr(layer, "lora_A") for layer in layers))
 
 
 def lora_settings(cfg: DictConfig, task_type: str) -> Any:

@@ -13,7 +13,7 @@ from selfdistill_cli.planning.estimates import Estimate, Plan
 from selfdistill_cli.sweeps.plan import varied_settings
 from selfdistill_cli.sweeps.summary import ABSENT, columns_of_settings
 from selfdistill_cli.system import words
-from selfdistill_cli.tracking.terminal import about, duration, say, shortest
+from selfdistill_cli.tracking.terminal import about, duration, say, shorter_evaluations, shortest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,8 +89,8 @@ def _totals(plan: Plan, outputs: Path) -> list[str]:
     scoring = sum(e.evaluation_seconds for e in left)
     if scoring > plan.seconds / 2:
         lines.append(
-            f"Evaluations are {about(scoring)} of it: task.validation_examples=<n> scores fewer examples, "
-            "schedule.evaluate_every=<steps> evaluates less often."
+            f"Evaluations are {about(scoring)} of it: "
+            f"{shorter_evaluations(any(cell.cfg.task.selection == 'held_out' for cell in plan.cells if cell.left))}."
         )
     if not all(cell.known for cell in plan.cells):
         lines.append(

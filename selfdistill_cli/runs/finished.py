@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,9 @@ class FinishedRun:
         return self.path / "model"
 
 
-def finished_run(path: Path, data: str | None = None) -> FinishedRun:
+def finished_run(path: Path, data: str | None = None, trust_remote_code: bool = False) -> FinishedRun:
     """The run in this folder. `data`: the folder of the data, where it is no longer that of the run.
+    trust_remote_code: run code that came with its model; that the run was told so says nothing, it may be a stranger's.
 
     It computes on what this machine has: a run from a GPU is asked on a laptop as well. Raises `UserError` if the
     folder is no run, or one that has not finished.
@@ -71,6 +73,7 @@ def finished_run(path: Path, data: str | None = None) -> FinishedRun:
         cfg[part] = OmegaConf.merge(shared, cfg[part])
     if data is not None:
         cfg.paths.data = str(Path(data).expanduser())
+    cfg.model.trust_remote_code = trust_remote_code
     cfg.runtime.update(profile=False, trace_steps=None, diagnostics=None)
     if cfg.runtime.device != "cpu":
         cfg.runtime.device = "auto"
@@ -87,6 +90,16 @@ def _what_it_is(path: Path) -> str:
         more = f" (and {len(below) - 1:,} more)" * (len(below) > 1)
         return f"there are runs below it; name one, such as {below[0].parent}{more}."
     return "name the folder that holds its results.json and model/, as sdrun's last line says."
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of whatever takes a finished run up again."""
+    parser.add_argument(
+        "--data", default=os.environ.get("SDRUN_DATA"), help="folder of the data (SDRUN_DATA; else as the run)"
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run code that came with the model: of authors you trust"
+    )
 
 
 def plain_words(words: Sequence[str]) -> list[str]:

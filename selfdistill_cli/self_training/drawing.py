@@ -31,10 +31,10 @@ class Writer:
     seed: int
 
     @classmethod
-    def of(cls, folder: Path, task: TaskData, runtime: Runtime, seed: int) -> Writer:
-        """The model in this folder. Raises `UserError` if it cannot be read."""
-        loaded = load_finished(folder, task)
-        return cls(loaded, runtime.prepare(loaded.model), task, runtime, seed)
+    def of(cls, folder: Path, task: TaskData, runtime: Runtime, cfg: DictConfig) -> Writer:
+        """The model in this folder, of a run of `cfg`. Raises `UserError` if it cannot be read."""
+        loaded = load_finished(folder, task, cfg.model.trust_remote_code)
+        return cls(loaded, runtime.prepare(loaded.model), task, runtime, cfg.seed)
 
     def write(self, prompts: Sequence[str], decoding: DictConfig, what: str, draw: int = 0) -> list[str]:
         """A text for each prompt [N]. `draw` numbers repeated draws, which differ. `what` names them in messages.

@@ -1,4 +1,4 @@
-"""Whether the second attempts of self-correction have room, asked before the first round; and attempts held to it."""
+"""Whether what later rounds read and write has room, asked before the first one; and drawn answers held to it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
+from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers, encode_prompts
 from selfdistill_cli.encoding.room import MOST_CUT
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.evaluation import decoding
 from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.tasks import Split, TaskData
 
@@ -53,6 +54,29 @@ def require_room(cfg: DictConfig, task: TaskData, loaded: LoadedModel) -> None:
             f"{holds}, and takes with the gold answer up to {needed} tokens {longest}; "
             f"task.max_length={cfg.task.max_length} has no room for them. Add task.max_length={needed}."
         )
+
+
+def require_room_to_draw(cfg: DictConfig, task: TaskData, loaded: LoadedModel) -> None:
+    """Raise `UserError` if a training problem leaves no room in the model's context for an answer to be drawn."""
+    prompts = encode_prompts(loaded.tokenizer, _form(loaded, task), list(task.train.texts), task.settings, task.name)
+    decoding.require_room(prompts, loaded.model.config, cfg.task.decoding, f"{task.name}, an answer to be drawn")
+
+
+def that_fit(
+    loaded: LoadedModel, task: TaskData, prompts: list[str], answers: list[str]
+) -> tuple[list[str], list[str], int]:
+    """Those of these examples whose answer is whole in `task.max_length` tokens, and how many others there are.
+
+    The end of an answer is where its result stands: without it nothing right would be learned.
+    """
+    if not prompts:
+        return [], [], 0
+    form, most = _form(loaded, task), int(task.settings.max_length)
+    taken = _uncut(loaded, form, task, prompts, answers)
+    left = most - np.minimum(taken.prompts.lengths, most - 1) if form.decoder_start is None else most
+    fits = taken.answers.lengths <= left
+    kept = [(p, a) for p, a, whole in zip(prompts, answers, fits, strict=True) if whole]
+    return [p for p, _ in kept], [a for _, a in kept], len(prompts) - len(kept)
 
 
 def held_to(loaded: LoadedModel, task: TaskData, split: Split, attempts: Sequence[str], request: str) -> list[str]:

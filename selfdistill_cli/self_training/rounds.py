@@ -74,8 +74,7 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     check(cfg)
     from selfdistill_cli import experiment  # heavy: only once everything is checked
 
-    if cfg.self_training.name == "correction":
-        _require_room(gold_alone(cfg), cfg)
+    _require_room(gold_alone(cfg), cfg)
     rows: list[dict[str, Any]] = []
     results = experiment.run(gold_alone(cfg), group)
     rows.append({"round": 0, "results": results})
@@ -100,11 +99,15 @@ def _require_room(first: DictConfig, cfg: DictConfig) -> None:
     from selfdistill_cli.experiment import task_data
     from selfdistill_cli.models import load_model
     from selfdistill_cli.runs.directory import RunDirectory
-    from selfdistill_cli.self_training.room import require_room
+    from selfdistill_cli.self_training import room
 
     if cfg.rerun or RunDirectory(first).results() is None:  # else whoever draws asks, with the model that it has
         task = task_data(cfg)
-        require_room(cfg, task, load_model(cfg.model, task, cfg.seed, Path(cfg.paths.cache).absolute()))
+        loaded = load_model(cfg.model, task, cfg.seed, Path(cfg.paths.cache).absolute())
+        if cfg.self_training.name == "correction":
+            room.require_room(cfg, task, loaded)
+        else:
+            room.require_room_to_draw(cfg, task, loaded)
 
 
 def gold_alone(cfg: DictConfig) -> DictConfig:
@@ -150,7 +153,7 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
     from selfdistill_cli.tasks.added import write_added
 
     asked, task = cfg.self_training, task_data(cfg)
-    writer = drawing.Writer.of(run / "model", task, runtime, cfg.seed)
+    writer = drawing.Writer.of(run / "model", task, runtime, cfg)
     if asked.name == "correction":
         room.require_room(cfg, task, writer.loaded)
     decoding = OmegaConf.merge(cfg.task.decoding, {"temperature": asked.temperature, "num_beams": 1})
@@ -167,6 +170,12 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
         ]
     if asked.name == "star":
         prompts, answers = drawing.kept(task, draws)
+        prompts, answers, too_long = room.that_fit(writer.loaded, task, prompts, answers)
+        if too_long:
+            log.warning(
+                "round %d: %s not fit into task.max_length=%d and were left out",
+                *(number, counted(too_long, "right answer does", "right answers do"), cfg.task.max_length),
+            )
     else:
         attempts = [room.held_to(writer.loaded, task, task.train, texts, asked.request) for texts in draws]
         prompts, answers = drawing.corrections(task, attempts, asked.request)
@@ -214,7 +223,7 @@ def _second_attempts(cfg: DictConfig, results: dict[str, Any]) -> dict[str, Any]
         split = task.validation[0]
         table = parquet.read_table(run / "predictions.parquet").to_pylist()
         attempts = [row["text"] for row in table if row["split"] == split.name]
-        writer = drawing.Writer.of(run / "model", task, runtime, cfg.seed)
+        writer = drawing.Writer.of(run / "model", task, runtime, cfg)
         held = room.held_to(writer.loaded, task, split, attempts, cfg.self_training.request)
         asked = room.second_prompts(split.texts, held, cfg.self_training.request)
         again = writer.write(asked, cfg.task.decoding, f"{task.name}, second attempts")

@@ -86,11 +86,6 @@ def choice_split(task: DictConfig, raw: RawSplit) -> Split:
     choices = choices_of(task, raw)
     labels = np.empty(len(raw), dtype=np.int64)
     for row, (value, offered) in enumerate(zip(values(task.label, raw), choices, strict=True)):
-        if len(offered) < 2:
-            raise UserError(
-                f"{raw.at(row)}: task.choices={task.choices} gives a single choice, {offered[0]!r}. It has to be a "
-                'column of lists; in a CSV, lists as JSON writes them: ["red", "green"].'
-            )
         number = parsed_number(value)
         if number is None or number not in range(len(offered)):
             raise UserError(
@@ -106,8 +101,15 @@ def choice_split(task: DictConfig, raw: RawSplit) -> Split:
 
 
 def choices_of(task: DictConfig, raw: RawSplit) -> list[list[str]]:
-    """What there is to choose from in every row."""
-    return _lists(task.choices, raw, WRITTEN_LIST)
+    """What there is to choose from in every row. Raises `UserError` where that is a single choice."""
+    found = _lists(task.choices, raw, WRITTEN_LIST)
+    for row, offered in enumerate(found):
+        if len(offered) < 2:
+            raise UserError(
+                f"{raw.at(row)}: task.choices={task.choices} gives a single choice, {''.join(offered)!r}. It has to be a "
+                'column of lists; in a CSV, lists as JSON writes them: ["red", "green"].'
+            )
+    return found
 
 
 def as_answers(choices: list[list[str]]) -> list[list[str]]:

@@ -139,8 +139,14 @@ def _what_takes_long(results: dict[str, Any]) -> list[str]:
     whole = results["seconds"] + (results.get("overhead_seconds") or 0.0)
     if writing <= whole / 2:
         return []
-    shorter = "task.validation_examples=<n> scores fewer examples, schedule.evaluate_every=<steps> evaluates less often"
+    shorter = shorter_evaluations(results.get("selection_score") is not None)
     return [f"writing answers in evaluations took {duration(writing)} of {duration(whole)}: {shorter}"]
+
+
+def shorter_evaluations(held_out: bool) -> str:
+    """What shortens evaluations, where they score a part of training that is held out or the validation examples."""
+    fewer = "a smaller task.selection_share holds out" if held_out else "task.validation_examples=<n> scores"
+    return f"{fewer} fewer examples, schedule.evaluate_every=<steps> evaluates less often"
 
 
 def _choice(results: dict[str, Any]) -> list[tuple[str, str]]:

@@ -87,6 +87,29 @@ def test_a_heading_that_a_model_would_have_to_write_is_refused_whichever_row_sho
         as_chat(of, PROMPTS, ["", "Because."])
 
 
+THOUGHTLESS = CHATML.replace(
+    "{{ message['content'] }}",
+    "{% if message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}",
+)
+"""Begins every answer with empty thoughts, as the format of models does that can think and are not to."""
+
+
+def test_what_begins_every_answer_is_part_of_the_prompt() -> None:
+    of = tokenizer(THOUGHTLESS, "<|im_end|>", "<|im_start|>")
+    for asked, answered in (as_chat(of, PROMPTS, ANSWERS), (as_chat(of, PROMPTS)[0], None)):
+        assert all(prompt.endswith("assistant\n<think>\n\n</think>\n\n") for prompt in asked)
+        assert answered in (["Four.\n#### 4", "Because."], None)
+
+
+def test_a_template_that_writes_the_date_writes_the_same_every_day() -> None:
+    dated = (
+        "{{ strftime_now('%Y-%m-%d %A') }} {% set day = strftime_now('%d %b %Y') if strftime_now is defined else '26 Jul 2024' %}{{ day }}\n"
+        + CHATML
+    )
+    of = tokenizer(dated, "<|im_end|>", "<|im_start|>")
+    assert as_chat(of, PROMPTS)[0][0].startswith("2024-07-26 Friday 26 Jul 2024\n")
+
+
 def test_a_prompt_alone_is_the_same_as_before_its_answer() -> None:
     of = tokenizer(CHATML, "<|im_end|>", "<|im_start|>")
     alone = encode_prompts(of, CHAT, PROMPTS, OmegaConf.create({"max_length": 120, "long_prompts": "error"}), "t")

@@ -37,6 +37,8 @@ def test_a_finer_model_is_scored_on_the_tasks_labels() -> None:
 def test_labels_without_a_map_are_refused() -> None:
     with pytest.raises(UserError, match=r"positive, negative are none of the model's \(entailment, not_entailment\)"):
         common_labels(["positive", "negative"], {}, TWO, {})
+    with pytest.raises(UserError, match="no label_map"):  # nothing that the model says would ever be right of class c
+        common_labels(["a", "b", "c"], {}, ["x", "y"], {"x": "a", "y": "b"})
 
 
 def test_noise_replaces_just_that_share_and_always_by_another_class() -> None:

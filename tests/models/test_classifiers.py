@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from selfdistill_cli import models
 from selfdistill_cli.encoding.labelled import encode
@@ -179,6 +180,17 @@ def test_the_packaged_weights_are_those_of_the_hub() -> None:
     loaded = models.load_model(settings("minilm"), task(), 0)
     assert loaded.model.config.hidden_size == 384
     assert loaded.model.config.num_hidden_layers == 6
+
+
+def test_a_finished_model_with_another_head_is_refused_in_words(tmp_path: Path) -> None:
+    loaded = models.load_model(settings("tiny_bert", config=TINY), task(), 0)
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["classifier.bias"] = torch.zeros(5)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"{tmp_path} holds no "):
+        models.load_finished(tmp_path, task())
 
 
 def test_an_adapter_names_its_base_as_others_find_it(tmp_path: Path) -> None:

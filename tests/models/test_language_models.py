@@ -175,6 +175,28 @@ def test_merged_lora_gives_the_outputs_of_the_adapter(tmp_path: Path) -> None:
         assert torch.allclose(model(tokens).logits, saved[merge], atol=1e-5)
 
 
+def test_an_update_of_tied_weights_that_would_be_merged_is_refused(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA | {"tie_word_embeddings": True})
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj", "embed_tokens"]}
+    with pytest.raises(UserError, match="share their weights"):
+        models.load_model(settings(str(folder), lora=lora | {"merge": True}), language_task(), 0)
+    cfg = settings(str(folder), lora=lora | {"merge": False})
+    adapted = models.load_model(cfg, language_task(), 0)
+    save_with_lora(adapted.model, cfg, tmp_path / "adapter")
+    adapted.tokenizer.save_pretrained(tmp_path / "adapter")
+    models.load_finished(tmp_path / "adapter", language_task())  # as it is
+    with pytest.raises(UserError, match="its adapter updates the layer"):
+        models.load_model(settings(str(tmp_path / "adapter")), language_task(), 0)
+
+
+def test_a_format_that_one_run_gives_a_tokenizer_is_not_the_next_ones(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA)
+    first, second = (models.load_model(settings(str(folder)), language_task(), 0) for _ in range(2))
+    first.tokenizer.chat_template = "changed"
+    third = models.load_model(settings(str(folder)), language_task(), 0)
+    assert second.tokenizer.chat_template is third.tokenizer.chat_template is None
+
+
 def test_trained_weights_hold_tied_ones_once_and_come_back(tmp_path: Path) -> None:
     folder = hub_language_model(tmp_path / "llama", "llama", LLAMA)
     model = models.load_model(settings(str(folder)), language_task(), 0).model

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from selfdistill_cli.config.method_checks import never_acts
 from selfdistill_cli.errors import UserError
@@ -245,6 +247,15 @@ def test_what_a_finished_run_took_is_read_off_it(tmp_path: Path) -> None:
     again = estimate(cell, cost, known.sizes, "")
     assert again.examples == 396
     assert again.seconds == pytest.approx(396 / 50 + 3 * 5 + 7)
+
+
+def test_a_test_set_is_scored_and_not_watched(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    scored = parquet.read_table(run / "predictions.parquet")
+    place = scored.column_names.index("split")
+    tested = scored.slice(0, 60).set_column(place, "split", pa.array(["test"] * 60))
+    parquet.write_table(pa.concat_tables([scored, tested]), run / "predictions.parquet")
+    assert known_run(run, str(tmp_path)).sizes == Sizes(100, 200, 260)
 
 
 # --- the page -------------------------------------------------------------------------------------

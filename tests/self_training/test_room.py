@@ -12,7 +12,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.experiment import task_data
 from selfdistill_cli.models import LoadedModel, load_model
 from selfdistill_cli.self_training import rounds
-from selfdistill_cli.self_training.room import held_to, require_room, second_prompts
+from selfdistill_cli.self_training.room import held_to, require_room, second_prompts, that_fit
 from tests.helpers.runs import composed
 
 NEW = 20
@@ -39,6 +39,22 @@ def test_attempts_without_room_are_refused_before_round_0_with_what_to_type(
         rounds.run_rounds(cfg)
     assert int(advised(refusal).partition("=")[2]) < 200
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_context_without_room_to_draw_is_told_before_round_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "run", lambda *_: pytest.fail("round 0 was begun"))
+    words = ("self_training=star", "task.decoding.max_new_tokens=500", f"paths.outputs={tmp_path}/outputs")
+    with pytest.raises(UserError, match=r"an answer to be drawn: .* do not fit into this model's context of 512"):
+        rounds.run_rounds(composed(*ASKED, "model=tiny_llama", *words))
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_t5"])
+def test_drawn_answers_that_would_lose_their_end_are_left_out(model: str, tmp_path: Path) -> None:
+    _, task, loaded = parts(tmp_path, f"model={model}", "task.max_length=40")
+    prompts, answers = ["Q: 1 + 1?\nA:"] * 2, [" #### 2", f" {'so ' * 60}#### 2"]
+    assert that_fit(loaded, task, prompts, answers) == (prompts[:1], answers[:1], 1)
+    assert that_fit(loaded, task, [], []) == ([], [], 0)
 
 
 @pytest.mark.parametrize("model", ["tiny_llama", "tiny_t5"])
