@@ -148,6 +148,8 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
         ),
         "method.max_weight": ("method.reweighting=reset clips nothing", method.get("reweighting") == "reset"),
         "method.discordance_quantile": ("it is for regression", cfg.task.kind not in (None, "regression")),
+        "method.error_quantile": ("it is for regression", cfg.task.kind not in (None, "regression")),
+        "method.teacher.top_k": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
         "method.match": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
     }
     for name, kinds in acting_elsewhere(method, cfg.task.kind).items():

@@ -68,8 +68,8 @@ def _readable(word: str, sweeping: bool) -> str:
     parsed = _parsed(word)
     if parsed is None:
         return word if sweeping and "," in value else f"{plus}{key}={quoted(value)}"
-    if not parsed.is_sweep_override() and isinstance(parsed.value(), bool | int | float):
-        return f"{plus}{key}={quoted(value)}"  # a column named 1.10 is not named 1.1
+    if not parsed.is_sweep_override() and (isinstance(parsed.value(), bool | int | float) or value != value.strip()):
+        return f"{plus}{key}={quoted(value)}"  # a column named 1.10 is not named 1.1, nor is ` a` the column `a`
     return word
 
 

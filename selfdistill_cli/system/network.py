@@ -18,10 +18,11 @@ def reachable(url: str) -> bool:
     Behind a proxy only the proxy can tell, so the answer is yes.
     """
     parts = urlsplit(url)
-    if parts.scheme in getproxies():
+    if {parts.scheme, "all"} & getproxies().keys():
         return True
+    port = parts.port or (80 if parts.scheme == "http" else 443)
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 443), timeout=SECONDS).close()
+        socket.create_connection((parts.hostname or "", port), timeout=SECONDS).close()
     except OSError:
         return False
     return True

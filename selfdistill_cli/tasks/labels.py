@@ -216,7 +216,9 @@ def _require_classes(task: DictConfig, raw: RawSplit, names: list[str]) -> None:
         ways = [
             "task.kind=regression if it is a number to be predicted" if numbers else "",
             "write its numbers with a point instead of a comma if they are to be predicted" if comma else "",
-            "task.kind=classification if it is" if len(names) <= MOST_CLASSES else "",
+            "task.kind=classification if it is"
+            if len(names) <= MOST_CLASSES
+            else "task.labels=[…] with every name if it is",
         ]
         raise UserError(
             f"{where} {len(names):,} classes in {len(raw):,} rows ({examples} …), {each:.1f} examples each. "

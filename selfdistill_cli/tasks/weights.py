@@ -81,18 +81,26 @@ def by_class(asked: Any, names: Sequence[str], labels: np.ndarray) -> np.ndarray
             f"'task.class_weights={{{', '.join(f'{name}: 1' for name in names[:2])}}}'."
         )
     weights = np.ones(len(names))
-    numbers = {name: number for number, name in enumerate(names)}
     for name, value in asked.items():
-        weight = _number(value)
-        if str(name) not in numbers:
+        weight, number = _number(value), _class_named(name, names)
+        if number is None:
             raise UserError(
                 f"task.class_weights: there is no class '{name}'.{did_you_mean(str(name), names)} "
                 f"The classes are {', '.join(names[:20])}."
             )
         if weight is None:
             raise UserError(f"task.class_weights: {name}: {value} is no number of 0 or more.")
-        weights[numbers[str(name)]] = weight
+        weights[number] = weight
     return weights
+
+
+def _class_named(name: Any, names: Sequence[str]) -> int | None:
+    """The class that the key of a mapping means, out of which a command line has made a truth value or a number."""
+    if isinstance(name, (bool, int, float)):
+        wanted = str(name).lower() if isinstance(name, bool) else float(name)
+        alike = [n for n, one in enumerate(names) if wanted in (one.lower(), parsed_number(one))]
+        return alike[0] if len(alike) == 1 else None
+    return list(names).index(name) if name in names else None
 
 
 def described(weights: np.ndarray | None) -> dict[str, Any] | None:

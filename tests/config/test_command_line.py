@@ -42,6 +42,9 @@ TEXTS = [
     "1.10",
     "true",
     "back\\slash [x]\\",
+    " || ",
+    " label",
+    "label ",
 ]
 
 

@@ -255,6 +255,8 @@ def test_a_method_that_acts_in_the_last_part_of_training_is_taken() -> None:
         (["schedule.patience=2"], []),
         (["task=rte", "task.decoding.num_beams=4"], ["task.decoding.num_beams"]),
         (["task=gsm8k", "task.decoding.num_beams=4"], []),
+        (["task=rte", "method=kd", "method.teacher.top_k=5"], ["method.teacher.top_k"]),
+        (["task=rte", "method=reweight", "method.error_quantile=0.5"], ["method.error_quantile"]),
     ],
 )
 def test_settings_that_do_nothing_beside_others_are_named(overrides: list[str], idle_ones: list[str]) -> None:

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of
 from selfdistill_cli.tasks.readers import Read, Reading, read_table, require_settings_used
+from selfdistill_cli.tasks.readers.base import ROWS_AT_ONCE
 from tests.helpers.task_files import load
 from tests.tasks.test_data import refused
 
@@ -52,6 +53,12 @@ def test_a_text_format_gives_what_is_written(form: str, tmp_path: Path) -> None:
         content += "".join(f"t{i}{content[4]}{word}\n" for i, word in enumerate(AS_WRITTEN))
     written = gzip.compress(content.encode()) if form.endswith(".gz") else content.encode()
     assert cells(path, written) == {"text": [f"t{i}" for i in range(len(AS_WRITTEN))], "label": AS_WRITTEN}
+
+
+def test_lists_that_begin_late_are_lists(tmp_path: Path) -> None:
+    lines = ['{"text": "a", "label": null}'] * (ROWS_AT_ONCE + 1) + ['{"text": "b", "label": ["x", "y"]}']
+    found = cells(tmp_path / "t.jsonl", "\n".join(lines))["label"]
+    assert (found[0], found[-1], len(found)) == (None, ["x", "y"], len(lines))
 
 
 def test_numbers_and_truths_of_json_are_read_as_they_are_written(tmp_path: Path) -> None:
@@ -155,6 +162,13 @@ def test_an_encoding_can_be_said(tmp_path: Path) -> None:
     assert "there is no such encoding" in words_of(tmp_path / "t.csv", encoding="utf-9")
     assert "is not in ascii" in words_of(tmp_path / "t.csv", encoding="ascii")
     assert "task.encoding=utf-16-le reads it" in words_of(tmp_path / "t.csv", "text,label\n".encode("utf-16-le"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8"])
+def test_a_mark_is_no_part_of_the_first_column_whatever_encoding_was_said(encoding: str, tmp_path: Path) -> None:
+    written = "utf-8-sig" if encoding == "utf-8" else "utf-16"
+    found = cells(tmp_path / "t.csv", "text,label\ncafé,ü\n".encode(written), encoding=encoding)
+    assert found == {"text": ["café"], "label": ["ü"]}
 
 
 @pytest.mark.parametrize("encoding", ["hex", "base64", "rot13", "utf-99"])

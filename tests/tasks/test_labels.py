@@ -141,6 +141,11 @@ def test_a_column_of_ids_is_taken_for_classes_only_if_that_is_said(tmp_path: Pat
     assert "30 classes have 50 examples, 1.7 each: is 'label' the label?" in task.findings
     columns["label"] = [f"id{i % 25}" for i in range(50)]
     assert load_table(columns, tmp_path).kind.name == "classification"
+    many = {"text": [str(i) for i in range(1001)], "label": [f"id{i}" for i in range(1001)]}
+    with pytest.raises(
+        UserError, match=r"1,001 classes .* names another; task\.labels=\[…\] with every name if it is\."
+    ):
+        load_table(many, tmp_path, kind="classification")
     columns["label"] = list(range(50))
     with pytest.raises(UserError, match=r"task.kind=regression if it is a number to be predicted"):
         load_table(columns, tmp_path, "parquet")

@@ -52,8 +52,8 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
     if marked is None and encoding is None and b"\0" in head[:4]:
         wide = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
         raise UserError(f"{path} is not UTF-8: every other byte is zero, as in UTF-16. task.encoding={wide} reads it.")
-    if used == "utf-8" and marked == "utf-8-sig":
-        used = "utf-8-sig"
+    if marked is not None and used.startswith(marked.removesuffix("-sig")):
+        used = marked  # which takes the mark off
     beginning = codecs.getincrementaldecoder(used)(errors="replace").decode(head)
     # Split at \n alone, so that a carriage return inside of a text stays; old Macintosh files have only these.
     newline = "\r" if "\r" in beginning and "\n" not in beginning and len(head) < HEAD else "\n"

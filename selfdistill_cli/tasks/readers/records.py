@@ -166,7 +166,9 @@ class _Columns:
         for shape, place in sorted(firsts.items(), key=lambda found: found[1]):
             self._require_shape(name, shape, numbers[place])
         try:
-            return pa.array(values, pa.string() if self.shapes.get(name, (str,))[0] is str else None)
+            if name not in self.shapes:  # no value yet
+                return pa.nulls(len(values))
+            return pa.array(values, pa.string() if self.shapes[name][0] is str else None)
         except UnicodeEncodeError:
             number = next(n for value, n in zip(values, numbers, strict=True) if not _encodable(value))
             raise UserError(f"{self.where} {number}: '{name}' holds half of a character (a lone surrogate).") from None
