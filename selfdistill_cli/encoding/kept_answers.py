@@ -16,6 +16,9 @@ from selfdistill_cli.encoding.token_store import kept_arrays, place_below
 DETERMINE_TOKENS = ("max_length", "long_prompts", "no_answer", "turns")
 """Settings of a task on which its tokens depend, beside those that say which texts it has."""
 
+CHAT_VERSION = 2
+"""Raise it when a chat template's rendering is cut or told otherwise, so that the same template gives other tokens."""
+
 
 def kept_examples(
     where: tuple[Path | None, Any], form: Form, settings: DictConfig, kind: str, make: Callable[[], AnswerExamples]
@@ -28,7 +31,8 @@ def kept_examples(
     """
     folder, tokenizer = where
     asked = {name: settings.get(name) for name in DETERMINE_TOKENS}
-    place = place_below(folder, tokenizer, kind, form, asked, tokenizer.chat_template if form.chat else None)
+    chat = (CHAT_VERSION, tokenizer.chat_template) if form.chat else None
+    place = place_below(folder, tokenizer, kind, form, asked, chat)
     if place is None:
         return make()
 
