@@ -25,7 +25,7 @@ from selfdistill_cli.encoding.room import Flat
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.runtime import Runtime
-from selfdistill_cli.engine.sharding import whole_of
+from selfdistill_cli.engine.sharding import is_sharded, whole_of
 from selfdistill_cli.engine.step import backward_step
 from selfdistill_cli.evaluation.drawing import TrainingAnswers
 from selfdistill_cli.losses.answers import AnswerLosses
@@ -121,7 +121,11 @@ def make_context(kind: str, examples: Any, model: Any) -> TrainingContext:
         return context
     other = other_model(kind).eval()
     held = TeacherModel(other, AnswerLosses(lambda: output_layer(other)))
-    return replace(context, teacher=held, make_writer=lambda: writer_of(examples, model, cpu_runtime(200)))
+
+    def writer() -> Any:  # made once the model is prepared; whoever writes has to know whether it lies in parts
+        return writer_of(examples, model, cpu_runtime(200, shard="full" if is_sharded(model) else "none"))
+
+    return replace(context, teacher=held, make_writer=writer)
 
 
 def other_model(kind: str) -> Any:
