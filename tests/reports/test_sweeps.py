@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from selfdistill_cli.reports.panels import Cells, Curves, Intervals
-from selfdistill_cli.reports.runs import Run
+from selfdistill_cli.reports.runs import Run, find_runs
 from selfdistill_cli.reports.sections import sensitivity
+from selfdistill_cli.reports.studies import gather
 from selfdistill_cli.reports.sweep_figures import figures_of
 from selfdistill_cli.reports.sweeps import on_same_seeds, range_of_chance, slices, sweeps
 from selfdistill_cli.reports.variants import Group, Study
+from tests.helpers.made_runs import make_run
 
 
 def group(scores: Sequence[float] | dict[int, float], **settings: Any) -> Group:
@@ -149,3 +153,17 @@ def test_colours_of_a_heat_map_start_from_the_spread_between_seeds() -> None:
     assert isinstance(panel, Cells)
     low, high = panel.range()
     assert high - low >= 8 * 100 * np.std([0.70, 0.74], ddof=1) - 1e-9
+
+
+def test_of_one_seed_they_start_from_the_noise_of_the_split_that_is_scored(tmp_path: Path) -> None:
+    for tau, alpha in itertools.product((1, 2), (0.5, 1)):
+        run = make_run(tmp_path, "method=dynsdpb", f"method.tau={tau}", f"method.alpha={alpha}", score=0.75)
+        scored = parquet.read_table(run / "predictions.parquet")
+        tested = scored.set_column(0, "split", pa.array(["test"] * len(scored)))
+        parquet.write_table(pa.concat_tables([scored, *[tested] * 9]), run / "predictions.parquet")
+    (found,) = gather(find_runs([tmp_path])).studies
+    (figure,) = figures_of(found, sweeps(found.groups)[0])
+    (panel,) = figure.panels
+    assert isinstance(panel, Cells)
+    low, high = panel.range()
+    assert high - low >= 8 * 100 * (0.75 * 0.25 / 100) ** 0.5 - 1e-9
