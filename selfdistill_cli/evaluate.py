@@ -111,9 +111,10 @@ def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", arguments.name or stem_of(arguments.file)).strip("-.") or "file"
     name, file = f"file-{stem}", arguments.file.expanduser().absolute()
     before = read_json(run.path / "evaluations" / f"{name}.json")
-    if before is not None and Path(before["data"]).is_absolute() and Path(before["data"]) != file:
+    scored = None if before is None else Path(before["data"])
+    if scored is not None and scored.is_absolute() and scored.resolve() != file.resolve():
         raise UserError(
-            f"{run.path / 'evaluations' / name}.json is the score on another file, {before['data']}. "
+            f"{run.path / 'evaluations' / name}.json is the score on another file, {scored}. "
             f"Give the scores on {arguments.file} a name of their own: --name {stem}-2."
         )
     task.update(

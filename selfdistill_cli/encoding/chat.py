@@ -14,10 +14,10 @@ TODAY = datetime.date(2024, 7, 26)
 """What templates are told that write the date: the one that Llama's name where they are told none. With the real one
 the same command would learn from other prompts every day."""
 DAYS = "".join(f" | replace('%{sign}', '{TODAY.strftime(f'%{sign}')}')" for sign in "dbBmyYaAjHMS")
+PROBE = "0123456789"
+"""Words that no template writes by itself."""
 WITH_DATE = "{% macro strftime_now(form) %}{{ form" + DAYS + " }}{% endmacro %}{{ '' }}"
 """Before a template: the function of this name that transformers gives it asks the clock, and no other one is taken."""
-PROBE = "0123456789"
-"""An answer that no template writes by itself."""
 
 
 def has_chat_format(tokenizer: Any) -> bool:
@@ -28,26 +28,27 @@ def has_chat_format(tokenizer: Any) -> bool:
 def as_chat(
     tokenizer: Any, prompts: Sequence[str | Turns], answers: Sequence[str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Each prompt as a user's turn (or the turns that it is) up to where the words of the answer begin, and each answer
-    as the turn that follows it.
+    """Each prompt as a user's turn (or the turns that it is) up to where the answer begins, and each answer as the turn
+    that follows it.
 
-    What a format writes before every answer, such as the empty thoughts of a model that is not to think, is part of the
-    prompt: no reference has it.
     Answers are stripped, and end with what the format closes a turn with, without the end of sequence that encoding adds.
     Without `answers` there are none. Raises `UserError` if the template fails on a conversation of one question and one
     answer, does not put the answer behind the question, or does not say how an answer begins.
     """
     turns = [[_turn("user", prompt)] if isinstance(prompt, str) else prompt for prompt in prompts]
-    begun = _opening(tokenizer, turns[0]) if turns else ""
-    asked = [rendered(tokenizer, one, to_be_continued=True) + begun for one in turns]
+    asked = [rendered(tokenizer, one, to_be_continued=True) for one in turns]
     if answers is None:
         return asked, []
     answered: list[str] = []
+    checked = False
     for before, question, given in zip(turns, asked, answers, strict=True):
         answer = given.strip()
         whole = rendered(tokenizer, [*before, _turn("assistant", answer)])
         if not whole.startswith(question) or answer not in whole[len(question) :]:
             raise template_failed("it does not write an answer behind its question")
+        if answer and not checked:  # the same for all
+            checked = True
+            require_beginning_of_answers(tokenizer, before, whole[len(question) :].partition(answer)[0])
         # Behind the end of the turn some formats begin a new line, which no model is asked to write.
         answered.append(whole[len(question) :].rstrip().removesuffix(tokenizer.eos_token))
     return asked, answered
@@ -67,30 +68,28 @@ def rendered(tokenizer: Any, turns: Turns, to_be_continued: bool = False, where:
         raise template_failed(first_line(error), where) from error
 
 
-def _opening(tokenizer: Any, asked: Turns) -> str:
-    """What the template writes between `asked`, ready to be continued, and the words of an answer."""
-    before = rendered(tokenizer, asked, to_be_continued=True)
-    whole = rendered(tokenizer, [*asked, _turn("assistant", PROBE)])
-    if not whole.startswith(before):
-        raise template_failed("it does not write an answer behind its question")
-    return opening_of(tokenizer, asked, whole[len(before) :].partition(PROBE)[0])
+def opening(tokenizer: Any) -> str:
+    """What the template writes before the words of an answer, as models do that can think and are not to, or nothing.
 
-
-def opening_of(tokenizer: Any, asked: Turns, header: str, where: str = "") -> str:
-    """What of a header between `asked`, ready to be continued, and an answer belongs to the prompt: all but white space.
-
-    Raises `UserError` if the template takes no `add_generation_prompt` and needs it: then it is the heading of the
-    assistant's turn, and prompts of others would lack it.
+    It is learned and written with the answer, and no reference has it.
     """
-    if not header.strip():
-        return ""
-    if rendered(tokenizer, asked, to_be_continued=True) == rendered(tokenizer, asked):
+    asked = [_turn("user", PROBE)]
+    before = rendered(tokenizer, asked, to_be_continued=True)
+    return rendered(tokenizer, [*asked, _turn("assistant", PROBE)])[len(before) :].partition(PROBE)[0].strip()
+
+
+def require_beginning_of_answers(tokenizer: Any, asked: Turns, header: str, where: str = "") -> None:
+    """Raise `UserError` if the template takes no `add_generation_prompt` and needs it.
+
+    header: what it writes between `asked`, ready to be continued, and the words of the answer. Where that is a heading
+    of the assistant's turn, a model would have to write it before each answer.
+    """
+    if header.strip() and rendered(tokenizer, asked, to_be_continued=True) == rendered(tokenizer, asked):
         raise template_failed(
             f"it takes no add_generation_prompt, so that the heading of an answer ({header.strip()!r}) would be written "
             "by the model",
             where,
         )
-    return header
 
 
 def template_failed(why: str, where: str = "") -> UserError:

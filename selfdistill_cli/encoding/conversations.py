@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from selfdistill_cli.encoding.chat import Turns, opening_of, rendered, template_failed
+from selfdistill_cli.encoding.chat import Turns, rendered, require_beginning_of_answers, template_failed
 from selfdistill_cli.encoding.token_store import unchanged
 from selfdistill_cli.errors import UserError
 
@@ -83,8 +83,8 @@ def _spans(tokenizer: Any, turns: Turns, learned: str, where: str) -> tuple[str,
         answer = turns[place]["content"].strip()
         if answer not in text[len(before) : end]:
             raise template_failed("it does not write what the assistant says as it stands", where)
-        header = text[len(before) : end].partition(answer)[0]
-        spans.append((len(before) + len(opening_of(tokenizer, turns[:place], header, where)), end))
+        require_beginning_of_answers(tokenizer, turns[:place], text[len(before) : end].partition(answer)[0], where)
+        spans.append((len(before), end))
     return text, spans
 
 

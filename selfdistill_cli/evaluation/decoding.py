@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form
+from selfdistill_cli.encoding.chat import opening
 from selfdistill_cli.engine.batching import Batching, prediction_batches
 from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.engine.processes import gathered
@@ -68,9 +69,9 @@ def keep_generation_settings(model: Any, tokenizer: Any, decoding: DictConfig) -
     A length of the base model's own (T5 stops at 20 tokens) would end answers early, and what only drawing or only beams
     read would be refused where there are none, when the model is saved.
     """
-    unread = [*(OF_DRAWING if decoding.temperature == 0 else ()), *(OF_BEAMS if decoding.num_beams == 1 else ())]
+    unread = [*OF_DRAWING, *(OF_BEAMS if decoding.num_beams == 1 else ())]
     settings = generation_settings(tokenizer, Form.of(model, tokenizer), decoding)
-    model.generation_config.update(max_length=None, **settings, **dict.fromkeys(unread))
+    model.generation_config.update(max_length=None, **dict.fromkeys(unread) | settings)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Written:
 
     texts: list[str]
     tokens: list[list[int]]
-    """Of each, up to its end of sequence, which is not among them."""
+    """Of each, up to its end of sequence, which is not among them, and with what a chat format begins answers with."""
     ended: list[bool]
     """Whether it came to its end; else it was cut at `task.decoding.max_new_tokens`."""
 
@@ -126,8 +127,11 @@ class _ByChance(LogitsProcessor):
 
 
 @contextlib.contextmanager
-def _without_preferences(writer: Any) -> Iterator[None]:
-    """While this lasts, the model's own generation settings, such as a penalty on repetition, do nothing."""
+def _without_preferences(writer: Any, ignored: bool) -> Iterator[None]:
+    """While this lasts, the model's own generation settings, such as a penalty on repetition, do nothing, if `ignored`."""
+    if not ignored:
+        yield
+        return
     model = writer.get_base_model() if hasattr(writer, "get_base_model") else writer
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
@@ -150,9 +154,11 @@ def write_answers(
 
     Always the same texts, whatever the batches: greedy or by beams, or, with a temperature, drawn by the random numbers
     of each example, which are seeded by `seed` or given (`chances`). Beams that are drawn follow the seed and the batch.
-    Several processes share the work; each gets all texts.
+    With given chances the model's own preferences (a penalty on repetition) do nothing. Several processes share the
+    work; each gets all texts.
     """
     began = time.monotonic()
+    plain = chances is not None
     if chances is None and decoding.temperature > 0 and decoding.num_beams == 1:
         chances = Chances.seeded(len(examples), decoding, seed)
     writer = runtime.unwrap(model)
@@ -160,7 +166,7 @@ def write_answers(
     writer.eval()
     release_output(writer)
     # LoRA's wrapper has its inner model write, which does not come by the forward pass that Accelerate prepared.
-    with runtime.accelerator.autocast(), _products_of(writer, runtime):
+    with runtime.accelerator.autocast(), _products_of(writer, runtime), _without_preferences(writer, plain):
         own = _own_share(writer, tokenizer, examples, decoding, runtime, seed, chances)
     writer.train(was_training)
     everyones = gathered(own)
@@ -213,7 +219,7 @@ def _own_share(
     batching = batching_of_writing(writer.config, runtime.batching, decoding.num_beams)
     parts = prediction_batches(examples.prompts.lengths + decoding.max_new_tokens, batching)
     own: list[tuple[np.ndarray, Written]] = []
-    counted = (0, 0)
+    counted, begun = (0, 0), opening(tokenizer) if examples.form.chat else ""
     for number, rows in runtime.own_share(parts):
         passing("generation")
         inputs = {name: t.to(runtime.device) for name, t in examples.collate_prompts(rows).items()}
@@ -226,24 +232,29 @@ def _own_share(
                 written = writer.generate(**inputs, **how)
             else:
                 by_chance = LogitsProcessorList([_ByChance(chances.numbers[rows], chances.temperature)])
-                with _without_preferences(writer):
-                    written = writer.generate(**inputs, **how, logits_processor=by_chance)
+                written = writer.generate(**inputs, **how, logits_processor=by_chance)
         if number >= len(parts):
             continue
         before = inputs["input_ids"].shape[1] if examples.form.decoder_start is None else 1
         written = written[:, before:]
         if counter is not None:
             counted = counter.get_total_flops(), inputs["input_ids"].numel() + written.numel()
-        own.append((rows, _read(written.tolist(), tokenizer)))
+        own.append((rows, _read(written.tolist(), tokenizer, begun)))
         runtime.on_predicted(len(rows))
     return own, counted
 
 
-def _read(written: list[list[int]], tokenizer: Any) -> Written:
-    """Rows of new tokens, as `generate` gives them: up to their end, if they have one, and padding after it."""
+def _read(written: list[list[int]], tokenizer: Any, begun: str) -> Written:
+    """Rows of new tokens, as `generate` gives them: up to their end, if they have one, and padding after it.
+
+    begun: what the chat format begins every answer with, which is no part of a text.
+    """
     end = tokenizer.eos_token_id
     tokens = [row[: row.index(end)] if end in row else row for row in written]
-    return Written(tokenizer.batch_decode(written, skip_special_tokens=True), tokens, [end in row for row in written])
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    if begun:
+        texts = [text.strip().removeprefix(begun).strip() if text.strip().startswith(begun) else text for text in texts]
+    return Written(texts, tokens, [end in row for row in written])
 
 
 def _in_order(examples: int, pieces: list[tuple[np.ndarray, Written]]) -> Written:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from selfdistill_cli.config.metrics import larger_is_better
-from selfdistill_cli.reports.rows import Row, rows
+from selfdistill_cli.reports.rows import Row, best_vanillas, rows
+from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.scoring import scored
 from selfdistill_cli.reports.statistics import (
     LEVEL,
@@ -89,13 +91,13 @@ def compare(study: Study) -> Comparison:
         (row, baseline, row.group, other)
         for row in shown
         if row.group is not None
-        for baseline, other in baselines(study, shown, row).items()
+        for baseline, other in baselines(study, row).items()
     ]
     samples = _samples([group for _, _, mine, theirs in pairs for group in (mine, theirs)])
     found: list[tuple[Row, str, Group, Difference]] = []
     not_compared: dict[str, None] = {}
     for row, baseline, mine, theirs in pairs:
-        a, b = samples[mine.variant], samples[theirs.variant]
+        a, b = ({seed: one for seed, one in samples[g.variant].items() if seed in g.runs} for g in (mine, theirs))
         difference = paired_difference(a, b) if a and b else None
         if difference is None:
             why = "they have no seed in common, or other validation examples"
@@ -113,31 +115,33 @@ def compare(study: Study) -> Comparison:
     return Comparison(study, shown, compared, list(not_compared))
 
 
-def baselines(study: Study, shown: Sequence[Row], row: Row) -> dict[str, Group]:
-    """What a row of those `shown` is compared with, by PLAIN and EQUAL_COMPUTE, as far as it is there.
+def baselines(study: Study, row: Row) -> dict[str, Group]:
+    """What a row is compared with, by PLAIN and EQUAL_COMPUTE, as far as it is there.
 
-    A setting that was chosen is compared with vanilla's own, if that was chosen as well; else with vanilla under the
-    same schedule.
+    A setting that was chosen is compared with vanilla's best, where vanilla was swept as well; else with vanilla under
+    the same schedule.
     """
     group = row.group
     if group is None:
         return {}
-    chosen = [other.group for other in shown if other.chosen_of and other.group and other.group.first.method == PLAIN]
-    if row.chosen_of and chosen:
-        plain = next((other for other in chosen if other.settings["method.passes"] == 1), None)
-        both = {PLAIN: plain, EQUAL_COMPUTE: of_equal_compute(chosen, group)}
-    else:
-        both = {PLAIN: study.baseline(group), EQUAL_COMPUTE: study.equal_compute_baseline(group)}
-    return {name: other for name, other in both.items() if other is not None and other is not group}
+    best = best_vanillas(study) if row.chosen_of else []
+    plain = next((other for other in best if other.settings["method.passes"] == 1), None)
+    both = {
+        PLAIN: plain or study.baseline(group),
+        EQUAL_COMPUTE: of_equal_compute(best, group) or study.equal_compute_baseline(group),
+    }
+    return {name: other for name, other in both.items() if other is not None and other.variant != group.variant}
 
 
 def _samples(groups: Iterable[Group]) -> dict[str, dict[int, Resampled]]:
     """By variant: each seed's resampled metric. Empty where the metric is no function of sums over examples."""
-    needed = {group.variant: group for group in groups}
+    needed: dict[str, dict[int, Run]] = defaultdict(dict)
+    for group in groups:
+        needed[group.variant] |= group.runs  # what was chosen stands there without a seed that others have
     ready = {
         (variant, seed): one
-        for variant, group in needed.items()
-        for seed, run in group.runs.items()
+        for variant, runs in needed.items()
+        for seed, run in runs.items()
         if (one := scored(run.path / "predictions.parquet", str(run.results["metric"]))) is not None
     }
     drawn = resampled(ready)

@@ -21,9 +21,13 @@ def completed(run: Run) -> Run:
     As in a run's key (runs/keys.py): the neutral value of the schema; where it names none, that of conf/, beside
     which the setting is void.
     """
-    known = _known(run.method, str(run.settings.get("method._target_")))
-    missing = {key: value for key, value in known.items() if key not in run.settings}
-    return dataclasses.replace(run, settings=run.settings | missing) if missing else run
+    settings = completed_settings(run.settings)
+    return dataclasses.replace(run, settings=settings) if len(settings) > len(run.settings) else run
+
+
+def completed_settings(settings: Settings) -> Settings:
+    """The same of a run's settings."""
+    return _known(str(settings.get("method.name")), str(settings.get("method._target_"))) | settings
 
 
 @lru_cache(maxsize=64)

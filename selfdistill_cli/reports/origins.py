@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.reports.intact import DamagedFileError, read_config
 from selfdistill_cli.reports.naming import identity
 
@@ -63,15 +62,14 @@ def _words(start: Path) -> str:
 
 def _digest(start: Path) -> str:
     """The same for runs that differ in the seed alone, and in the seeds of those that they start from."""
+    from selfdistill_cli.reports.older import completed_settings
+    from selfdistill_cli.reports.runs import settings_of
+
     try:
-        cfg = read_config(start / "config.yaml")
-        science = {name: cfg[name] for name in SCIENCE if name != "seed"}
-        before = _run_of(Path(str(cfg["model"]["name"])))
-        named = cfg["model"]["name"] if before is None else _digest(before)
-        science |= {"model": cfg["model"] | {"name": named}, "task": cfg["task"] | {"added": None}}
+        settings, _ = settings_of(read_config(start / "config.yaml"))
     except (DamagedFileError, KeyError, TypeError):
         return str(start)
-    return sha256(json.dumps(science, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return sha256(identity(completed_settings(settings)).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,9 @@ def sequences(runs: Sequence[Run]) -> list[Chain]:
 
 def alike(found: Sequence[Chain]) -> list[list[Chain]]:
     """Sequences that differ in the seed alone, together."""
+    from selfdistill_cli.reports.older import completed_settings
+
     groups: dict[str, list[Chain]] = defaultdict(list)
     for one in found:
-        groups[json.dumps([identity(stage.settings) for stage in one.stages])].append(one)
+        groups[json.dumps([identity(completed_settings(stage.settings)) for stage in one.stages])].append(one)
     return list(groups.values())

@@ -172,8 +172,7 @@ def _matched_passes(found: Comparison) -> list[str]:
         _round_passes(group.compute / base.compute)
         for row in found.rows
         if (group := row.group) is not None and not _is_vanilla(group)
-        if (base := found.study.baseline(group)) is not None
-        and EQUAL_COMPUTE not in baselines(found.study, found.rows, row)
+        if (base := found.study.baseline(group)) is not None and EQUAL_COMPUTE not in baselines(found.study, row)
     }
     passes = sorted(one for one in lacking if abs(one - 1) > SAME_COMPUTE)
     words = ",".join(f"{one:g}" for one in passes)

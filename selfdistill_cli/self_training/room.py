@@ -16,6 +16,9 @@ from selfdistill_cli.evaluation import decoding
 from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.tasks import Split, TaskData
 
+SECOND = "second attempts"
+"""What messages call them."""
+
 
 def second_prompts(prompts: Sequence[str], attempts: Sequence[str], request: str) -> list[str]:
     """What asks for a second attempt: the prompt, the first attempt, and the request to check it."""
@@ -72,7 +75,7 @@ def that_fit(
     if not prompts:
         return [], [], 0
     form, most = _form(loaded, task), int(task.settings.max_length)
-    taken = _uncut(loaded, form, task, prompts, answers)
+    taken = _uncut(loaded, form, task, (prompts, answers), "drawn answers")
     left = most - np.minimum(taken.prompts.lengths, most - 1) if form.decoder_start is None else most
     fits = taken.answers.lengths <= left
     kept = [(p, a) for p, a, whole in zip(prompts, answers, fits, strict=True) if whole]
@@ -89,7 +92,7 @@ def held_to(loaded: LoadedModel, task: TaskData, split: Split, attempts: Sequenc
     found, rows = list(attempts), list(range(len(attempts)))
     while rows:
         asked = second_prompts([split.texts[row] for row in rows], [found[row] for row in rows], request)
-        taken = _uncut(loaded, form, task, asked, [""] * len(rows)).prompts.lengths
+        taken = _uncut(loaded, form, task, (asked, [""] * len(rows)), SECOND).prompts.lengths
         rows = [row for row, tokens in zip(rows, taken, strict=True) if tokens > room[row]]
         for row in rows:
             found[row] = found[row].rstrip()[: int(0.9 * len(found[row].rstrip()))]
@@ -104,10 +107,13 @@ def _form(loaded: LoadedModel, task: TaskData) -> Form:
 def _without_attempt(loaded: LoadedModel, form: Form, task: TaskData, split: Split, request: str) -> AnswerExamples:
     """Second prompts to a split's problems as if nothing had been written first, and the gold answers."""
     asked = second_prompts(split.texts, [""] * len(split), request)
-    return _uncut(loaded, form, task, asked, list(split.answers or []))
+    return _uncut(loaded, form, task, (asked, list(split.answers or [])), SECOND)
 
 
-def _uncut(loaded: LoadedModel, form: Form, task: TaskData, prompts: list[str], answers: list[str]) -> AnswerExamples:
+def _uncut(
+    loaded: LoadedModel, form: Form, task: TaskData, rows: tuple[list[str], list[str]], what: str
+) -> AnswerExamples:
+    """Prompts and answers in tokens, whatever their lengths."""
     settings = task.settings.copy()
     settings.max_length, settings.no_answer = sys.maxsize, ""
-    return encode_answers(loaded.tokenizer, form, (prompts, answers), settings, f"{task.name}, second attempts")
+    return encode_answers(loaded.tokenizer, form, rows, settings, f"{task.name}, {what}")

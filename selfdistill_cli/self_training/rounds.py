@@ -120,7 +120,10 @@ def gold_alone(cfg: DictConfig) -> DictConfig:
 def _why_nothing_joined(about: dict[str, Any]) -> str:
     if about["right"] == 0:
         return f"none of {about['drawn']} drawn answers was right"
-    return f"{about['right']} of {about['drawn']} drawn answers were right, all of them texts that are learned already"
+    why = "texts that are learned already"
+    if about.get("too_long"):
+        why = f"{why}, or too long for task.max_length ({about['too_long']})"
+    return f"{about['right']} of {about['drawn']} drawn answers were right, all of them {why}"
 
 
 def _additions(cfg: DictConfig, run: Path, number: int) -> tuple[Path, dict[str, Any]]:
@@ -168,6 +171,7 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
             writer.write(task.train.texts, decoding, f"{task.name}, round {number}", draw=number * 1000 + sample)
             for sample in range(asked.samples)
         ]
+    too_long = 0
     if asked.name == "star":
         prompts, answers = drawing.kept(task, draws)
         prompts, answers, too_long = room.that_fit(writer.loaded, task, prompts, answers)
@@ -191,6 +195,7 @@ def _drawn(cfg: DictConfig, run: Path, runtime: Any, number: int, folder: Path) 
         "solved": sum(map(any, zip(*correct, strict=True))),
         "problems": len(task.train),
         "added": len(prompts),
+        "too_long": too_long,
         "generated_tokens": cost.generated_tokens,
         "compute": cost.as_dict(),
     }

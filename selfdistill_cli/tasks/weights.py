@@ -14,6 +14,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean
+from selfdistill_cli.system.words import listed
 from selfdistill_cli.tasks.numbers import parsed_number
 from selfdistill_cli.tasks.templates import values
 
@@ -82,25 +83,29 @@ def by_class(asked: Any, names: Sequence[str], labels: np.ndarray) -> np.ndarray
         )
     weights = np.ones(len(names))
     for name, value in asked.items():
-        weight, number = _number(value), _class_named(name, names)
-        if number is None:
+        weight, meant = _number(value), _classes_named(name, names)
+        if not meant:
             raise UserError(
                 f"task.class_weights: there is no class '{name}'.{did_you_mean(str(name), names)} "
                 f"The classes are {', '.join(names[:20])}."
             )
+        if len(meant) > 1:
+            raise UserError(
+                f"task.class_weights: {name} may be {listed([names[n] for n in meant], 'or')}. Give each example its weight "
+                "instead: task.weight=<column>."
+            )
         if weight is None:
             raise UserError(f"task.class_weights: {name}: {value} is no number of 0 or more.")
-        weights[number] = weight
+        weights[meant[0]] = weight
     return weights
 
 
-def _class_named(name: Any, names: Sequence[str]) -> int | None:
-    """The class that the key of a mapping means, out of which a command line has made a truth value or a number."""
-    if isinstance(name, (bool, int, float)):
-        wanted = str(name).lower() if isinstance(name, bool) else float(name)
-        alike = [n for n, one in enumerate(names) if wanted in (one.lower(), parsed_number(one))]
-        return alike[0] if len(alike) == 1 else None
-    return list(names).index(name) if name in names else None
+def _classes_named(name: Any, names: Sequence[str]) -> list[int]:
+    """The classes that the key of a mapping may mean, out of which a command line has made a truth value or a number."""
+    if isinstance(name, (bool, float)) or str(name) not in names:
+        wanted = float(name) if type(name) in (int, float) else str(name).lower() if isinstance(name, bool) else None
+        return [n for n, one in enumerate(names) if wanted is not None and wanted in (one.lower(), parsed_number(one))]
+    return [list(names).index(str(name))]
 
 
 def described(weights: np.ndarray | None) -> dict[str, Any] | None:

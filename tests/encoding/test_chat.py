@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers, encode_prompts
-from selfdistill_cli.encoding.chat import as_chat
+from selfdistill_cli.encoding.chat import as_chat, opening
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import KINDS
 from selfdistill_cli.runs.keys import run_key
@@ -94,11 +94,14 @@ THOUGHTLESS = CHATML.replace(
 """Begins every answer with empty thoughts, as the format of models does that can think and are not to."""
 
 
-def test_what_begins_every_answer_is_part_of_the_prompt() -> None:
+def test_what_begins_every_answer_is_learned_and_known() -> None:
     of = tokenizer(THOUGHTLESS, "<|im_end|>", "<|im_start|>")
-    for asked, answered in (as_chat(of, PROMPTS, ANSWERS), (as_chat(of, PROMPTS)[0], None)):
-        assert all(prompt.endswith("assistant\n<think>\n\n</think>\n\n") for prompt in asked)
-        assert answered in (["Four.\n#### 4", "Because."], None)
+    asked, answered = as_chat(of, PROMPTS, ANSWERS)
+    assert as_chat(of, PROMPTS)[0] == asked
+    assert all(prompt.endswith("assistant\n") for prompt in asked)
+    assert answered == ["<think>\n\n</think>\n\nFour.\n#### 4", "<think>\n\n</think>\n\nBecause."]
+    assert opening(of) == "<think>\n\n</think>"
+    assert opening(tokenizer(CHATML, "<|im_end|>", "<|im_start|>")) == ""
 
 
 def test_a_template_that_writes_the_date_writes_the_same_every_day() -> None:

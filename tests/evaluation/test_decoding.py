@@ -21,15 +21,19 @@ from transformers import (
 )
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
+from selfdistill_cli.encoding.chat import opening
 from selfdistill_cli.engine.batching import Batching
 from selfdistill_cli.engine.compute import counting
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.decoding import (
+    _read,
     batching_of_writing,
     keep_generation_settings,
     require_room,
     write_answers,
 )
+from tests.encoding.test_chat import THOUGHTLESS
+from tests.encoding.test_chat import tokenizer as chat_tokenizer
 from tests.helpers.runtimes import cpu_runtime
 
 pytestmark = pytest.mark.thorough
@@ -179,6 +183,15 @@ def test_a_base_models_own_settings_do_not_hinder_saving(temperature: float, bea
     model.save_pretrained(tmp_path)
     kept = GenerationConfig.from_pretrained(tmp_path)
     assert (kept.num_beams, kept.max_new_tokens, kept.repetition_penalty) == (beams, 12, 1.2)
+
+
+def test_what_a_chat_format_begins_answers_with_is_no_part_of_their_texts() -> None:
+    of = chat_tokenizer(THOUGHTLESS, "<|im_end|>", "<|im_start|>")
+    said = ["<think>\n\n</think>\n\n Four.", "Four.", "<think>\nTwo and two.\n</think>\n\nFour.", "<think>\n\n</think>"]
+    written = [of(text, add_special_tokens=False)["input_ids"] for text in said]
+    found = _read(written, of, opening(of))
+    assert found.texts == ["Four.", "Four.", said[2], ""]
+    assert found.tokens == written
 
 
 def test_training_mode_is_restored() -> None:

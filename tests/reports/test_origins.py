@@ -71,12 +71,15 @@ def test_sequences_of_other_settings_are_rows_of_their_own(tmp_path: Path) -> No
             scored(first, SECOND, 0.5)
             last = make_run(tmp_path, *words, f"task={SECOND}", f"model.name={first}", score=0.8, passes=passes)
             scored(last, FIRST, 0.7)
+    words = ("method=dynsdpb", "method.tau=1", "task.train_examples=50")
+    first = scored(make_run(tmp_path, *words, f"task={FIRST}", score=0.9), SECOND, 0.5)
+    scored(make_run(tmp_path, *words, f"task={SECOND}", f"model.name={first}", score=0.8), FIRST, 0.7)
     section = forgetting.section(sequences(find_runs([tmp_path])))
     assert section is not None
     (table,) = section.parts
     named = {row[0].text: row[-1].text for row in table.cells}  # type: ignore[union-attr]
-    expected = ("dynsdpb (passes=1, tau=1)", "dynsdpb (passes=1, tau=4)", "dynsdpb (passes=2, tau=4)")
-    assert named == dict.fromkeys(expected, "2")
+    expected = {f"dynsdpb (passes={p}, tau={t}, train_examples=none)": "2" for p, t in ((1, 1), (1, 4), (2, 4))}
+    assert named == expected | {"dynsdpb (passes=1, tau=1, train_examples=50)": "1"}
 
 
 def test_runs_that_start_from_other_settings_are_never_averaged(tmp_path: Path) -> None:

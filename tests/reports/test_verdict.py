@@ -19,6 +19,7 @@ from selfdistill_cli.reports.sections.comparison import scale_of, section
 from selfdistill_cli.reports.sentences import Finding, finding
 from selfdistill_cli.reports.studies import gather
 from tests.helpers.made_runs import make_run, study_of, variants
+from tests.helpers.runs import composed
 
 pytestmark = pytest.mark.thorough
 
@@ -196,22 +197,28 @@ def test_the_best_is_chosen_by_the_selection_score_and_then_tested(tmp_path: Pat
     assert best.corrected is not None
 
 
-def test_what_was_tuned_is_compared_with_vanilla_that_was_tuned_on_seeds_that_chose_neither(tmp_path: Path) -> None:
-    rates = (1e-5, 2e-5, 3e-5, 4e-5)
+@pytest.mark.parametrize("default_is_best", [False, True])
+def test_what_was_tuned_is_compared_with_vanilla_that_was_tuned_on_seeds_that_chose_neither(
+    default_is_best: bool, tmp_path: Path
+) -> None:
+    default = composed().schedule.lr
+    rates = (1e-5, 2e-5, default, 7e-5)
+    best_of_vanilla = default if default_is_best else 2e-5
 
     def trial(method: str, lr: float, seed: int, **of_run: Any) -> None:
         chosen: dict[str, Any] = {"selected_on": "held_out", "selection_score": 0.9}
         make_run(tmp_path, f"method={method}", f"schedule.lr={lr}", f"seed={seed}", examples=400, **chosen, **of_run)
 
-    for method, best, accuracy in (("vanilla", 2e-5, 0.6), ("dynsdpb", 4e-5, 0.8)):
+    for method, best, accuracy in (("vanilla", best_of_vanilla, 0.6), ("dynsdpb", 7e-5, 0.8)):
         for lr in rates:
             trial(method, lr, 0, accuracy=0.95 if lr == best else 0.5)  # luck, for one of them
         for seed in (1, 2, 3):
             trial(method, best, seed, accuracy=accuracy)
     found = compare(study_of(tmp_path))
-    assert [sorted(row.group.runs) for row in found.rows if row.group] == [[1, 2, 3], [1, 2, 3]]
-    (compared,) = found.tests
-    assert (compared.row.group.first.method, compared.against.first.method) == ("dynsdpb", "vanilla")  # type: ignore[union-attr]
+    chosen = [row for row in found.rows if row.chosen_of and row.group and row.group.first.method == "dynsdpb"]
+    (compared,) = (c for c in found.compared if c.row in chosen and c.baseline == "vanilla")
+    assert compared.against.settings["schedule.lr"] == best_of_vanilla
+    assert [sorted(group.runs) for group in (compared.row.group, compared.against) if group] == [[1, 2, 3]] * 2
     assert compared.difference.seeds == 3
     assert compared.difference.estimate == pytest.approx(0.2, abs=0.08)
 

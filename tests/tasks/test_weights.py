@@ -31,9 +31,10 @@ def test_named_weights_are_those_and_the_others_one() -> None:
     assert by_class({1: 3}, ["0", "1"], LABELS[:5]).tolist() == [1, 3]
     # What Hydra makes of {true: 3, 1.50: 2} on a command line.
     assert by_class({True: 3}, ["false", "true"], LABELS[:5]).tolist() == [1, 3]
+    assert by_class({1: 3}, ["01", "1"], LABELS[:5]).tolist() == [1, 3]
     assert by_class({False: 3}, ["False", "1"], LABELS[:5]).tolist() == [3, 1]
     assert by_class({1.5: 2}, ["1.50", "2"], LABELS[:5]).tolist() == [2, 1]
-    with pytest.raises(UserError, match=r"no class '1\.5'"):  # which of them was meant, nobody knows
+    with pytest.raises(UserError, match=r"1\.5 may be 1\.5 or 1\.50"):  # which of them was meant, nobody knows
         by_class({1.5: 2}, ["1.5", "1.50"], LABELS[:5])
 
 

@@ -52,11 +52,15 @@ def _size(study: Study) -> int:
 
 def _over_sizes(title: str, studies: list[Study]) -> Figure:
     constant = {**_but_the_size(studies[0]), SIZE: None}
-    by_setting: dict[str, list[tuple[Study, Group]]] = defaultdict(list)
+
+    def own(group: Group) -> str:
+        return identity({key: value for key, value in group.settings.items() if key not in constant})
+
+    by_setting: dict[str, list[tuple[Study, Group]]] = {own(g): [] for study in studies for g in shown(study.groups)}
     for study in studies:
-        for group in shown(study.groups):
-            own = {key: value for key, value in group.settings.items() if key not in constant}
-            by_setting[identity(own)].append((study, group))
+        for group in study.groups:
+            if own(group) in by_setting:
+                by_setting[own(group)].append((study, group))
     lines, of_method = [], Counter[str]()
     names = names_of_variants([found[0][1].settings for found in by_setting.values()], constant)
     for name, found in zip(names, by_setting.values(), strict=True):

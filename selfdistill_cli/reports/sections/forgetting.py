@@ -8,6 +8,7 @@ from statistics import fmean
 from selfdistill_cli.config.metrics import forgotten
 from selfdistill_cli.reports.content import Section, Table, file_name, spread
 from selfdistill_cli.reports.naming import ABSENT, names
+from selfdistill_cli.reports.older import completed_settings
 from selfdistill_cli.reports.origins import START, Chain, alike
 from selfdistill_cli.reports.runs import Settings
 
@@ -27,16 +28,18 @@ def section(chains: Sequence[Chain]) -> Section | None:
 
 
 def _what_it_is(chain: Chain) -> Settings:
-    """Methods, starting model and schedule; of earlier stages what the last one has otherwise."""
+    """The settings of its last stage; of earlier ones what they have otherwise; and what it starts from."""
     methods = dict.fromkeys(stage.method for stage in chain.stages)
     kept = [
-        {k: v for k, v in stage.settings.items() if not k.startswith("task.") and k not in ("model.name", START)}
+        {k: v for k, v in completed_settings(stage.settings).items() if k not in ("task.name", "model.name", START)}
         for stage in chain.stages
     ]
     told = dict(kept[-1])
     for number, settings in enumerate(kept[:-1], start=1):
         told |= {f"{key} of stage {number}": v for key, v in settings.items() if kept[-1].get(key, ABSENT) != v}
-    return told | {"method.name": " then ".join(methods), "model.name": chain.stages[0].settings["model.name"]}
+    first = chain.stages[0].settings
+    begun = {key: first[key] for key in ("model.name", START) if key in first}
+    return told | {"method.name": " then ".join(methods)} | begun
 
 
 def _matrix(tasks: tuple[str, ...], groups: Sequence[Sequence[Chain]]) -> Table:
