@@ -68,9 +68,8 @@ class OtherWeights:
         `keep` is called while the model has the other weights. Under the token budget, also where a method sees the
         whole step at once. of, by: other examples under these row numbers, another model (`engine.method.PredictAgain`).
         """
-        if (
-            of is not None and self.runtime.shards
-        ):  # cut by other lengths, each process would gather weights at other times
+        if of is not None and self.runtime.shards:
+            # Cut by other lengths, each process would gather weights another number of times.
             raise UserError(
                 "this method predicts on other examples within a step, which runtime.shard=full does not take: leave out "
                 "runtime.shard, or train with one process."

@@ -127,11 +127,8 @@ class _ByChance(LogitsProcessor):
 
 
 @contextlib.contextmanager
-def _without_preferences(writer: Any, ignored: bool) -> Iterator[None]:
-    """While this lasts, the model's own generation settings, such as a penalty on repetition, do nothing, if `ignored`."""
-    if not ignored:
-        yield
-        return
+def _without_preferences(writer: Any) -> Iterator[None]:
+    """While this lasts, the model's own generation settings, such as a penalty on repetition, do nothing."""
     model = writer.get_base_model() if hasattr(writer, "get_base_model") else writer
     own, model.generation_config = model.generation_config, GenerationConfig()
     try:
@@ -158,15 +155,15 @@ def write_answers(
     work; each gets all texts.
     """
     began = time.monotonic()
-    plain = chances is not None
-    if chances is None and decoding.temperature > 0 and decoding.num_beams == 1:
-        chances = Chances.seeded(len(examples), decoding, seed)
     writer = runtime.unwrap(model)
     was_training = writer.training
     writer.eval()
     release_output(writer)
+    preferences = contextlib.nullcontext() if chances is None else _without_preferences(writer)
+    if chances is None and decoding.temperature > 0 and decoding.num_beams == 1:
+        chances = Chances.seeded(len(examples), decoding, seed)
     # LoRA's wrapper has its inner model write, which does not come by the forward pass that Accelerate prepared.
-    with runtime.accelerator.autocast(), _products_of(writer, runtime), _without_preferences(writer, plain):
+    with runtime.accelerator.autocast(), _products_of(writer, runtime), preferences:
         own = _own_share(writer, tokenizer, examples, decoding, runtime, seed, chances)
     writer.train(was_training)
     everyones = gathered(own)

@@ -126,7 +126,8 @@ def _from_files(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None) 
 def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False) -> LoadedModel:
     """Model and tokenizer of a folder that `save_pretrained` wrote, an adapter's as well.
 
-    trust_remote_code: run code that lies in it, as a model that came with code of its own is saved. Raises `UserError` if it cannot be read or is no model for such a task.
+    trust_remote_code: run code that lies in it, as a model that came with code of its own is saved. Raises `UserError`
+    if it cannot be read or is no model for such a task.
     """
     try:
         if is_adapter(folder):

@@ -39,21 +39,21 @@ class Row:
 
 def rows(study: Study) -> list[Row]:
     """In the study's order, methods together: vanilla first."""
-    return [row for family in _families(study.groups) for row in _of_family(family)]
+    return [row for family in families(study.groups) for row in _of_family(family)]
 
 
 def best_vanillas(study: Study) -> list[Group]:
     """Of each sweep of vanilla, one for each number of passes, the best setting, by default or not."""
-    families = [one for one in _families(study.groups) if one[0].first.method == BASELINE and len(one) > FEW]
-    return [_without_the_trial(best, one) for one in families if (best := best_by_selection(one)) is not None]
+    swept = [one for one in families(study.groups) if one[0].first.method == BASELINE and len(one) > FEW]
+    return [_without_the_trial(best, one) for one in swept if (best := best_by_selection(one)) is not None]
 
 
-def _families(groups: Sequence[Group]) -> list[list[Group]]:
+def families(groups: Sequence[Group]) -> list[list[Group]]:
     """The settings of a method with as many passes, together."""
-    families: dict[tuple[str, float], list[Group]] = defaultdict(list)
+    found: dict[tuple[str, float], list[Group]] = defaultdict(list)
     for group in groups:
-        families[str(group.settings["method.name"]), group.settings["method.passes"]].append(group)
-    return list(families.values())
+        found[str(group.settings["method.name"]), group.settings["method.passes"]].append(group)
+    return list(found.values())
 
 
 def _of_family(family: list[Group]) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +12,10 @@ from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.lines import scale
 from selfdistill_cli.reports.panels import Curves, Line, Look
+from selfdistill_cli.reports.rows import families
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.sweeps import TRIALS, Sweep, levels, numeric, sweeps, varied
-from selfdistill_cli.reports.variants import Group, Study
+from selfdistill_cli.reports.variants import Study
 
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of trials that the table has a column for, and how many there are."""
@@ -68,11 +69,9 @@ def section(study: Study) -> Section | None:
 
 def _searches(sweep: Sweep) -> dict[str, list[Run]]:
     """The trials of each random search of a method, by its name; of other passes it is a search of its own."""
-    by_passes: dict[float, list[Group]] = defaultdict(list)
-    for group in sweep.groups:
-        by_passes[group.settings["method.passes"]].append(group)
     found = {}
-    for passes, groups in by_passes.items():
+    for groups in families(sweep.groups):
+        passes = groups[0].settings["method.passes"]
         trials = _trials(Sweep(sweep.method, varied(groups), groups))
         if trials:
             found[sweep.method + f" (passes={passes:g})" * (passes != 1)] = trials
