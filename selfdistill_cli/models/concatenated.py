@@ -41,13 +41,14 @@ class Layout:
     """Whether it is the last layer's, of which first tokens alone are read."""
     few_shapes: bool = False
     """Whether products of attention come in few shapes."""
-    _groups: dict[int, Groups] = field(default_factory=dict)
+    _groups: dict[tuple[int, bool], Groups] = field(default_factory=dict)
 
     def groups(self, heads: int) -> Groups:
-        """For attention with so many heads; the same in every layer."""
-        if heads not in self._groups:
-            self._groups[heads] = Groups.by_length(self.lengths, heads, self.few_shapes)
-        return self._groups[heads]
+        """For attention with so many heads; the same in every layer but the last."""
+        kind = (heads, self.last)
+        if kind not in self._groups:
+            self._groups[kind] = Groups.by_length(self.lengths, heads, self.few_shapes, first=self.last)
+        return self._groups[kind]
 
 
 def model_inputs(model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def _registered(name: str) -> str:
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, d]
         scale, dropout = others.get("scaling") or q.shape[-1] ** -0.5, others.get("dropout", 0.0)
         groups = layout.groups(q.shape[1])
-        return grouped_attention(q, k, v, groups, scale, dropout, layout.last)[None], None
+        return grouped_attention(q, k, v, groups, scale, dropout)[None], None
 
     AttentionInterface.register(name + SUFFIX, attention)
     # Asked each time: `models.masks` puts another in place where there is a card.

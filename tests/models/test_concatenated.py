@@ -105,49 +105,70 @@ def test_each_token_is_computed_once_and_the_last_layer_goes_on_with_first_token
     assert shapes["bert.pooler.dense"] == (3, 32)
 
 
+LENGTHS = np.array([5, 1, 12, 5, 9, 40, 31, 33])
+
+
 @pytest.mark.parametrize("few_shapes", [False, True])
+@pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("p", [0.0, 0.3])
-def test_grouped_attention_is_the_formula_for_each_example(p: float, few_shapes: bool) -> None:
+def test_grouped_attention_is_the_formula_for_each_example(p: float, first: bool, few_shapes: bool) -> None:
     torch.manual_seed(0)
-    lengths = np.array([5, 1, 12, 5, 9])
-    q, k, v = (torch.randn(int(lengths.sum()), 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    groups = Groups.by_length(lengths, 2, few_shapes)
-    assert [group.width for group in groups.of] == ([8, 16] if few_shapes else [5, 12])
+    q, k, v = (torch.randn(int(LENGTHS.sum()), 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    groups = Groups.by_length(LENGTHS, 2, few_shapes, first)
     torch.manual_seed(3)
     found = grouped_attention(q, k, v, groups, 0.5, p)
-    weights = torch.cos(torch.arange(found.numel())).view(found.shape)
-    ours = torch.autograd.grad((found * weights).sum(), (q, k, v))
     torch.manual_seed(3)
+    kept = dropout(torch.ones(groups.scores, dtype=torch.float64), p)
     expected = torch.zeros_like(q)
-    ends = lengths.cumsum()
-    for group in groups.of:  # in the order of its draws
-        rows = groups.slots[group.begin : group.end].view(-1, 2, group.width)[:, 0, 0] // 2
-        members = [int(np.searchsorted(ends, int(row), side="right")) for row in rows]
-        scores = q.new_full((len(members), 2, group.width, group.width), -torch.inf)
-        for place, member in enumerate(members):
-            part, n = slice(ends[member] - lengths[member], ends[member]), lengths[member]
-            scores[place, :, :, :n] = 0
-            own = torch.einsum("qhd,khd->hqk", q[part], k[part]) * 0.5
-            scores[place, :, :n, :n] = own
-        p_dropped = dropout(scores.softmax(-1).flatten(0, 1), p).view(scores.shape)
-        for place, member in enumerate(members):
-            part, n = slice(ends[member] - lengths[member], ends[member]), lengths[member]
-            expected = expected.index_put(
-                (torch.arange(part.start, part.stop),),
-                torch.einsum("hqk,khd->qhd", p_dropped[place, :, :n, :n], v[part]),
+    example = torch.from_numpy(np.repeat(np.arange(len(LENGTHS)), LENGTHS))
+    for group in groups.of:
+        tokens, asking = (
+            slots.view(-1, 2, places)[:, 0] // 2
+            for slots, places in (
+                (groups.slots[group.keys], group.width),
+                (groups.queries[group.queries], group.asking),
             )
+        )
+        slots = torch.arange(group.keys.start, group.keys.stop).view(-1, 2, group.width)
+        of_group = kept[group.scores].view(-1, 2, group.asking, group.width)
+        for row in range(len(tokens)):
+            real = groups.rows[tokens[row] * 2] == slots[row, 0]
+            for place, token in enumerate(asking[row].tolist()):
+                if not real[place]:
+                    continue
+                seen = real & (example[tokens[row]] == example[token])
+                probabilities = (torch.einsum("hd,khd->hk", q[token], k[tokens[row, seen]]) * 0.5).softmax(-1)
+                dropped = probabilities * of_group[row, :, place, seen]
+                answer = torch.einsum("hk,khd->hd", dropped, v[tokens[row, seen]])
+                expected = expected.index_put((torch.tensor(token),), answer)
     assert torch.allclose(found, expected)
-    if p == 0:  # asked for first tokens alone: the same for them, and nothing for the others
-        alone = grouped_attention(q, k, v, groups, 0.5, p, first=True)
-        firsts = torch.from_numpy(ends - lengths)
-        assert torch.allclose(alone[firsts], expected[firsts])
-        assert alone.count_nonzero() == len(lengths) * 2 * 4
-        ours_alone = torch.autograd.grad((alone * weights).sum(), (q, k, v))
-        of_firsts = (expected[firsts] * weights[firsts]).sum()
-        theirs_alone = torch.autograd.grad(of_firsts, (q, k, v), retain_graph=True)
-        assert all(torch.allclose(a, b) for a, b in zip(ours_alone, theirs_alone, strict=True))
-    theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
+    answered = expected.abs().sum((1, 2)).gt(0)
+    assert p or answered.sum() == (len(LENGTHS) if first else LENGTHS.sum())
+    weights = torch.cos(torch.arange(found.numel())).view(found.shape)
+    ours, theirs = (torch.autograd.grad((each * weights).sum(), (q, k, v)) for each in (found, expected))
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_short_examples_share_rows_and_others_those_of_their_length() -> None:
+    shared = Groups.by_length(LENGTHS, 2)
+    assert [(group.width, len(shared.slots[group.keys])) for group in shared.of] == [(32, 2 * 32 * 2), (40, 2 * 40 * 2)]
+    alone = Groups.by_length(LENGTHS, 2, first=True)  # an example's first token attends to its own row
+    assert [group.width for group in alone.of] == [5, 12, 31, 40]
+    assert len(alone.queries) == len(LENGTHS) * 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_token_has_one_place_whatever_the_lengths(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(1, draw.integers(2, 90), draw.integers(1, 60))
+    for few_shapes in (False, True):
+        groups = Groups.by_length(lengths, 3, few_shapes)
+        assert torch.equal(groups.slots[groups.rows], torch.arange(lengths.sum() * 3))
+        assert len(groups.rows.unique()) == len(groups.rows)
+        empty = [] if groups.empty is None else groups.empty.tolist()
+        assert sorted([*groups.rows.tolist(), *empty]) == list(range(len(groups.slots)))
+        sharing = [len(groups.slots[group.keys]) // 3 for group in groups.of if group.width <= 32]
+        assert sum(sharing) <= 2 * lengths[lengths <= 32].sum() + 32  # but for one, each row is at least half full
 
 
 def test_dropout_has_the_same_distribution() -> None:

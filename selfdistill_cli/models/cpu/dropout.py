@@ -34,18 +34,13 @@ def dropout(x: Tensor, p: float) -> Tensor:
     return result
 
 
-def keep_mask(x: Tensor, p: float) -> Tensor | None:
-    """What `dropout` multiplies by, of the shape and type of `x`: 1/(1 − p) where it keeps, else 0. None: it keeps all."""
-    kept = kept_of(p)
-    return None if kept == LEVELS else drawn(x, kept).mul_(LEVELS / max(kept, 1))
-
-
-def drawn(x: Tensor, kept: int) -> Tensor:
-    """1 with probability kept/`LEVELS`, else 0, of the shape and type of `x`."""
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    mask = draws.view(torch.int16)[: x.numel()].view(x.shape)
-    # In place on the draws and then to the type of x: torch is slow at booleans beside floating point.
-    return mask.lt_(kept - LEVELS // 2).to(x.dtype)
+def drawn(like: Tensor, kept: int, *shape: int) -> Tensor:
+    """1 with probability kept/`LEVELS`, else 0, of this shape, or that of `like`, and the type of `like`."""
+    size = torch.Size(shape or like.shape)
+    draws = torch.empty(-(-size.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    mask = draws.view(torch.int16)[: size.numel()].view(size)
+    # In place on the draws and then to the type asked for: torch is slow at booleans beside floating point.
+    return mask.lt_(kept - LEVELS // 2).to(like.dtype)
 
 
 class _Dropout(Function):
