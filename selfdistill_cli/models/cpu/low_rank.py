@@ -1,7 +1,9 @@
 """A layer with a low-rank update (LoRA, arXiv 2106.09685) as one function, with few passes over its activations.
 
 peft's own layer casts its input twice, scales a product as large as its output, and adds that to another. On a processor
-these passes over memory take longer than the products of the update.
+these passes over memory take longer than the products of the update. In bfloat16 it also rounds the layer's output before it
+adds the update to it, and most of an update smaller than that rounding is lost. Here the large product is added to the small
+one, inside the product and before it is rounded.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from selfdistill_cli.models.cpu.dropout import LEVELS, PackedDropout, drawn, kept_of
 from selfdistill_cli.models.cpu.frozen import FrozenLinear
@@ -62,12 +63,13 @@ class _LowRank(Function):
         dropped = (of_base if mask is None else of_base * mask).view(-1, x.shape[-1])
         scale = scaling * LEVELS / kept
         low = (dropped @ a.to(dtype).t()).mul_(scale)  # the scale goes where it is cheap: [tokens, rank]
-        out = F.linear(of_base, weight, None if bias is None else bias.to(dtype))
-        flat = out.view(-1, out.shape[-1])
-        torch.addmm(flat, low, b.to(dtype).t(), out=flat)
+        out = low @ b.to(dtype).t()
+        torch.addmm(out, of_base.reshape(-1, x.shape[-1]), weight.t(), out=out)
+        if bias is not None:
+            out.add_(bias)
         ctx.save_for_backward(weight, a, b, dropped, low, *(() if mask is None else (mask,)))
         ctx.scale, ctx.of_x = scale, x.dtype
-        return out
+        return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
@@ -79,11 +81,10 @@ class _LowRank(Function):
         of_a, of_b = (of_low.t() @ dropped).to(a.dtype), (of_out.t() @ low).to(b.dtype)
         if not ctx.needs_input_grad[0]:
             return None, None, None, of_a, of_b, None, None
-        of_x = of_out @ weight
+        of_x = of_low @ a.to(dtype)
         if mask:
-            of_x.addcmul_(of_low @ a.to(dtype), mask[0].view(of_x.shape))
-        else:
-            torch.addmm(of_x, of_low, a.to(dtype), out=of_x)
+            of_x.mul_(mask[0].view(of_x.shape))
+        torch.addmm(of_x, of_out, weight, out=of_x)
         shape = (*gradient.shape[:-1], weight.shape[1])
         return of_x.view(shape).to(ctx.of_x), None, None, of_a, of_b, None, None
 

@@ -67,6 +67,28 @@ def test_outputs_gradients_and_draws_are_those_of_peft(dropout: float, autocast:
     assert theirs.state_dict().keys() == ours.state_dict().keys()
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_an_update_below_the_rounding_of_an_output_is_not_lost_in_bfloat16(biased: bool) -> None:
+    """On average over many outputs, its whole contribution is there; likewise in the gradient of the input."""
+    torch.manual_seed(0)
+    narrow = {name: torch.randn(shape).bfloat16() for name, shape in {"x": (512, 96), "g": (512, 128)}.items()}
+    x, weight = narrow["x"].clone().requires_grad_(), (torch.randn(128, 96) / 10).bfloat16()
+    bias = torch.randn(128) if biased else None
+    a, b = (torch.randn(8, 96) / 10, torch.randn(128, 8) * 2e-4)
+    out = _LowRank.apply(x, weight, bias, a, b, 1.0, LEVELS)
+    (gradient,) = torch.autograd.grad(out, x, narrow["g"])
+
+    def share(found: Tensor, base: Tensor, update: Tensor) -> float:
+        return float(((found.float() - base) * update).sum() / update.square().sum())
+
+    update = b @ a
+    base = narrow["x"].float() @ weight.float().T + (0.0 if bias is None else bias)
+    assert share(out, base, narrow["x"].float() @ update.T) == pytest.approx(1, abs=0.1)
+    assert share(gradient, narrow["g"].float() @ weight.float(), narrow["g"].float() @ update) == pytest.approx(
+        1, abs=0.1
+    )
+
+
 @pytest.mark.parametrize("kept", [LEVELS, LEVELS // 2])
 def test_gradients_are_those_of_small_steps(kept: int) -> None:
     torch.manual_seed(0)
