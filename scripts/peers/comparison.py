@@ -51,10 +51,10 @@ class Comparison:
 
 
 COMPARISONS = {
-    "rte": Comparison("rte", "minilm", batch=32, steps=8, settings=("task.max_length=128",)),
-    "sst2": Comparison("sst2", "minilm", batch=32, steps=16, settings=("task.max_length=128",), compiles=True),
+    "rte": Comparison("rte", "minilm", batch=32, steps=24, settings=("task.max_length=128",)),
+    "sst2": Comparison("sst2", "minilm", batch=32, steps=64, settings=("task.max_length=128",), compiles=True),
     "gsm8k": Comparison(
-        "gsm8k", "smollm2_135m_q4", batch=8, steps=2, settings=("task.decoding.max_new_tokens=8",), decoder=True
+        "gsm8k", "smollm2_135m_q4", batch=8, steps=4, settings=("task.decoding.max_new_tokens=8",), decoder=True
     ),
     "tiny": Comparison("synth_entailment", "tiny_bert", batch=8, steps=4),
     "tiny_decoder": Comparison(
