@@ -36,8 +36,8 @@ OF_THE_RUNTIME = (
     "gradient_checkpointing",
     "shard",
 )
-OF_THE_MACHINE = ("processor", "processor_threads", "gpu")
-"""Entries of environment.json."""
+OF_THE_MACHINE = ("processor", "gpu")
+"""Entries of environment.json; its `processor_threads` are those of the run."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class Known:
     data: str
     cost: Cost
     sizes: Sizes
+    threads: int | None
+    """`runtime.threads`: as many as the machine gives where it is null."""
 
 
 def kind_of_cost(cfg: DictConfig) -> str:
@@ -131,7 +133,9 @@ def known_runs(outputs: Path, tasks: set[str], cache: str) -> Iterator[Known]:
             try:
                 environment = read_json(file.parent / "environment.json") or {}
                 if all(environment.get(name) == here[name] for name in OF_THE_MACHINE):
-                    yield known_run(file.parent, cache)
+                    known = known_run(file.parent, cache)
+                    if environment["processor_threads"] == (known.threads or here["processor_threads"]):
+                        yield known
             except (UserError, OSError, ValueError, KeyError, TypeError, ArithmeticError):
                 continue  # a run of an earlier version, or a damaged one: others, or a short run, tell
 
@@ -151,7 +155,8 @@ def known_run(folder: Path, cache: str) -> Known:
     if results.selection_score is not None:  # a share was held out, and is no part of the training examples
         share = cfg.task.selection_share
         sizes = replace(sizes, watched=max(1, round(results.train_examples * share / (1 - share))))
-    return Known(kind_of_cost(cfg), data_of(cfg), _cost(folder, cfg, results.as_dict(), sizes), sizes)
+    cost = _cost(folder, cfg, results.as_dict(), sizes)
+    return Known(kind_of_cost(cfg), data_of(cfg), cost, sizes, cfg.runtime.threads)
 
 
 def _machine() -> dict[str, Any]:
