@@ -51,8 +51,8 @@ class Comparison:
 
 
 COMPARISONS = {
-    "rte": Comparison("rte", "minilm", batch=32, steps=24, settings=("task.max_length=128",)),
-    "sst2": Comparison("sst2", "minilm", batch=32, steps=64, settings=("task.max_length=128",), compiles=True),
+    "rte": Comparison("rte", "minilm", batch=32, steps=19, settings=("task.max_length=128",)),
+    "sst2": Comparison("sst2", "minilm", batch=32, steps=50, settings=("task.max_length=128",), compiles=True),
     "gsm8k": Comparison(
         "gsm8k", "smollm2_135m_q4", batch=8, steps=4, settings=("task.decoding.max_new_tokens=8",), decoder=True
     ),
@@ -102,12 +102,17 @@ def grouped(comparison: Comparison, lengths: list[int], seed: int) -> list[int]:
 
     It sorts as many as fill fifty batches (or a quarter of a smaller set). Of the batches that it makes of these,
     as many as there are steps, evenly spaced from long to short: a short epoch over few examples would group them worse.
+    Raises ValueError if there are fewer.
     """
     import torch
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
     generator = torch.Generator().manual_seed(seed)
     several = max(1, len(lengths) // comparison.batch)
+    if several < comparison.steps:
+        raise ValueError(
+            f"{comparison.steps} steps of {comparison.batch} from {len(lengths)} examples: some came twice"
+        )
     order = get_length_grouped_indices(lengths, comparison.batch, several, generator)
     batches = [order[begin : begin + comparison.batch] for begin in range(0, len(order), comparison.batch)]
     places = [int((step + 0.5) * several / comparison.steps) for step in range(comparison.steps)]

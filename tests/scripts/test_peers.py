@@ -108,6 +108,13 @@ def test_others_get_batches_of_one_length_and_every_length() -> None:
     assert 10 < second[0] <= 30
 
 
+def test_no_example_comes_twice_in_an_epoch() -> None:
+    lengths = [*range(100, 0, -1)]
+    assert len(set(grouped(Comparison("rte", "minilm", batch=10, steps=10), lengths, seed=0))) == 100
+    with pytest.raises(ValueError, match="11 steps of 10 from 100 examples"):
+        grouped(Comparison("rte", "minilm", batch=10, steps=11), lengths, seed=0)
+
+
 def test_without_trl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"\[bench\]"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,16 @@ from selfdistill_cli.reports.variants import Study
 
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of trials that the table has a column for, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A random search of a method; over more passes it is one of its own."""
+
+    method: str
+    name: str
+    """The method, and its passes where they are not one."""
+    trials: list[Run]
 
 
 def expected_best(
@@ -45,13 +56,13 @@ def expected_best(
 
 def section(study: Study) -> Section | None:
     """A curve and a row for each method that was searched at random; None where none was."""
-    found = {name: trials for sweep in sweeps(study.groups) for name, trials in _searches(sweep).items()}
-    if not found:
+    searches = [search for sweep in sweeps(study.groups) for search in _searches(sweep)]
+    if not searches:
         return None
-    curves = {method: _expected(trials, study.metric) for method, trials in found.items()}
-    most = max(len(trials) for trials in found.values())
-    lines = [_line(study, name, list(curves), *curve) for name, curve in curves.items()]
-    held_out = all("selection_score" in run.results for trials in found.values() for run in trials)
+    curves = {search.name: _expected(search.trials, study.metric) for search in searches}
+    most = max(len(search.trials) for search in searches)
+    lines = [_line(search, _look(search, searches, study), *curves[search.name]) for search in searches]
+    held_out = all("selection_score" in run.results for search in searches for run in search.trials)
     how = "chosen on a held-out part of training" if held_out else "chosen on the reported split, so a little too good"
     caption = (
         f"Validation {study.metric} of the best of n trials, {how}: mean and standard deviation over which n of the trials "
@@ -67,14 +78,13 @@ def section(study: Study) -> Section | None:
     )
 
 
-def _searches(sweep: Sweep) -> dict[str, list[Run]]:
-    """The trials of each random search of a method, by its name; of other passes it is a search of its own."""
-    found = {}
+def _searches(sweep: Sweep) -> list[Search]:
+    found = []
     for groups in families(sweep.groups):
         passes = groups[0].settings["method.passes"]
         trials = _trials(Sweep(sweep.method, varied(groups), groups))
         if trials:
-            found[sweep.method + f" (passes={passes:g})" * (passes != 1)] = trials
+            found.append(Search(sweep.method, sweep.method + f" (passes={passes:g})" * (passes != 1), trials))
     return found
 
 
@@ -94,10 +104,13 @@ def _expected(trials: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarra
     return scale(metric) * mean, scale(metric) * deviation
 
 
-def _line(study: Study, name: str, names: Sequence[str], mean: np.ndarray, deviation: np.ndarray) -> Line:
-    budgets, method = np.arange(1, len(mean) + 1), name.split(" (")[0]
-    look = Look(study.methods.index(method), [one for one in names if one.split(" (")[0] == method].index(name))
-    return Line(name, look, budgets, mean, mean - deviation, mean + deviation)
+def _look(search: Search, searches: Sequence[Search], study: Study) -> Look:
+    alike = [other for other in searches if other.method == search.method]
+    return Look(study.methods.index(search.method), alike.index(search))
+
+
+def _line(search: Search, look: Look, mean: np.ndarray, deviation: np.ndarray) -> Line:
+    return Line(search.name, look, np.arange(1, len(mean) + 1), mean, mean - deviation, mean + deviation)
 
 
 def _cells(mean: np.ndarray, budgets: Sequence[int], metric: str) -> list[str]:
