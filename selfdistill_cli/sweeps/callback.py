@@ -56,7 +56,8 @@ class SweepReport(Callback):
             if world_size() > 1:
                 raise UserError(
                     "a sweep cannot be run by several processes together. Start each run with torchrun, or let SLURM "
-                    "start the tasks of each job: sdrun -m hydra/launcher=slurm hydra.launcher.tasks_per_node=2 …"
+                    "start the tasks of each job: sdrun -m hydra/launcher=slurm hydra.launcher.tasks_per_node=2 "
+                    "hydra.launcher.gpus_per_node=2 …"
                 )
             require_direction(config)
             _require_no_search_on_test(config)
