@@ -115,6 +115,7 @@ def teacher_logits(
     teacher = load_finished(folder, task, cfg.model.trust_remote_code)
     task.kind.require_same_outputs(task, teacher, student, folder)
     examples = task.kind.encode(task, teacher, task.train)
+    _require_suitable(task, teacher, examples, folder)
     prepared = runtime.prepare(teacher.model)
     what, keep = task.kind.kept_of_teacher(task.kind.losses(task, prepared), cfg.method)
     key = hashlib.sha256(" ".join([STORED, teacher.fingerprint, runtime.precision, what, examples.digest()]).encode())
@@ -142,8 +143,16 @@ def teacher_model(
     teacher = load_finished(folder, task, cfg.model.trust_remote_code)
     task.kind.require_same_outputs(task, teacher, student, folder)
     task.kind.require_same_reading(task, teacher, student, train, folder)
+    _require_suitable(task, teacher, train, folder)
     prepared = runtime.prepare(teacher.model.requires_grad_(False).eval())
     return TeacherModel(prepared, task.kind.losses(task, teacher.model))
+
+
+def _require_suitable(task: TaskData, teacher: LoadedModel, examples: Any, folder: Path) -> None:
+    try:
+        task.kind.require_suitable(teacher.model, examples)
+    except UserError as error:
+        raise UserError(f"The teacher in {folder}: {error}") from error
 
 
 def require_same_cuts(teacher: Tensor, student: np.ndarray) -> None:

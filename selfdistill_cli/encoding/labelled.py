@@ -118,6 +118,12 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> LabelledExamples:
 
     place = place_below(split.folder, tokenizer, max_length)
     tokens = kept_tokens(place, make) if place else gathered_tokens(make())
+    lengths = np.diff(tokens.offsets)
+    if len(lengths) and not lengths.min():
+        raise UserError(
+            f"{split.name}, row {int(split.rows[lengths.argmin()])}: the text has no tokens, so there is nothing to read. "
+            "task.missing=drop leaves such rows out."
+        )
     # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
     side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side
     return LabelledExamples(

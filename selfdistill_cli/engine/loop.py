@@ -167,7 +167,8 @@ class TrainingLoop:
             passing("update")
             self.lr_scheduler.step()
             self.optimizer.zero_grad(set_to_none=True)
-            if not self.optimizer.step_was_skipped:  # as fp16's gradient scaler does
+            if self.accelerator.scaler is None or grad_norm.isfinite():
+                # With fp16's scaler a fused optimizer leaves out a step by itself, and tells nobody.
                 self.method.after_step(self.runtime.unwrap(self.model))
         self.progress.stepped(len(plan.examples), result.tokens)
         times, result = (began, self.records.clock.now()), replace(result, logits=None)

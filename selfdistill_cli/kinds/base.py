@@ -106,6 +106,10 @@ class Kind:
 
     # --- a run ----------------------------------------------------------------------------------
 
+    def prepare_tokenizer(self, task: TaskData, tokenizer: Any) -> None:
+        """Give the tokenizer what the task's texts need and it lacks. Done for each model that is loaded: runs of one
+        process share what `encode` gives, and not their tokenizers."""
+
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
         """The split in tokens: `Examples`, or `AnswerExamples`. Raises `UserError` if it does not fit the model."""
         raise NotImplementedError

@@ -93,12 +93,18 @@ class Generation(AnswerKind):
             return True
         return bool(settings.get("chat_template", "off") == "auto" and has_chat_format(tokenizer))
 
-    def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
+    def prepare_tokenizer(self, task: TaskData, tokenizer: Any) -> None:
         from selfdistill_cli.encoding.conversations import with_format
+
+        if task.settings.get("messages"):
+            with_format(tokenizer, own=task.settings.chat_template == "auto")
+
+    def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
         from selfdistill_cli.evaluation.decoding import require_room
 
-        if split.turns is not None:  # before the tokens: what they are depends on it, and so does the saved tokenizer
-            with_format(loaded.tokenizer, own=task.settings.chat_template == "auto")
+        self.prepare_tokenizer(
+            task, loaded.tokenizer
+        )  # what the tokens are depends on it, and so does the saved tokenizer
         examples = super().encode(task, loaded, split)
         if split.role != "train":
             require_room(examples, loaded.model.config, task.settings.decoding, f"{task.name}, {split.name}")

@@ -67,8 +67,16 @@ class LabelledKind(Kind):
 
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
         from selfdistill_cli.encoding.labelled import encode
+        from selfdistill_cli.models.positions import positions_of
 
-        return encode(loaded.tokenizer, split, task.settings.max_length)
+        examples = encode(loaded.tokenizer, split, task.settings.max_length)
+        positions, longest = positions_of(loaded.model), int(examples.lengths.max(initial=0))
+        if positions is not None and longest > positions:
+            raise UserError(
+                f"task.max_length={task.settings.max_length}: an example of {split.name} has {longest} tokens, and this model "
+                f"knows {positions} places. Take task.max_length={positions}."
+            )
+        return examples
 
     def evaluator(
         self, task: TaskData, loaded: LoadedModel, validation: Sequence[Any], losses: Any, runtime: Runtime, seed: int

@@ -14,7 +14,7 @@ from selfdistill_cli.methods.base import Method, TrainingContext
 
 
 class LabelSmoothing(Method):
-    """Cross-entropy against softened labels; logged beside it is what the labels themselves would cost."""
+    """Cross-entropy against softened labels."""
 
     def __init__(self, context: TrainingContext, epsilon: float) -> None:
         super().__init__(context)

@@ -4,7 +4,8 @@
     boosting   each epoch:  w_i ← w_i · λ^{δ_i}, as in dcs (AdaBoost, Freund & Schapire 1997)
     jtt        once:        w_i = λ^{δ_i}, of mean 1       (Just Train Twice, Liu et al., arXiv 2107.09044)
 
-JTT's second training starts anew; here it goes on from the weights of the warm-up, so that it costs as much as vanilla.
+JTT's second training starts anew; here it goes on from the weights of the warm-up, so that it costs
+what vanilla does and one prediction of the training set.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class Reweight(Method):
             labels = None if self.context.labels is None else self.context.labels.cpu()  # as predictions are
             wrong = self.context.losses.wrong(predict(), labels, self.error_quantile)
             self.wrong = wrong.to(self.context.device)
-            self.weights = objectives.boost(self.weights, self.wrong, self.gain, self.max_weight)
+            if self.rule == "boosting":
+                self.weights = objectives.boost(self.weights, self.wrong, self.gain, self.max_weight)
+            else:
+                self.weights = objectives.to_mean_one(torch.where(self.wrong, self.weights * self.gain, self.weights))
         if finished < self.warmup_epochs:
             return {}
         return {

@@ -41,3 +41,17 @@ def set_padding(tokenizer: Any, config: Any) -> None:
         log.debug("the tokenizer has no padding token: rows are filled with its end of sequence")
     if config.pad_token_id is None:  # where a decoder's classifier looks for the last token
         config.pad_token_id = tokenizer.pad_token_id
+
+
+def recompute_activations(model: Any, name: str) -> None:
+    """Have the backward pass compute activations again instead of keeping them (gradient checkpointing).
+
+    `name`: of the model, in messages. Raises `UserError` if its code cannot do that.
+    """
+    try:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise UserError(
+            f"runtime.gradient_checkpointing=true: model={name} ({type(model).__name__}) cannot do that. Leave it out; a "
+            "smaller runtime.token_budget saves memory as well."
+        ) from error

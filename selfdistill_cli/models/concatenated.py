@@ -152,14 +152,15 @@ def _with_encoder(model: Any) -> PreTrainedModel | None:
 def _hooked(base: Any) -> list[Any]:
     last = base.encoder.layer[-1]
     return [
-        last.register_forward_pre_hook(_note_layout, with_kwargs=True),
+        last.attention.register_forward_pre_hook(_note_layout, with_kwargs=True),
         last.attention.output.register_forward_pre_hook(_first_tokens),
         base.encoder.register_forward_hook(_one_row_each, with_kwargs=True),
     ]
 
 
-def _note_layout(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    layout = layer.attention.output.layout = kwargs.get("layout")
+def _note_layout(attention: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """Not of the layer itself: checkpointing computes a layer's forward pass again, and none of its hooks."""
+    layout = attention.output.layout = kwargs.get("layout")
     return args, kwargs if layout is None else kwargs | {"layout": replace(layout, last=True)}
 
 

@@ -32,8 +32,8 @@ from selfdistill_cli.models.lora import (
     base_of,
     config_file,
     is_adapter,
+    is_held_whole,
     require_mergeable,
-    whole_modules,
     with_adapter,
     with_lora,
 )
@@ -70,6 +70,8 @@ class LoadedModel:
     """Of the weights."""
     rounded: RoundedStart | None = None
     """The rounded weights that it comes from, if any."""
+    new_modules: tuple[str, ...] = ()
+    """Modules of pretrained weights that were drawn: the head."""
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -88,7 +90,7 @@ def load_model(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None = 
     if cfg.lora.rank is None:
         return loaded
     torch.manual_seed(seed)
-    return replace(loaded, model=with_lora(loaded.model, cfg, task))
+    return replace(loaded, model=with_lora(loaded.model, cfg, task, loaded.new_modules))
 
 
 def _embedded(cfg: DictConfig, task: TaskData, seed: int) -> LoadedModel:
@@ -120,7 +122,7 @@ def _from_files(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None) 
     torch.manual_seed(seed)
     for module in pretrained.new_modules:
         model._init_weights(model.get_submodule(module))
-    return LoadedModel(model, tokenizer, pretrained.fingerprint, rounded_start(Path(source)))
+    return LoadedModel(model, tokenizer, pretrained.fingerprint, rounded_start(Path(source)), pretrained.new_modules)
 
 
 def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False) -> LoadedModel:
@@ -133,9 +135,16 @@ def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False)
         if is_adapter(folder):
             base, head = base_of(folder), task.kind.head(task.label_names)
             rounded = saved_arguments(config_file(folder))
-            model = with_adapter(_load(base, task, head, rounded, trust_remote_code), folder)
+            body, absent = _load(base, task, head, rounded, trust_remote_code)
+            model = with_adapter(body, folder)
+            absent = [name for name in absent if not is_held_whole(model, name)]
         else:
-            model = _load(folder, task, {}, {}, trust_remote_code)
+            model, absent = _load(folder, task, {}, {}, trust_remote_code)
+        if absent:
+            raise UserError(
+                f"{folder} is not whole: neither it nor its base has weights for {', '.join(absent[:3])}, which would start at "
+                "random. Train it anew."
+            )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         return LoadedModel(model, tokenizer, weights_digest(model.state_dict()))
     except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: another head
@@ -144,11 +153,13 @@ def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False)
 
 def _load(
     source: Path | str, task: TaskData, head: dict[str, Any], rounded: dict[str, Any], trust_remote_code: bool
-) -> PreTrainedModel:
-    code = {"trust_remote_code": trust_remote_code}
-    config = AutoConfig.from_pretrained(source, **code, **head)
-    model_class = task.kind.model_class(config)
-    return keep_in_place(model_class.from_pretrained(source, config=config, use_safetensors=True, **code, **rounded))
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the weights that its files lack."""
+    given: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    config = AutoConfig.from_pretrained(source, **given, **head)
+    given |= {"config": config, "use_safetensors": True, "output_loading_info": True, **rounded}
+    model, loading = task.kind.model_class(config).from_pretrained(source, **given)
+    return keep_in_place(model), sorted(loading["missing_keys"])
 
 
 @dataclass(frozen=True)
@@ -217,7 +228,7 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
         missing = loading["missing_keys"]
         if adapted:
             adapter = require_mergeable(with_adapter(model, Path(source)), source)
-            missing = [name for name in missing if not set(name.split(".")) & whole_modules(adapter)]
+            missing = [name for name in missing if not is_held_whole(adapter, name)]
             model = adapter.merge_and_unload().requires_grad_()  # peft had fixed the base's weights
         absent = _layers_absent(source, model, missing)
         if change is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,27 @@ from selfdistill_cli.models.quantization import config_to_save
 from selfdistill_cli.models.sources import hub_id, package_of, resolve
 from selfdistill_cli.tasks import TaskData
 
+KEPT_WHOLE_BY_PEFT = ("classifier", "score")
+"""What peft calls a classifier's new layers; others have to be named to it."""
 CONFIG_FILE = "model_config.json"
 """Not config.json: of a folder that holds one, transformers expects the weights as well."""
 
 
-def with_lora(model: Any, cfg: DictConfig, task: TaskData) -> Any:
-    """The model with `cfg.lora` on it. Raises `UserError` if a target is no layer, or cannot be saved as is wished."""
+def with_lora(model: Any, cfg: DictConfig, task: TaskData, new_modules: Sequence[str] = ()) -> Any:
+    """The model with `cfg.lora` on it; `new_modules`, which are not pretrained, are trained and saved whole.
+
+    Raises `UserError` if a target is no layer, or cannot be saved as is wished.
+    """
     try:
         import peft
     except ImportError:
         raise UserError(f"model.lora needs peft: {how_to_install('lora')}") from None
     lora = cfg.lora
     settings = lora_settings(cfg, task.kind.lora_task_type(model.config))
+    further = [name for name in new_modules if name.rpartition(".")[2] not in KEPT_WHOLE_BY_PEFT]
+    if further:
+        settings.modules_to_save = further
+        settings.exclude_modules = further  # an update beside a layer that is trained itself
     if isinstance(lora.target_modules, ListConfig):
         _require_layers(model, list(lora.target_modules))
     try:
@@ -129,9 +139,9 @@ def with_adapter(model: Any, folder: Path) -> Any:
     return peft.PeftModel.from_pretrained(model, folder)
 
 
-def whole_modules(adapted: Any) -> set[str]:
-    """The names of modules that an adapter holds whole, such as a classifier."""
-    return set(adapted.active_peft_config.modules_to_save or ())
+def is_held_whole(adapted: Any, name: str) -> bool:
+    """Whether a weight of the base's, by its name, stands in a module that the adapter holds whole, such as a classifier."""
+    return any(f".{module}." in f".{name}" for module in adapted.active_peft_config.modules_to_save or ())
 
 
 def _base_name(name: str) -> str:

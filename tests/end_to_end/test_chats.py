@@ -51,6 +51,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return only_run(folder / "outputs")
 
 
+def test_every_run_of_a_process_gets_the_format_although_tokens_are_made_once(tmp_path: Path) -> None:
+    words = ("task=chat", "model=tiny_llama", "method=vanilla", "tracking=none", "task.metrics=[rougeL]")
+    chats = f"task.path={write(tmp_path / 'train.jsonl', CHATS)}"
+    for seed in (0, 1):
+        experiment.run(
+            composed(
+                *words, chats, f"seed={seed}", "schedule.max_steps=1", "task.decoding.max_new_tokens=2",
+                f"paths.outputs={tmp_path}/outputs",
+            )
+        )  # fmt: skip
+    folders = list(tmp_path.glob("outputs/*/*/*/*/model"))
+    assert [AutoTokenizer.from_pretrained(folder).chat_template for folder in folders] == [PLAIN] * 2
+
+
 def test_the_loss_is_that_of_all_answers_in_the_models_own_rendering(run: Path) -> None:
     model, tokenizer = (kind.from_pretrained(run / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
     assert tokenizer.chat_template == PLAIN

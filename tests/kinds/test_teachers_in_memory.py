@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.generation import Generation
 from selfdistill_cli.models import LoadedModel
+from selfdistill_cli.teacher import _require_suitable
 from tests.evaluation.test_decoding import PROMPTS, SIZE, make, tokenizer
 from tests.helpers.small_models import split_of
 
@@ -65,6 +66,29 @@ def test_a_model_of_the_same_tokens_may_have_other_sizes() -> None:
 def test_what_reads_or_writes_otherwise_is_refused(teacher: Any) -> None:
     with pytest.raises(UserError, match=r"in runs/teacher reads or writes .* in other tokens"):
         held(teacher())
+
+
+def test_a_stored_teacher_of_more_outputs_is_refused() -> None:
+    student = loaded(make("decoder")[0])
+    Generation().require_same_outputs(TASK, loaded(llama()), student, Path("runs/teacher"))
+    with pytest.raises(UserError, match=r"in runs/teacher tells \d+ tokens apart, the student \d+"):
+        Generation().require_same_outputs(TASK, loaded(llama(outputs=SIZE + 10)), student, Path("runs/teacher"))
+
+
+def test_a_teacher_whose_logits_are_capped_is_refused_as_a_student_is() -> None:
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+    }
+    capped = Gemma2Config(vocab_size=SIZE + 2, **sizes, intermediate_size=64, pad_token_id=0, eos_token_id=1)
+    task: Any = SimpleNamespace(kind=Generation())
+    train = make("decoder")[1]
+    _require_suitable(task, loaded(llama()), train, Path("runs/teacher"))
+    with pytest.raises(UserError, match=r"The teacher in runs/teacher: "):
+        _require_suitable(task, loaded(Gemma2ForCausalLM(capped)), train, Path("runs/teacher"))
 
 
 def test_a_teacher_that_cannot_read_a_drawn_answer_to_its_end_is_refused() -> None:

@@ -111,7 +111,7 @@ def test_boosting_rounds_reweight_what_is_wrong_as_dcs_does() -> None:
 
 
 def test_jtt_reweights_once_at_the_end_of_the_warm_up() -> None:
-    method = reweight(rule="jtt", warmup_epochs=2)
+    method = reweight(rule="jtt", warmup_epochs=2, max_weight=1.01)  # which is boosting's
     for epoch, seed in enumerate((5, 6, 7)):
         logged = method.after_epoch(epoch, lambda seed=seed: student(seed))  # type: ignore[misc]
         assert bool(logged) == (epoch >= 1)

@@ -14,9 +14,12 @@ from safetensors.torch import load_file, save_file
 from selfdistill_cli import models
 from selfdistill_cli.encoding.labelled import encode
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import KINDS
 from selfdistill_cli.models import loading, sources
-from selfdistill_cli.models.adaptation import set_dropout
+from selfdistill_cli.models.adaptation import recompute_activations, set_dropout
 from selfdistill_cli.models.lora import save_with_lora
+from selfdistill_cli.models.positions import positions_of
+from tests.evaluation.test_decoding import tokenizer as of_words
 from tests.helpers.small_models import SIZES, settings, split_of, task
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -204,3 +207,76 @@ def test_an_adapter_names_its_base_as_others_find_it(tmp_path: Path) -> None:
     again = models.load_finished(tmp_path, task()).model
     tokens = torch.arange(5, 12)[None]
     assert torch.allclose(again.eval()(tokens).logits, loaded.model.eval()(tokens).logits, atol=1e-6)
+
+
+@pytest.fixture
+def deberta(tmp_path: Path) -> Path:
+    """As on the Hub: the body alone. Its classifier has a pooler, of which the body knows nothing."""
+    folder = tmp_path / "deberta"
+    config = transformers.AutoConfig.for_model("deberta-v2", **ARCHITECTURES["deberta-v2"] | {"vocab_size": 200})
+    transformers.DebertaV2Model(config).save_pretrained(folder)
+    models.load_model(settings("tiny_bert", config=TINY), task(), seed=3).tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_all_that_is_not_pretrained_is_trained_beside_an_adapter_and_saved_with_it(
+    deberta: Path, tmp_path: Path
+) -> None:
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["query_proj", "dense"], "merge": False}
+    cfg = settings(str(deberta), lora=lora)
+    model = models.load_model(cfg, task(), 0).model
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name.rpartition(".modules_to_save")[0] for name in trained if "modules_to_save" in name} == {
+        "base_model.model.pooler.dense",
+        "base_model.model.classifier",
+    }
+    assert not any("pooler" in name and "lora" in name for name in trained)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in trained:
+                parameter.add_(0.1)
+    save_with_lora(model, cfg, tmp_path / "run")
+    models.load_model(cfg, task(), 0).tokenizer.save_pretrained(tmp_path / "run")
+    tokens = torch.arange(5, 12)[None]
+    expected = model.eval()(tokens).logits
+    for _ in range(2):
+        again = models.load_finished(tmp_path / "run", task()).model
+        assert torch.allclose(again.eval()(tokens).logits, expected, atol=1e-6)
+    onward = models.load_model(settings(str(tmp_path / "run")), task(), 7).model
+    assert torch.allclose(onward.eval()(tokens).logits, expected, atol=1e-5)
+
+
+def test_a_folder_without_a_head_is_no_finished_model(deberta: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"is not whole: .* no weights|is not whole: neither it nor its base has weights"
+    ):
+        models.load_finished(deberta, task())
+
+
+@pytest.mark.parametrize(("name", "places"), [("bert", 512), ("roberta", 510), ("xlnet", None), ("deberta-v2", 512)])
+def test_places_are_those_of_a_table(name: str, places: int | None) -> None:
+    config = transformers.AutoConfig.for_model(name, **ARCHITECTURES[name])
+    assert positions_of(transformers.AutoModelForSequenceClassification.from_config(config)) == places
+    config.position_biased_input = False
+    if name == "deberta-v2":
+        assert positions_of(transformers.AutoModelForSequenceClassification.from_config(config)) is None
+
+
+def test_an_example_longer_than_the_table_is_refused() -> None:
+    loaded = models.load_model(settings("tiny_bert", config=TINY | {"max_position_embeddings": 8}), task(), 0)
+    long = split_of(["one two three", "one two three four five six seven eight nine"])
+    with pytest.raises(UserError, match=r"an example of train has \d+ tokens, and this model knows 8 places"):
+        KINDS["classification"].encode(task(), loaded, long)
+    assert len(KINDS["classification"].encode(task(), loaded, split_of(["one two"]))) == 1
+
+
+def test_a_text_without_tokens_is_refused_with_its_row() -> None:
+    with pytest.raises(UserError, match=r"train, row 1: the text has no tokens.*task\.missing=drop"):
+        encode(of_words(), split_of(["w1 w2", "", "w3"]), 16)
+
+
+def test_a_model_that_cannot_compute_activations_again_is_named() -> None:
+    config = transformers.AutoConfig.for_model("albert", **ARCHITECTURES["albert"])
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(UserError, match=r"runtime\.gradient_checkpointing=true: model=albert_base \(Albert"):
+        recompute_activations(model, "albert_base")

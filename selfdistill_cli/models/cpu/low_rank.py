@@ -60,7 +60,7 @@ class _LowRank(Function):
         dtype = weight.dtype
         of_base = x.to(dtype)
         mask = None if kept == LEVELS else drawn(of_base, kept)
-        dropped = (of_base if mask is None else of_base * mask).view(-1, x.shape[-1])
+        dropped = (of_base if mask is None else of_base * mask).reshape(-1, x.shape[-1])
         scale = scaling * LEVELS / kept
         low = (dropped @ a.to(dtype).t()).mul_(scale)  # the scale goes where it is cheap: [tokens, rank]
         out = low @ b.to(dtype).t()
