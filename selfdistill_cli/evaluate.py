@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,12 +52,20 @@ def evaluate(words: Sequence[str]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     console = make_console()
     for run, tasks in zip(runs, asked, strict=True):
-        found = score_on_other_tasks(run.cfg, run.path, tasks, make_runtime(run.cfg.runtime, run.cfg.model.dtype))
+        kept = _may_write(run.path / "evaluations")
+        runtime = make_runtime(run.cfg.runtime, run.cfg.model.dtype)
+        found = score_on_other_tasks(run.cfg, run.path, tasks, runtime, keep=kept)
         for name, scores in found.items():
             words = (
                 f"{scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')}{_speed(scores)})"
             )
             say(console, f"{shortest(run.path)}  {name}: {words}")
+        if not kept:
+            say(console, f"{shortest(run.path)} may not be written: its scores are not kept.")
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder if folder.is_dir() else folder.parent, os.W_OK | os.X_OK)
 
 
 def _speed(scores: Mapping[str, Any]) -> str:

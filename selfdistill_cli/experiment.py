@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,12 +32,13 @@ from selfdistill_cli.evaluation.final import final_scores
 from selfdistill_cli.kinds import load_task
 from selfdistill_cli.methods import Method, TrainingContext
 from selfdistill_cli.models import LoadedModel, load_model
+from selfdistill_cli.models.adaptation import recompute_activations
 from selfdistill_cli.models.compiling import compile_body
 from selfdistill_cli.models.concatenated import leave_out_padding
 from selfdistill_cli.models.cpu.tuning import tune
 from selfdistill_cli.other_tasks import require_scorable, score_on_other_tasks
 from selfdistill_cli.runs.directory import RunDirectory
-from selfdistill_cli.runs.keys import effective_schedule
+from selfdistill_cli.runs.keys import effective_schedule, scientific_settings
 from selfdistill_cli.runs.model_card import save_model
 from selfdistill_cli.runs.results import Results, save_examples, save_predictions, summarize
 from selfdistill_cli.system.overhead import Overhead
@@ -123,13 +125,14 @@ def _train(
     overhead.forget_peak()
     loaded = load_model(cfg.model, task, cfg.seed, Path(cfg.paths.cache).absolute())
     if cfg.runtime.gradient_checkpointing:
-        loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        recompute_activations(loaded.model, cfg.model.name)
     if runtime.device.type == "cpu":
         tune(loaded.model)
     padding = "longest" if runtime.compiles else cfg.runtime.padding  # what has no padding has a form of its own
     leave_out_padding(loaded.model, padding, runtime.device, few_shapes=runtime.precision == "bf16")
     fingerprints = {"data": task.fingerprint, **loaded.fingerprints}
     identity = on_main(runtime.accelerator, lambda: directory.begin(cfg, fingerprints))
+    task.kind.prepare_tokenizer(task, loaded.tokenizer)
     train = _encoded(task, loaded, task.train)
     weights = training_weights(task)
     if weights is not None:
@@ -187,11 +190,13 @@ def _train(
             outcome = loop.run()
         final = final_scores(loop.model, outcome, evaluator, at_the_end)
         results = summarize(cfg, task, train, loaded, final, teacher, runtime)
+        results = replace(results, key=directory.key)  # a file of which it is made may have changed since
 
         model = runtime.unwrap(loop.model)
         make_whole(model, keep=runtime.is_main)
 
         def save() -> None:
+            directory.require_lock()
             save_predictions(directory.path / "predictions.parquet", final.predictions)
             save_examples(directory.path / "examples.parquet", task, train, method.per_example())
             save_model(directory.path / "model", model, loaded, cfg, task, results)
@@ -238,7 +243,8 @@ def _opening(cfg: DictConfig, task: TaskData, train: Any, directory: RunDirector
 
 
 @lru_cache(maxsize=4)
-def _load_task(settings: str, data_dir: str, seed: int, cache: Path) -> TaskData:
+def _load_task(settings: str, content: str, data_dir: str, seed: int, cache: Path) -> TaskData:
+    """`content`: the task as a key has it, so that files which change during a sweep are read anew."""
     task = OmegaConf.create(settings)
     assert isinstance(task, DictConfig)
     return load_task(task, data_dir, seed, cache)
@@ -248,9 +254,9 @@ def task_data(cfg: DictConfig) -> TaskData:
     """The task's data, read once in a process: a sweep asks for the same task again and again."""
     drawn = cfg.task.train_examples is not None or cfg.task.label_noise > 0
     seed = cfg.seed if drawn else 0  # nothing else of the data depends on it
-    return _load_task(
-        OmegaConf.to_yaml(cfg.task, resolve=True), str(cfg.paths.data), seed, Path(cfg.paths.cache).absolute()
-    )
+    content = json.dumps(scientific_settings(cfg)["task"], sort_keys=True, default=str)
+    cache = Path(cfg.paths.cache).absolute()
+    return _load_task(OmegaConf.to_yaml(cfg.task, resolve=True), content, str(cfg.paths.data), seed, cache)
 
 
 @lru_cache(maxsize=16)

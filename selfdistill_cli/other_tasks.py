@@ -37,7 +37,7 @@ AS_BEFORE = {"missing": "error", "folds": None, "fold": 0, "no_answer": None, "m
 
 
 def score_on_other_tasks(
-    cfg: DictConfig, run: Path, tasks: Sequence[DictConfig], runtime: Runtime
+    cfg: DictConfig, run: Path, tasks: Sequence[DictConfig], runtime: Runtime, keep: bool = True
 ) -> dict[str, dict[str, Any]]:
     """Score the finished run in the folder `run`, of configuration `cfg`, on other tasks; those of before are kept.
 
@@ -45,7 +45,7 @@ def score_on_other_tasks(
     files task.validation_path, else the fifth of task.path that training holds out, so that no score ever counts an
     example that a run of that task learned from. Whoever wants a file scored whole names it as task.validation_path.
 
-    Leaves evaluations/<task>.json and .parquet; a score is found again while the data and `settings` in it are the
+    Leaves evaluations/<task>.json and .parquet, if `keep`; a score is found again while the data and `settings` in it are the
     same. Returns what the JSON files hold, by task. Raises `UserError` if a task's data is not there, or it is of
     another kind or of other labels than the run's.
     """
@@ -82,7 +82,8 @@ def score_on_other_tasks(
                 save_predictions(place.with_suffix(".parquet"), tables)
                 write_json(place, record)  # last: its presence means that the predictions are there
 
-            on_main(runtime.accelerator, save)
+            if keep:
+                on_main(runtime.accelerator, save)
             before = record
         found[data.name] = before
     return found

@@ -112,6 +112,11 @@ def _read_what_was_typed() -> list[str]:
     return words
 
 
+def _but_not_afresh(words: list[str]) -> str:
+    """What to say, after that the same command goes on, of one that throws away what there is."""
+    return " Leave out rerun=true, which would start afresh once more." if "rerun=true" in words else ""
+
+
 def main() -> None:
     """What the console script `sdrun` calls."""
     # Hydra would print its own version of every error and exit; here they get our words instead.
@@ -141,13 +146,20 @@ def main() -> None:
         sys.exit(f"sdrun: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"sdrun: {explain(error, words)}")
+    except ValueError as error:
+        if "No trials are completed" not in str(error):  # Optuna's, where it looks for the best trial
+            raise
+        sys.exit("sdrun: every trial of the search failed; why stands above.")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         sys.exit(f"sdrun: {error}." + " paths.outputs=<folder> names another place for runs." * _of_outputs(error))
     except Interrupted as stop:
-        print(for_screen(f"sdrun: {stop.signal.name}: {stop}."), file=sys.stderr)
+        print(for_screen(f"sdrun: {stop.signal.name}: {stop}.{_but_not_afresh(words)}"), file=sys.stderr)
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
-        print("sdrun: stopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        print(
+            f"sdrun: stopped. The same command goes on from the last checkpoint.{_but_not_afresh(words)}",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 

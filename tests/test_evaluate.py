@@ -62,6 +62,17 @@ def test_a_file_of_one_class_is_scored(run: Path, tmp_path: Path, capsys: pytest
     assert sum(shares) / 3 == pytest.approx(results(run)["score"], abs=1e-3)
 
 
+def test_a_run_that_may_not_be_written_is_scored_and_the_score_not_kept(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfdistill_cli.evaluate._may_write", lambda folder: False)
+    theirs = write(tmp_path / "theirs.parquet", {"text": TEXTS, "stars": STARS * 10})
+    out = said(capsys, str(run), "--file", str(theirs))
+    assert f"file-theirs: accuracy {results(run)['score']:.4f}" in out
+    assert "may not be written: its scores are not kept" in " ".join(out.split())
+    assert not list(run.glob("evaluations/file-theirs*"))
+
+
 def test_files_of_one_name_do_not_replace_each_others_scores(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,12 @@ def test_settings_that_do_nothing_are_named(words: tuple[str, ...]) -> None:
     assert notes(cfg, ["schedule.epochs", "schedule.max_steps"]) == [said]
 
 
+def test_splits_of_a_benchmark_do_nothing_beside_a_file_of_ones_own() -> None:
+    own = composed("task=custom", "task.path=rows.csv", "task.validation=[dev]", "task.validation_path=dev.csv")
+    (said,) = notes(own, ["task.validation", "task.validation_path", "task.path"])
+    assert said.startswith("task.validation does nothing here: rows come from task.path, and task.validation_path=")
+
+
 def test_what_acts_in_one_stage_is_no_idle_setting() -> None:
     cfg = composed("sequence=[synth_entailment,synth_similarity]", "method=dcs", "method.discordance_quantile=0.9")
     assert [one.task.name for one in runs_of(cfg)] == ["synth_entailment", "synth_similarity"]

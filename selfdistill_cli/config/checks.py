@@ -72,6 +72,8 @@ def _check_value(path: str, value: Any, allowed: Mapping[str, Any]) -> None:
     choices = allowed.get("choices")
     if choices and value not in choices:
         raise UserError(f"{path}={value}: allowed are {', '.join(choices)}.{did_you_mean(str(value), choices)}")
+    if allowed.get("location") and not str(value).strip():
+        raise UserError(f"{path}= names nothing: give a file or folder, or leave it out.")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{path}={value}: must be a finite number.")
     for bound, words, holds in BOUNDS:
@@ -110,6 +112,11 @@ def _check_splits(cfg: DictConfig) -> None:
         raise UserError(
             f"task.test={task.test} is a split of a benchmark. For a file of your own: task.test_path=<file>."
         )
+    if task.test_path is not None and "test" in task.validation:
+        raise UserError(
+            f"task.test_path={task.test_path}: task={task.name} is scored on the benchmark's test split already, and both "
+            "would be called test. Score the finished run on the file: sdevaluate <run> --file <file>."
+        )
     if task.test is not None and task.test in task.validation:
         raise UserError(f"task.test={task.test} is in task.validation already, so that it would be scored twice.")
     if task.folds is None and task.fold != 0:
@@ -130,9 +137,9 @@ def selects_on_test(task: DictConfig) -> bool:
 
 def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
     """What to say of settings that were given (their keys) and that another setting makes void."""
-    schedule, method = cfg.schedule, cfg.method
+    schedule, method, own_file = cfg.schedule, cfg.method, cfg.task.path is not None
     idle = {
-        "model.lora.": ("model.lora.rank is null: the whole model is trained", cfg.model.lora.rank is None),
+        "model.lora": ("model.lora.rank is null: the whole model is trained", cfg.model.lora.rank is None),
         "schedule.epochs": (f"schedule.max_steps={schedule.max_steps} takes its place", schedule.max_steps is not None),
         "schedule.patience": (
             "training ends before so many evaluations",
@@ -141,14 +148,15 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
             and (schedule.patience or 0) >= schedule.epochs * method.get("passes", 1),
         ),
         "task.selection_share": ("task.selection=validation holds nothing out", cfg.task.selection == "validation"),
-        "task.decoding.": ("nothing is written", cfg.task.kind not in (None, "generation")),
+        "task.decoding": ("nothing is written", cfg.task.kind not in (None, "generation")),
+        **dict.fromkeys(
+            ("task.train", "task.train_task", "task.validation"),
+            ("rows come from task.path, and task.validation_path=<file> names others to be scored on", own_file),
+        ),
         "method.teacher.epochs": (
             "the teacher is method.teacher.path",
             bool((method.get("teacher") or {}).get("path")),
         ),
-        "method.max_weight": ("method.reweighting=reset clips nothing", method.get("reweighting") == "reset"),
-        "method.discordance_quantile": ("it is for regression", cfg.task.kind not in (None, "regression")),
-        "method.error_quantile": ("it is for regression", cfg.task.kind not in (None, "regression")),
         "method.teacher.top_k": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
         "method.match": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
     }
@@ -159,8 +167,8 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
     return [
         f"{key} does nothing here: {reason}."
         for key in given
-        for beginning, (reason, holds) in idle.items()
-        if holds and key.startswith(beginning)
+        for name, (reason, holds) in idle.items()
+        if holds and (key == name or key.startswith(f"{name}."))
     ]
 
 

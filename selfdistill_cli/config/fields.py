@@ -17,6 +17,19 @@ BOUNDS = (
 """What `number` may be given, in words, and as a comparison of the value with the bound."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Acts:
+    """Where a setting does something; elsewhere it is no part of a run's key."""
+
+    acts_with: tuple[str, str] | None = None
+    """Another setting of the same part, and the value of it without which this one does nothing."""
+    acts_in: tuple[str, ...] = ()
+    """The kinds of task; none: all of them."""
+    void_as: float | None = None
+    """What stands in a key where it does nothing, if something must: the default, which keys from before that was known
+    hold."""
+
+
 def number(
     *,
     above: float | None = None,
@@ -24,17 +37,17 @@ def number(
     at_most: float | None = None,
     below: float | None = None,
     neutral: float | None = None,
-    acts_with: tuple[str, str] | None = None,
+    acts: Acts | None = None,
 ) -> Any:
     """A number within bounds; the value comes from conf/.
 
     `neutral`: the value at which the setting does nothing, and is no part of a run's key (runs/keys.py). Null and an
     empty list or mapping are always neutral; the default of a setting that always acts never is.
-    `acts_with`: another setting of the same part and the value of it without which this one does nothing; then it is no
-    part of a key either.
+    `acts`: where it does anything, if not everywhere.
     """
     bounds = {"above": above, "at_least": at_least, "at_most": at_most, "below": below}
-    return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral, "acts_with": acts_with})
+    where = dataclasses.asdict(acts or Acts())
+    return dataclasses.field(default=MISSING, metadata={**bounds, "neutral": neutral, **where})
 
 
 def switch(*, neutral: bool = False) -> Any:

@@ -8,7 +8,10 @@ from typing import ClassVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from selfdistill_cli.config.fields import choice, location, number, switch
+from selfdistill_cli.config.fields import Acts, choice, location, number, switch
+
+OF_DISTRIBUTIONS = ("classification", "generation", "multiple_choice")
+"""Kinds of task whose predictions are distributions, which a temperature changes."""
 
 
 @dataclass
@@ -48,7 +51,7 @@ class StaticSD(Method):
     regression: str = choice("scaled", "width", neutral="width", acts_in=("regression",))
     start_epoch: float = number(at_least=0, neutral=0)
     outputs: str = choice("gold", "sampled", neutral="gold")
-    temperature: float = number(above=0, acts_with=("outputs", "sampled"))
+    temperature: float = number(above=0, acts=Acts(acts_with=("outputs", "sampled")))
 
 
 @dataclass
@@ -79,7 +82,7 @@ class StoredTeacher(Teacher, StoredLogits):
 
 @dataclass
 class Distillation(Method):
-    tau: float = number(above=0)
+    tau: float = number(above=0, acts=Acts(acts_in=OF_DISTRIBUTIONS, void_as=2))
     alpha: float = number(at_least=0, at_most=1)
     standardize: bool = switch()
 
@@ -93,6 +96,7 @@ class KD(Distillation):
 @dataclass
 class BornAgain(Distillation):
     _target_: str = "selfdistill_cli.methods.BornAgain"
+    tau: float = number(above=0, acts=Acts(acts_in=OF_DISTRIBUTIONS, void_as=1))
     generations: int = number(at_least=1)
     teacher: StoredLogits = MISSING
 
@@ -115,9 +119,9 @@ class DCS(KD):
     reweighting: str = choice("boosting", "reset")
     update: str = choice("epoch", "step")
     weight_on: str = choice("both", "ce", "kd")
-    max_weight: float = number(above=1)
+    max_weight: float = number(above=1, acts=Acts(acts_with=("reweighting", "boosting"), void_as=10))
     warmup_epochs: int = number(at_least=0, neutral=0)
-    discordance_quantile: float = number(at_least=0, at_most=1)
+    discordance_quantile: float = number(at_least=0, at_most=1, acts=Acts(acts_in=("regression",), void_as=0.8))
 
 
 @dataclass
@@ -139,9 +143,9 @@ class Reweight(Method):
     _target_: str = "selfdistill_cli.methods.Reweight"
     rule: str = choice("boosting", "jtt")
     lambda_: float = number(at_least=1)
-    max_weight: float = number(above=1)
+    max_weight: float = number(above=1, acts=Acts(acts_with=("rule", "boosting"), void_as=10))
     warmup_epochs: int = number(at_least=1)
-    error_quantile: float = number(at_least=0, at_most=1)
+    error_quantile: float = number(at_least=0, at_most=1, acts=Acts(acts_in=("regression",), void_as=0.8))
 
 
 @dataclass
@@ -156,7 +160,7 @@ class RDrop(Method):
 class EMA(Method):
     keeps_weights: ClassVar[bool] = True
     _target_: str = "selfdistill_cli.methods.EMA"
-    tau: float = number(above=0)
+    tau: float = number(above=0, acts=Acts(acts_in=OF_DISTRIBUTIONS, void_as=1))
     alpha: float = number(at_least=0)
     beta: float = number(at_least=0, below=1)
     evaluate: str = choice("student", "average")
@@ -167,7 +171,7 @@ class OnDrawnAnswers(Method):
     draws_answers: ClassVar[bool] = True
     temperature: float = number(above=0)
     divergence: str = choice("forward_kl", "reverse_kl", "jsd")
-    beta: float = number(above=0, below=1, acts_with=("divergence", "jsd"))
+    beta: float = number(above=0, below=1, acts=Acts(acts_with=("divergence", "jsd")))
 
 
 @dataclass
@@ -189,7 +193,7 @@ class SDFT(OnDrawnAnswers):
     _target_: str = "selfdistill_cli.methods.SDFT"
     demonstration: str = MISSING
     weights: str = choice("start", "ema", "current")
-    ema_beta: float = number(at_least=0, below=1, acts_with=("weights", "ema"))
+    ema_beta: float = number(at_least=0, below=1, acts=Acts(acts_with=("weights", "ema")))
 
 
 def methods() -> list[type[Method]]:
@@ -238,3 +242,10 @@ def acting_elsewhere(method: DictConfig, kind: str | None) -> dict[str, tuple[st
         return {}
     elsewhere = {field.name: field.metadata.get("acts_in") or () for field in dataclasses.fields(schema)}
     return {name: kinds for name, kinds in elsewhere.items() if kinds and kind not in kinds}
+
+
+def in_keys_though_void(method: DictConfig) -> dict[str, float]:
+    """By name, what stands in a run's key for a setting of the method where it does nothing."""
+    schema = declared(method)
+    fields = () if schema is None else dataclasses.fields(schema)
+    return {field.name: field.metadata["void_as"] for field in fields if field.metadata.get("void_as") is not None}

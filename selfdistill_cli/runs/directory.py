@@ -77,9 +77,10 @@ class RunDirectory:
 
         Then `rerun=true` has been obeyed already: a requeued job goes on.
         """
+        if int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
+            return False
         begun = (read_json(self.path / "run.json") or {}).get("slurm_job")
-        again = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
-        return again and begun is not None and begun == os.environ.get("SLURM_JOB_ID")
+        return begun is not None and begun == os.environ.get("SLURM_JOB_ID")
 
     def require_lock(self) -> None:
         """Raise `UserError` if another process took the run over in the meantime."""
@@ -87,7 +88,8 @@ class RunDirectory:
             require(self._lease)
 
     def clear(self) -> None:
-        """Throw away everything but the lock."""
+        """Throw away everything but the lock; first of all what says that the run is finished, should this be cut off."""
+        (self.path / "results.json").unlink(missing_ok=True)
         for entry in self.path.iterdir() if self.path.is_dir() else ():
             if entry.is_dir():
                 shutil.rmtree(entry)

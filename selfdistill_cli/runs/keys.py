@@ -22,7 +22,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.inputs import FILES
-from selfdistill_cli.config.methods import acting_elsewhere, declared, void
+from selfdistill_cli.config.methods import acting_elsewhere, declared, in_keys_though_void, void
 from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of, format_of
@@ -90,8 +90,13 @@ def scientific_settings(cfg: DictConfig, kind: str | None = None) -> dict[str, A
     for name in (*FILES, "added"):
         if name in task:
             task[name] = _file_content(Path(task[name]), cache)
+    stands = in_keys_though_void(cfg.method)
     for name in ("passes", *void(cfg.method), *acting_elsewhere(cfg.method, cfg.task.get("kind") or kind)):
-        method.pop(name, None)
+        if name in stands:
+            method[name] = stands[name]
+        else:
+            method.pop(name, None)
+    task.pop("strict", None)  # refuses or says, and changes nothing
     if "answer" not in task and "messages" not in task:  # nothing is written, so there is no conversation
         task.pop("chat_template", None)
     if "selection" not in task:

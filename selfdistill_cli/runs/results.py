@@ -125,9 +125,9 @@ class Results:
 
 
 def objective(results: Mapping[str, Any]) -> float:
-    """What a sweep chooses by: the score on the part held out to select on, else the reported one; NaN without either."""
+    """What a sweep chooses by, of a finished run: the score on the part held out to select on, else the reported one."""
     found = results.get("selection_score")
-    return float(results.get("score", "nan") if found is None else found)
+    return float(results["score"] if found is None else found)
 
 
 def read_results(path: Path) -> Results | None:

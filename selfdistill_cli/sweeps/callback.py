@@ -99,6 +99,8 @@ def _quiet_search(sweeper: str) -> None:
             import optuna
 
             optuna.logging.set_verbosity(logging.WARNING)
+            # Of a failed trial it says what its score is to Python; the job has said why.
+            logging.getLogger("hydra_plugins.hydra_optuna_sweeper._impl").setLevel(logging.CRITICAL)
 
 
 def _require_no_search_on_test(config: DictConfig) -> None:

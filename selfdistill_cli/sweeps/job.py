@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 from selfdistill_cli.errors import Interrupted
 from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sweeps.plan import Plan, name_of, read_plan
-from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
+from selfdistill_cli.sweeps.records import JobRecords, Record, score_of, seconds_left
 from selfdistill_cli.system.ranks import is_main
 
 
-def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
-    """Do one job of a sweep and write its record. Returns what a sweep chooses by, or NaN if it failed."""
+def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float | None:
+    """Do one job of a sweep and write its record. Returns what a sweep chooses by, or None if it failed."""
     from selfdistill_cli.tracking.terminal import make_console, say
 
     hydra_cfg = HydraConfig.get()
@@ -37,7 +37,7 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
     except Exception as error:
         record = records.failed(number, overrides, error, time.monotonic() - began)
         say(console, f"job {number + 1} failed: {record['reason']}\n  traceback: {record['log']}", style="red")
-    return objective(record)
+    return score_of(record)
 
 
 def headline(
@@ -63,7 +63,7 @@ def varied_words(overrides: Sequence[str], plan: Plan | None) -> list[str]:
     return [word for word in overrides if plan is None or name_of(word) in plan.varied]
 
 
-def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
+def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float | None:
     """A job's further processes: the main one records how it went."""
     try:
         return objective(run(cfg))
@@ -71,4 +71,4 @@ def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float:
         # An exit code would make some clusters end the main process while it requeues the job.
         raise SystemExit(0) from stop
     except Exception:
-        return float("nan")
+        return None

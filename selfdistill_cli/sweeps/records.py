@@ -18,6 +18,7 @@ from statistics import mean
 from typing import Any
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.runs.results import objective
 from selfdistill_cli.system.files import read_json, write_json
 
 Record = dict[str, Any]
@@ -70,6 +71,11 @@ class JobRecords:
         """Every record, in the order of the jobs."""
         numbers = sorted(int(path.stem) for path in self.folder.glob("*.json"))
         return [record for number in numbers if (record := self.read(number - 1)) is not None]
+
+
+def score_of(record: Record | None) -> float | None:
+    """What a sweeper is told of a job: what it chooses by. None of a failed one; NaN would be a score to them."""
+    return None if record is None or record["status"] == "failed" else objective(record)
 
 
 def seconds_left(records: Sequence[Record], jobs: int, at_once: int = 1) -> float | None:

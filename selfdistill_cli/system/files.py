@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,10 @@ def _file_digest(path: Path, size: int, changed: int, cache: Path | None) -> str
         return sha256(path)
     known = cache / "digests" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
     about = {"path": str(path), "size": size, "changed": changed}
-    content = read_json(known)
-    if content is None or {name: content[name] for name in about} != about:
+    content = None
+    with suppress(UserError):  # damaged: made anew
+        content = read_json(known)
+    if content is None or {name: content.get(name) for name in about} != about:
         content = {**about, "sha256": sha256(path)}
         write_json(known, content)
     return str(content["sha256"])

@@ -74,7 +74,8 @@ def missing(folder: Path) -> Iterator[Path | None]:
 
 def require(lease: SoftFileLease) -> None:
     """Raise `UserError` if the lock was lost: this process stood still so long that another took it."""
-    if lease.compromise is not None:
+    owner = lease.owner  # as the file says now; what filelock says of it may be a heartbeat old
+    if lease.compromise is not None or owner is None or owner.token != lease.token:
         raise UserError(
             f"{lease.lock_file} was taken over by another process: this one gave no heartbeat for "
             f"{LEASE_SECONDS:.0f} seconds (suspended?) or the file was removed. It stops here, without writing a checkpoint or a result."

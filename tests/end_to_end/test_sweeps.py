@@ -55,6 +55,24 @@ def test_a_named_sweep_with_optuna(sdrun: Sdrun, tmp_path: Path) -> None:
     assert "job 3 of 3: method.tau=" in ended.out
 
 
+@pytest.mark.slow
+def test_trials_that_fail_stop_no_search(sdrun: Sdrun, tmp_path: Path) -> None:
+    words = ("+experiment=optuna_tau_alpha", "method=dynsdpb", "hydra.sweeper.n_trials=4")
+    words += tuple(word for word in SMALL if not word.startswith("schedule.lr="))
+    ended = sdrun(*words, "schedule.lr=choice(1e-3,1e38)")
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    jobs = table(tmp_path / "outputs")
+    assert sorted({job["status"] for job in jobs}) == ["failed", "finished"]
+    assert len(jobs) == 4
+    assert "Best trial: job " in ended.out
+    assert "float-castable" not in ended.out + ended.err
+    none = sdrun(*words, "schedule.lr=1e38", "seed=1")
+    assert none.code == 1
+    assert none.err.rstrip().endswith("sdrun: every trial of the search failed; why stands above.")
+    assert "Traceback" not in none.err
+
+
 def test_a_mistake_in_any_job_of_a_sweep_is_found_before_the_first_one_starts(sdrun: Sdrun, tmp_path: Path) -> None:
     ended = sdrun("-m", "method=vanilla,dynsdp", *SMALL)
     assert ended.code == 1

@@ -1,7 +1,8 @@
-"""A run's directory: what is left of one that was refused."""
+"""A run's directory: what is left of one that was refused, or that was cut off while it was thrown away."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,30 @@ def test_a_refused_run_leaves_no_folder_and_takes_none_that_is_anothers(tmp_path
         folders = sorted(outputs.rglob("*"))
         assert folders == ([*reversed(other.parents[:3]), other] if kept else [])
     assert outputs.is_dir()
+
+
+def test_a_run_that_is_thrown_away_counts_as_finished_no_more_when_that_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = RunDirectory(composed("task=synth_entailment", *SMALL, f"paths.outputs={tmp_path}"))
+    (directory.path / "model").mkdir(parents=True)
+    for name in ("config.yaml", "results.json", "run.json"):
+        (directory.path / name).write_text("{}")
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        directory.clear()
+    assert (directory.path / "model").exists()
+    assert directory.results() is None
+
+
+def test_a_damaged_run_is_begun_afresh(tmp_path: Path) -> None:
+    cfg = composed("task=synth_entailment", *SMALL, f"paths.outputs={tmp_path}", "rerun=true")
+    directory = RunDirectory(cfg)
+    directory.path.mkdir(parents=True)
+    (directory.path / "run.json").write_text('{"key": "012')
+    assert not directory.begun_by_this_job()
+    assert experiment.run(cfg)["key"] == directory.key

@@ -145,6 +145,14 @@ def test_a_later_option_at_its_neutral_value_keeps_the_key(smoothing: float, flo
         ((), "method.temperature=0.5"),  # nothing is drawn
         (("method=sdft",), "method.beta=0.9"),  # of jsd
         (("method=sdft", "method.weights=start"), "method.ema_beta=0.1"),
+        (("method=dcs", "task=synth_entailment"), "method.discordance_quantile=0.5"),  # of regression
+        (("method=reweight", "task=synth_entailment"), "method.error_quantile=0.5"),
+        (("method=dcs", "method.reweighting=reset"), "method.max_weight=3"),
+        (("method=reweight", "method.rule=jtt"), "method.max_weight=3"),
+        (("method=kd", "task=synth_similarity"), "method.tau=7"),  # a single output has no distribution
+        (("method=born_again", "task=synth_similarity"), "method.tau=7"),
+        (("method=ema", "task=synth_similarity"), "method.tau=7"),
+        ((), "task.strict=true"),  # refuses, or changes nothing
     ],
 )
 def test_what_another_setting_makes_void_is_no_part_of_a_key(shared: tuple[str, ...], void: str) -> None:
@@ -158,6 +166,9 @@ def test_what_is_void_without_another_setting_acts_with_it() -> None:
         ("method=sdft", "method.ema_beta=0.1"),
         ("method.divergence=jsd", "method.beta=0.9"),
     ]
+    assert run_key(composed("method=dcs", "method.max_weight=3")) != run_key(composed("method=dcs"))
+    similar = ("method=dcs", "task=synth_similarity")
+    assert run_key(composed(*similar, "method.discordance_quantile=0.5")) != run_key(composed(*similar))
     for shared, acting in pairs:
         words = ["method=sdft"] * ("divergence" in shared) + [shared]
         assert run_key(composed(*words, acting)) != run_key(composed(*words))
@@ -212,6 +223,18 @@ def test_a_large_file_is_read_once_for_all_processes(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(files, "sha256", fail)
     assert run_key(cfg) == key
+
+
+def test_a_damaged_note_of_a_digest_is_made_anew(tmp_path: Path) -> None:
+    file, cache = tmp_path / "rows.csv", tmp_path / "cache"
+    file.write_bytes(b"a" * 2**21)
+    expected = files.file_digest(file, cache)
+    (note,) = (cache / "digests").iterdir()
+    for damaged in ("", '{"path": "x"}'):
+        note.write_text(damaged)
+        files._file_digest.cache_clear()
+        assert files.file_digest(file, cache) == expected
+    assert expected in note.read_text()
 
 
 def test_keys_need_neither_torch_nor_pyarrow(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import pytest
 pytest.importorskip("submitit")
 
 from selfdistill_cli.errors import Interrupted
-from selfdistill_cli.sweeps.launchers import slurm
+from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.sweeps.launchers import runs_of_jobs, slurm
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import RunsOfJob
-from selfdistill_cli.sweeps.launchers.telling import summary, time_left
+from selfdistill_cli.sweeps.launchers.telling import job_return, summary, time_left
 from selfdistill_cli.sweeps.records import JobRecords
+from tests.helpers.runs import composed
 
 
 def test_after_ctrl_c_the_jobs_go_on_and_the_same_command_waits_for_them(
@@ -39,6 +41,32 @@ def test_after_ctrl_c_the_jobs_go_on_and_the_same_command_waits_for_them(
     )
     assert "checkpoint" not in str(stop.value)
     assert "1 job is in SLURM's queue already: 17" in capsys.readouterr().out
+
+
+def test_jobs_of_several_runs_are_known_apart_and_never_finished_by_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds of self-training and stages have the settings of their first run, whose results say nothing of the others."""
+    plain = ("task=synth_arithmetic", "model=tiny_llama", f"paths.outputs={tmp_path}")
+    several = [
+        *(("self_training=star",), ("self_training=star", "self_training.rounds=2"), ("self_training=correction",)),
+        *(("sequence=[synth_arithmetic,synth_facts]",), ("sequence=[synth_arithmetic]",)),
+    ]
+    monkeypatch.setattr(runs_of_jobs, "_composed", lambda launcher, overrides: composed(*overrides))
+    monkeypatch.setattr(RunDirectory, "results", lambda self: {})
+    jobs = [(*plain, *further) for further in (*several, ("eval_tasks=svamp",), (), ("paths.outputs=elsewhere",))]
+    assert [runs_of_jobs.has_results(None, job) for job in jobs] == [False] * 5 + [True] * 3
+    assert len({runs_of_jobs.work_of(None, job) for job in jobs}) == len(jobs)
+    again = (*reversed(plain), "tracking=none")
+    assert runs_of_jobs.work_of(None, again) == runs_of_jobs.work_of(None, plain)
+
+
+def test_a_job_that_failed_is_none_to_a_sweeper_to_which_nan_would_be_a_score() -> None:
+    assert job_return(["seed=0"], {"status": "failed", "reason": "…"}).return_value is None
+    assert job_return(["seed=0"], None).return_value is None
+    finished = {"status": "finished", "score": 0.7}
+    assert job_return(["seed=0"], finished).return_value == 0.7
+    assert job_return(["seed=0"], finished | {"selection_score": 0.6}).return_value == 0.6
 
 
 def test_states_are_counted_and_the_rest_is_estimated_by_the_jobs_that_trained() -> None:

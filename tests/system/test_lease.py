@@ -123,6 +123,18 @@ def test_a_lost_claim_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             require(mine)
 
 
+def test_a_lost_claim_is_noticed_before_the_next_heartbeat(tmp_path: Path) -> None:
+    """A process that was asleep for minutes asks before filelock has looked again."""
+    for lost in ("to another", "with the file"):
+        with held(tmp_path / lost) as mine:
+            (tmp_path / lost).unlink()
+            if lost == "to another":
+                (tmp_path / lost).write_text(ELSEWHERE.format(60))
+            assert mine.compromise is None
+            with pytest.raises(UserError, match="was taken over by another process"):
+                require(mine)
+
+
 def test_a_folder_that_another_process_takes_back_in_between_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,9 @@ CUSTOM = ("task=custom", "task.path=rows.csv", "task.text=text")
         ((*CUSTOM, "task.test=test"), "For a file of your own: task.test_path"),
         (("task=rte", "task.test=test", "task.test_path=t.csv"), "name one test set"),
         (("task=gsm8k", "task.test=test", "model=gpt2"), "would be scored twice"),
+        (("task=gsm8k", "task.test_path=t.jsonl", "model=gpt2"), "both would be called test"),
+        ((*CUSTOM, "task.test_path="), "task.test_path= names nothing"),
+        ((*CUSTOM, "task.validation_path='  '"), "task.validation_path= names nothing"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_go_together_are_refused(overrides: tuple[str, ...], message: str) -> None:

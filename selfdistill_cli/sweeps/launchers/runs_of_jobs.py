@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.system.lease import in_use
+
+BESIDE = ("self_training", "sequence", "eval_tasks")
+"""Parts of the configuration that have a job do more than the run that its other settings name."""
 
 
 def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None:
@@ -29,9 +34,23 @@ def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None
 
 
 def has_results(launcher: Any, overrides: Sequence[str]) -> bool:
-    """Whether the job's run has finished."""
+    """Whether the job's run has finished. Of a job of several runs nobody knows before it has looked at each."""
     directory = directory_of(launcher, overrides)
-    return directory is not None and directory.results() is not None
+    return directory is not None and directory.results() is not None and not _several(_composed(launcher, overrides))
+
+
+def work_of(launcher: Any, overrides: Sequence[str]) -> str | None:
+    """What tells a job from one that does something else: sixteen hexadecimal digits. None: as of `directory_of`.
+
+    The key of its run, and what makes more runs of it or has it write more, elsewhere.
+    """
+    directory = directory_of(launcher, overrides)
+    if directory is None:
+        return None
+    cfg = _composed(launcher, overrides)
+    beside = {name: OmegaConf.to_object(cfg[name]) if OmegaConf.is_config(cfg[name]) else cfg[name] for name in BESIDE}
+    told = json.dumps([str(directory.path), beside], sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,11 @@ class RunsOfJob:
 def _composed(launcher: Any, overrides: Sequence[str]) -> DictConfig:
     cfg: DictConfig = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
     return cfg
+
+
+def _several(cfg: DictConfig) -> bool:
+    """Whether the job is more than one run: rounds of self-training, or stages."""
+    return cfg.self_training.name != "none" or bool(cfg.sequence)
 
 
 def _science(cfg: DictConfig) -> DictConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
 from selfdistill_cli.errors import Interrupted, UserError
-from selfdistill_cli.sweeps.launchers.runs_of_jobs import directory_of
+from selfdistill_cli.sweeps.launchers.runs_of_jobs import work_of
 from selfdistill_cli.sweeps.launchers.submitted import Jobs, Submitted
 from selfdistill_cli.sweeps.launchers.telling import summary, time_left
 from selfdistill_cli.sweeps.records import JobRecords
@@ -131,10 +131,8 @@ class SlurmJobs(Submitted, SlurmLauncher):
 
     def _note(self, overrides: Sequence[str]) -> Path | None:
         """Where it is noted which of SLURM's jobs does this run."""
-        directory = directory_of(self, overrides)
-        if directory is None:
-            return None
-        return Path(self.config.paths.cache).absolute() / "slurm" / f"{directory.key}.json"
+        work = work_of(self, overrides)
+        return None if work is None else Path(self.config.paths.cache).absolute() / "slurm" / f"{work}.json"
 
 
 def _look(waiting: list[Queued]) -> None:

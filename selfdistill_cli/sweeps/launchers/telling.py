@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from selfdistill_cli.runs.results import objective
-from selfdistill_cli.sweeps.records import Record, seconds_left
+from selfdistill_cli.sweeps.records import Record, score_of, seconds_left
 from selfdistill_cli.tracking.terminal import about
 
 
 def job_return(overrides: Sequence[str], record: Record | None) -> JobReturn:
-    """What a sweeper gets: what it chooses by, or NaN for a job that failed."""
+    """What a sweeper gets: what it chooses by, or None for a job that failed."""
     returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
-    returned.return_value = objective(record or {})
+    returned.return_value = score_of(record)
     return returned
 
 
