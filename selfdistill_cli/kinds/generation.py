@@ -102,9 +102,7 @@ class Generation(AnswerKind):
     def encode(self, task: TaskData, loaded: LoadedModel, split: Split) -> Any:
         from selfdistill_cli.evaluation.decoding import require_room
 
-        self.prepare_tokenizer(
-            task, loaded.tokenizer
-        )  # what the tokens are depends on it, and so does the saved tokenizer
+        self.prepare_tokenizer(task, loaded.tokenizer)  # the tokens depend on it, and so does the saved tokenizer
         examples = super().encode(task, loaded, split)
         if split.role != "train":
             require_room(examples, loaded.model.config, task.settings.decoding, f"{task.name}, {split.name}")
