@@ -135,6 +135,6 @@ def in_words(seen: Seen, points: float, seeds: int) -> str:
 def _unknown(cell: Cell, points: float) -> str:
     where = f"{cell.directory.path.parts[-4]} · {cell.directory.path.parts[-3]}"
     return (
-        f"How many seeds show {points:g} points is not known yet: no two methods have finished on two common seeds of "
+        f"How many seeds show {counted(points, 'point')} is not known yet: no two methods have finished on two common seeds of "
         f"{where}. Run two methods with seed=0,1 first."
     )
