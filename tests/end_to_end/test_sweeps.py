@@ -57,8 +57,8 @@ def test_a_named_sweep_with_optuna(sdrun: Sdrun, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_trials_that_fail_stop_no_search(sdrun: Sdrun, tmp_path: Path) -> None:
-    words = ("+experiment=optuna_tau_alpha", "method=dynsdpb", "hydra.sweeper.n_trials=4")
-    words += tuple(word for word in SMALL if not word.startswith("schedule.lr="))
+    small = [word for word in SMALL if not word.startswith("schedule.lr=")]
+    words = ("+experiment=optuna_tau_alpha", "method=dynsdpb", "hydra.sweeper.n_trials=4", *small)
     ended = sdrun(*words, "schedule.lr=choice(1e-3,1e38)")
     assert ended.code == 1
     assert "Traceback" not in ended.err
