@@ -61,7 +61,7 @@ def evaluate(words: Sequence[str]) -> None:
             )
             say(console, f"{shortest(run.path)}  {name}: {words}")
         if not kept:
-            say(console, f"{shortest(run.path)} may not be written: its scores are not kept.")
+            say(console, f"{shortest(run.path)} may not be written: new scores of it are not kept.")
 
 
 def _may_write(folder: Path) -> bool:

@@ -131,6 +131,7 @@ def teacher_logits(
     if "logits" in tensors:
         return tensors["logits"]
     require_same_cuts(tensors["lengths"], train.predicted)
+    require_known(tensors["entries"], student, folder)
     return TokenRows(tensors.pop("lengths"), tensors)
 
 
@@ -160,6 +161,19 @@ def require_same_cuts(teacher: Tensor, student: np.ndarray) -> None:
     if teacher.tolist() != student.tolist():
         raise UserError(
             "Teacher and student cut the answers at different places: give a task.max_length that cuts none."
+        )
+
+
+def require_known(entries: Tensor, student: LoadedModel, folder: Path) -> None:
+    """Raise `UserError` if the student has no output for one of the entries that the teacher holds likely.
+
+    Models of one tokenizer may have more outputs than it has entries, and not equally many.
+    """
+    known = student.model.get_output_embeddings().weight.shape[0]
+    if entries.numel() and int(entries.max()) >= known:
+        raise UserError(
+            f"The teacher in {folder} has more outputs than the student ({known:,}), and holds some of them likely: token by "
+            "token there is nothing to compare them with. Choose another teacher, or a smaller method.teacher.top_k."
         )
 
 

@@ -69,7 +69,7 @@ def test_a_run_that_may_not_be_written_is_scored_and_the_score_not_kept(
     theirs = write(tmp_path / "theirs.parquet", {"text": TEXTS, "stars": STARS * 10})
     out = said(capsys, str(run), "--file", str(theirs))
     assert f"file-theirs: accuracy {results(run)['score']:.4f}" in out
-    assert "may not be written: its scores are not kept" in " ".join(out.split())
+    assert "may not be written: new scores of it are not kept" in " ".join(out.split())
     assert not list(run.glob("evaluations/file-theirs*"))
 
 

@@ -111,7 +111,7 @@ def grouped(comparison: Comparison, lengths: list[int], seed: int) -> list[int]:
     several = max(1, len(lengths) // comparison.batch)
     if several < comparison.steps:
         raise ValueError(
-            f"{comparison.steps} steps of {comparison.batch} from {len(lengths)} examples: some came twice"
+            f"{comparison.steps} steps of {comparison.batch} from {len(lengths)} examples: some would come twice"
         )
     order = get_length_grouped_indices(lengths, comparison.batch, several, generator)
     batches = [order[begin : begin + comparison.batch] for begin in range(0, len(order), comparison.batch)]

@@ -112,7 +112,8 @@ def _check_splits(cfg: DictConfig) -> None:
         raise UserError(
             f"task.test={task.test} is a split of a benchmark. For a file of your own: task.test_path=<file>."
         )
-    if task.test_path is not None and "test" in task.validation:
+    of_the_benchmark = task.path is None and task.validation_path is None
+    if task.test_path is not None and "test" in task.validation and of_the_benchmark:
         raise UserError(
             f"task.test_path={task.test_path}: task={task.name} is scored on the benchmark's test split already, and both "
             "would be called test. Score the finished run on the file: sdevaluate <run> --file <file>."

@@ -19,15 +19,14 @@ BOUNDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Acts:
-    """Where a setting does something; elsewhere it is no part of a run's key."""
+    """Where a setting does something; elsewhere its value does not change a run's key."""
 
     acts_with: tuple[str, str] | None = None
     """Another setting of the same part, and the value of it without which this one does nothing."""
     acts_in: tuple[str, ...] = ()
     """The kinds of task; none: all of them."""
     void_as: float | None = None
-    """What stands in a key where it does nothing, if something must: the default, which keys from before that was known
-    hold."""
+    """Its default, if that stands in a key where the setting does nothing, as in keys made before this was known."""
 
 
 def number(

@@ -122,7 +122,7 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> LabelledExamples:
     if len(lengths) and not lengths.min():
         raise UserError(
             f"{split.name}, row {int(split.rows[lengths.argmin()])}: the text has no tokens, so there is nothing to read. "
-            "task.missing=drop leaves such rows out."
+            "task.missing=drop leaves blank rows out."
         )
     # A decoder reads its last real token, wherever that is, but many count positions from the row's beginning.
     side = "right" if tokenizer.cls_token_id is None else tokenizer.padding_side

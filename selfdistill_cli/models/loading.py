@@ -143,7 +143,7 @@ def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False)
         if absent:
             raise UserError(
                 f"{folder} is not whole: neither it nor its base has weights for {', '.join(absent[:3])}, which would start at "
-                "random. Train it anew."
+                "random. Train it anew (of a run: rerun=true)."
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         return LoadedModel(model, tokenizer, weights_digest(model.state_dict()))

@@ -17,7 +17,7 @@ from selfdistill_cli.models.sources import hub_id, package_of, resolve
 from selfdistill_cli.tasks import TaskData
 
 KEPT_WHOLE_BY_PEFT = ("classifier", "score")
-"""What peft calls a classifier's new layers; others have to be named to it."""
+"""Ends of the names of layers that peft trains and saves whole in a classifier; others have to be named to it."""
 CONFIG_FILE = "model_config.json"
 """Not config.json: of a folder that holds one, transformers expects the weights as well."""
 
@@ -33,10 +33,10 @@ def with_lora(model: Any, cfg: DictConfig, task: TaskData, new_modules: Sequence
         raise UserError(f"model.lora needs peft: {how_to_install('lora')}") from None
     lora = cfg.lora
     settings = lora_settings(cfg, task.kind.lora_task_type(model.config))
-    further = [name for name in new_modules if name.rpartition(".")[2] not in KEPT_WHOLE_BY_PEFT]
+    # A part of what peft keeps whole must not be named again: a copy of it would be trained that no pass goes through.
+    further = [name for name in new_modules if not any(part.endswith(KEPT_WHOLE_BY_PEFT) for part in name.split("."))]
     if further:
         settings.modules_to_save = further
-        settings.exclude_modules = further  # an update beside a layer that is trained itself
     if isinstance(lora.target_modules, ListConfig):
         _require_layers(model, list(lora.target_modules))
     try:
@@ -141,7 +141,10 @@ def with_adapter(model: Any, folder: Path) -> Any:
 
 def is_held_whole(adapted: Any, name: str) -> bool:
     """Whether a weight of the base's, by its name, stands in a module that the adapter holds whole, such as a classifier."""
-    return any(f".{module}." in f".{name}" for module in adapted.active_peft_config.modules_to_save or ())
+    from peft.utils import ModulesToSaveWrapper
+
+    whole = (n for n, module in adapted.get_base_model().named_modules() if isinstance(module, ModulesToSaveWrapper))
+    return any(name.startswith(f"{module}.") for module in whole)
 
 
 def _base_name(name: str) -> str:

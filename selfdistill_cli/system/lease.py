@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
 """How long a heartbeat may be missing; every process that shares a folder must agree on it."""
 POLL_SECONDS = 0.25
+LOOKS = 4
+"""So often a lock is looked for that seems to be another's."""
 TRIES = 10
 """So often a folder is made again that others remove."""
 
@@ -74,12 +76,22 @@ def missing(folder: Path) -> Iterator[Path | None]:
 
 def require(lease: SoftFileLease) -> None:
     """Raise `UserError` if the lock was lost: this process stood still so long that another took it."""
-    owner = lease.owner  # as the file says now; what filelock says of it may be a heartbeat old
-    if lease.compromise is not None or owner is None or owner.token != lease.token:
+    if lease.compromise is not None or not _is_still_ours(lease):
         raise UserError(
             f"{lease.lock_file} was taken over by another process: this one gave no heartbeat for "
             f"{LEASE_SECONDS:.0f} seconds (suspended?) or the file was removed. It stops here, without writing a checkpoint or a result."
         )
+
+
+def _is_still_ours(lease: SoftFileLease) -> bool:
+    """As the file says now: what filelock says of it may be a heartbeat old. A single look may fail on a shared folder."""
+    for look in range(LOOKS):
+        owner = lease.owner
+        if owner is not None and owner.token == lease.token:
+            return True
+        if look + 1 < LOOKS:
+            time.sleep(POLL_SECONDS)
+    return False
 
 
 def in_use(path: Path) -> bool:

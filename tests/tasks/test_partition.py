@@ -244,3 +244,4 @@ def test_settings_that_do_not_go_together_are_refused(overrides: tuple[str, ...]
 def test_a_test_set_may_be_reported_where_nothing_is_chosen() -> None:
     check(composed("task=gsm8k", "task.selection=validation", "schedule.keep=last", "model=gpt2"))
     check(composed("task=gsm8k", "task.selection=validation", "task.validation_path=mine.jsonl", "model=gpt2"))
+    check(composed("task=gsm8k", "task.path=mine.jsonl", "task.test_path=later.jsonl", "model=gpt2"))
