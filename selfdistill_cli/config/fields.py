@@ -54,12 +54,10 @@ def switch(*, neutral: bool = False) -> Any:
     return dataclasses.field(default=MISSING, metadata={"neutral": neutral})
 
 
-def choice(*allowed: str, neutral: str | None = None, acts_in: tuple[str, ...] = ()) -> Any:
-    """One of these words; the value comes from conf/. `neutral`: as of `number`.
-
-    `acts_in`: the kinds of task in which it does anything, if not in all: in others it is no part of a run's key.
-    """
-    return dataclasses.field(default=MISSING, metadata={"choices": allowed, "neutral": neutral, "acts_in": acts_in})
+def choice(*allowed: str, neutral: str | None = None, acts: Acts | None = None) -> Any:
+    """One of these words; the value comes from conf/. `neutral` and `acts`: as of `number`."""
+    where = dataclasses.asdict(acts or Acts())
+    return dataclasses.field(default=MISSING, metadata={"choices": allowed, "neutral": neutral, **where})
 
 
 def location(default: Any = MISSING) -> Any:

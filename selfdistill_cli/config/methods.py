@@ -48,7 +48,7 @@ class StaticSD(Method):
     overlap: str = choice("append", "half", "none")
     match: str = choice("vmm", "token")
     # Neutral is what runs from before the setting computed, and not the default: those are no runs of the default.
-    regression: str = choice("scaled", "width", neutral="width", acts_in=("regression",))
+    regression: str = choice("scaled", "width", neutral="width", acts=Acts(acts_in=("regression",)))
     start_epoch: float = number(at_least=0, neutral=0)
     outputs: str = choice("gold", "sampled", neutral="gold")
     temperature: float = number(above=0, acts=Acts(acts_with=("outputs", "sampled")))
@@ -108,7 +108,9 @@ class MFT(Method):
     _target_: str = "selfdistill_cli.methods.MFT"
     theta: float = number(at_least=0, below=1)
     # Of written answers the starting model itself is corrected.
-    teacher: Teacher = dataclasses.field(default=MISSING, metadata={"acts_in": ("classification",)})
+    teacher: Teacher = dataclasses.field(
+        default=MISSING, metadata=dataclasses.asdict(Acts(acts_in=("classification",)))
+    )
 
 
 @dataclass

@@ -202,6 +202,25 @@ def test_the_fingerprint_changes_with_the_data(tmp_path: Path) -> None:
     assert before != load("task=rte", data=rte(tmp_path / "c", label=[1, 1, 1, 1, 1, 0])).fingerprint
 
 
+def test_a_file_that_changes_during_a_sweep_is_read_anew(tmp_path: Path) -> None:
+    """The next job has the key of what the file holds then, and so must it train on that."""
+    file = tmp_path / "rows.csv"
+    rows = [f"text {n},{n % 2}" for n in range(40)]
+    words = (
+        "task=custom",
+        f"task.path={file}",
+        "task.text=text",
+        "task.label=label",
+        f"paths.cache={tmp_path / 'cache'}",
+    )
+    sizes = []
+    for count in (30, 40, 30):
+        file.write_text("\n".join(["text,label", *rows[:count]]))
+        task = experiment.task_data(composed(*words))
+        sizes.append(len(task.train) + sum(map(len, task.validation)))
+    assert sizes == [30, 40, 30]
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 
@@ -340,22 +359,3 @@ def test_a_benchmark_is_scored_without_its_training_split(tmp_path: Path) -> Non
 def test_a_generated_task_is_scored_on_what_it_generates_for_validation() -> None:
     scored, trained = validation_of("task=synth_entailment"), load("task=synth_entailment")
     assert list(scored.validation[0].texts) == list(trained.validation[0].texts)
-
-
-def test_a_file_that_changes_during_a_sweep_is_read_anew(tmp_path: Path) -> None:
-    """The next job has the key of what the file holds then, and so must it train on that."""
-    file = tmp_path / "rows.csv"
-    rows = [f"text {n},{n % 2}" for n in range(40)]
-    words = (
-        "task=custom",
-        f"task.path={file}",
-        "task.text=text",
-        "task.label=label",
-        f"paths.cache={tmp_path / 'cache'}",
-    )
-    sizes = []
-    for count in (30, 40, 30):
-        file.write_text("\n".join(["text,label", *rows[:count]]))
-        task = experiment.task_data(composed(*words))
-        sizes.append(len(task.train) + sum(map(len, task.validation)))
-    assert sizes == [30, 40, 30]

@@ -26,17 +26,14 @@ def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None
 
     None if the job is to be done afresh, or if its configuration is at fault, which the job itself will say.
     """
-    try:
-        cfg = _composed(launcher, overrides)
-        return None if cfg.rerun else RunDirectory(_science(cfg))
-    except Exception:
-        return None
+    found = _found(launcher, overrides)
+    return None if found is None else found[1]
 
 
 def has_results(launcher: Any, overrides: Sequence[str]) -> bool:
     """Whether the job's run has finished. Of a job of several runs nobody knows before it has looked at each."""
-    directory = directory_of(launcher, overrides)
-    return directory is not None and directory.results() is not None and not _several(_composed(launcher, overrides))
+    found = _found(launcher, overrides)
+    return found is not None and not _several(found[0]) and found[1].results() is not None
 
 
 def work_of(launcher: Any, overrides: Sequence[str]) -> str | None:
@@ -44,10 +41,10 @@ def work_of(launcher: Any, overrides: Sequence[str]) -> str | None:
 
     The key of its run, and what makes more runs of it or has it write more, elsewhere.
     """
-    directory = directory_of(launcher, overrides)
-    if directory is None:
+    found = _found(launcher, overrides)
+    if found is None:
         return None
-    cfg = _composed(launcher, overrides)
+    cfg, directory = found
     beside = {name: OmegaConf.to_object(cfg[name]) if OmegaConf.is_config(cfg[name]) else cfg[name] for name in BESIDE}
     told = json.dumps([str(directory.path), beside], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
@@ -99,6 +96,15 @@ class RunsOfJob:
 def _composed(launcher: Any, overrides: Sequence[str]) -> DictConfig:
     cfg: DictConfig = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
     return cfg
+
+
+def _found(launcher: Any, overrides: Sequence[str]) -> tuple[DictConfig, RunDirectory] | None:
+    """A job's configuration and the directory of its run; None as of `directory_of`."""
+    try:
+        cfg = _composed(launcher, overrides)
+        return None if cfg.rerun else (cfg, RunDirectory(_science(cfg)))
+    except Exception:
+        return None
 
 
 def _several(cfg: DictConfig) -> bool:
