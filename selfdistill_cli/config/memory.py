@@ -49,6 +49,11 @@ def _check_parts(cfg: DictConfig) -> None:
         )
     if cfg.runtime.precision == "fp16":
         raise UserError("runtime.precision=fp16 does not go with runtime.shard=full. Take runtime.precision=bf16.")
+    if cfg.runtime.compile:
+        raise UserError(
+            "runtime.compile=true does not go with runtime.shard=full. Leave one of them out: each layer gathers its "
+            "weights where it uses them, and between two of these next to nothing is left to compile."
+        )
     if cfg.method.get("demonstration") is not None:
         raise UserError(
             f"method={cfg.method.name} does not go with runtime.shard=full: its teacher's prompts are longer than the "

@@ -135,7 +135,11 @@ class Runtime:
 
     @cached_property
     def _mesh(self) -> DeviceMesh:
-        return init_device_mesh(self.device.type, (self.processes,))
+        mesh = init_device_mesh(self.device.type, (self.processes,))
+        # torch's caches keep a mesh until the process ends. Its group, which it finds by name, must end before that:
+        # gloo's threads, left running, now and then abort a process that has finished (`system.ranks.part`).
+        getattr(mesh, "_pg_registry", {}).clear()
+        return mesh
 
     def clip_gradients(self, model: nn.Module, limit: float) -> Tensor:
         """Scale gradients such that the norm of them all is at most `limit`; the norm before. Unscales those of fp16."""

@@ -47,7 +47,10 @@ def subset_rows(strata: np.ndarray, size: int, seed: int, classes: bool = False)
     If there are more classes than examples, the frequent ones have some. Raises `UserError` if there are fewer rows.
     """
     if size > len(strata):
-        raise UserError(f"task.train_examples={size}: the training split has {counted(len(strata), 'example')}.")
+        raise UserError(
+            f"task.train_examples={size}: the training split has {counted(len(strata), 'example')}. "
+            "task.train_examples=null takes them all."
+        )
     return stratified_rows(strata, size, np.random.default_rng([seed, size]), least=int(classes))
 
 

@@ -56,7 +56,7 @@ def test_a_mistake_in_any_cell_is_found(sdrun: Sdrun) -> None:
     assert "job 3 of 3" in wrong.err
     alone = sdrun("--plan", "method=vanilla", "task.train_examples=10000", *SMALL)
     assert alone.code == 1
-    assert "the training split has 40 examples" in alone.err
+    assert "the training split has 40 examples. task.train_examples=null takes them all" in alone.err
 
 
 @pytest.mark.slow

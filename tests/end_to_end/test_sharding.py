@@ -84,6 +84,7 @@ def test_what_does_not_go_with_parts_is_refused(tmp_path: Path) -> None:
     for words, instead in {
         "schedule.optimizer=adafactor": "schedule.optimizer=adamw",
         "runtime.precision=fp16": "runtime.precision=bf16",
+        "runtime.compile=true": "Leave one of them out",
     }.items():
         said = refusal(*SMALL, "runtime.shard=full", words)
         assert said is not None
