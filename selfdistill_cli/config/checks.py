@@ -161,8 +161,8 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
         "method.teacher.top_k": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
         "method.match": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
     }
-    for name, kinds in acting_elsewhere(method, cfg.task.kind).items():
-        idle[f"method.{name}"] = f"it is for {' and '.join(kinds)}", True
+    for name, where in acting_elsewhere(method, cfg.task.kind).items():
+        idle[f"method.{name}"] = f"it is for {where}", True
     for name, other in void(method).items():
         idle[f"method.{name}"] = f"method.{other} does without it", True
     return [

@@ -25,7 +25,9 @@ class Acts:
     """Another setting of the same part, and the value of it without which this one does nothing."""
     acts_in: tuple[str, ...] = ()
     """The kinds of task; none: all of them."""
-    void_as: float | None = None
+    or_with: tuple[str, str] | None = None
+    """Another setting of the same part, and the value of it with which this one acts in other kinds too."""
+    void_as: float | str | None = None
     """Its default, if that stands in a key where the setting does nothing, as in keys made before this was known."""
 
 

@@ -9,9 +9,12 @@ from typing import ClassVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from selfdistill_cli.config.fields import Acts, choice, location, number, switch
+from selfdistill_cli.system.words import listed
 
 OF_DISTRIBUTIONS = ("classification", "generation", "multiple_choice")
 """Kinds of task whose predictions are distributions, which a temperature changes."""
+OF_WIDTH = ("regression", "width")
+"""The setting with which a temperature changes a regression as well."""
 
 
 @dataclass
@@ -43,10 +46,10 @@ class Vanilla(Method):
 class StaticSD(Method):
     forwards: ClassVar[int] = 2
     _target_: str = "selfdistill_cli.methods.StaticSD"
-    tau: float = number(above=0)
+    tau: float = number(above=0, acts=Acts(acts_in=OF_DISTRIBUTIONS, or_with=OF_WIDTH, void_as=3))
     alpha: float = number(at_least=0)
     overlap: str = choice("append", "half", "none")
-    match: str = choice("vmm", "token")
+    match: str = choice("vmm", "token", acts=Acts(acts_in=("generation",), void_as="vmm"))
     # Neutral is what runs from before the setting computed, and not the default: those are no runs of the default.
     regression: str = choice("scaled", "width", neutral="width", acts=Acts(acts_in=("regression",)))
     start_epoch: float = number(at_least=0, neutral=0)
@@ -57,7 +60,10 @@ class StaticSD(Method):
 @dataclass
 class DynSDPB(StaticSD):
     _target_: str = "selfdistill_cli.methods.DynSDPB"
-    tau_rule: str = choice("uncertainty", "confidence", "constant")
+    tau_rule: str = choice(
+        *("uncertainty", "confidence", "constant"),
+        acts=Acts(acts_in=OF_DISTRIBUTIONS, or_with=OF_WIDTH, void_as="uncertainty"),
+    )
     alpha_rule: str = choice("discrimination", "uncertainty", "certainty", "product", "constant")
     signal: str = choice("previous", "current")
     granularity: str = choice("example", "batch")
@@ -237,16 +243,18 @@ def void(method: DictConfig) -> dict[str, str]:
     return found
 
 
-def acting_elsewhere(method: DictConfig, kind: str | None) -> dict[str, tuple[str, ...]]:
-    """By name, settings of the method that do nothing in this kind of task (None: not known yet), with those where they do."""
-    schema = declared(method)
-    if schema is None or kind is None:
-        return {}
-    elsewhere = {field.name: field.metadata.get("acts_in") or () for field in dataclasses.fields(schema)}
-    return {name: kinds for name, kinds in elsewhere.items() if kinds and kind not in kinds}
+def acting_elsewhere(method: DictConfig, kind: str | None) -> dict[str, str]:
+    """By name, settings of the method that do nothing in this kind of task (None: not known yet), with where they do."""
+    schema, found = declared(method), {}
+    for field in () if schema is None or kind is None else dataclasses.fields(schema):
+        kinds: tuple[str, ...] = field.metadata.get("acts_in") or ()
+        name, value = field.metadata.get("or_with") or (None, None)
+        if kinds and kind not in kinds and (name is None or method.get(name) != value):
+            found[field.name] = listed(kinds) + (f", and with method.{name}={value}" if name is not None else "")
+    return found
 
 
-def in_keys_though_void(method: DictConfig) -> dict[str, float]:
+def in_keys_though_void(method: DictConfig) -> dict[str, float | str]:
     """By name, what stands in a run's key for a setting of the method where it does nothing."""
     schema = declared(method)
     fields = () if schema is None else dataclasses.fields(schema)

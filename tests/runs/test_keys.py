@@ -152,6 +152,9 @@ def test_a_later_option_at_its_neutral_value_keeps_the_key(smoothing: float, flo
         (("method=kd", "task=synth_similarity"), "method.tau=7"),  # a single output has no distribution
         (("method=born_again", "task=synth_similarity"), "method.tau=7"),
         (("method=ema", "task=synth_similarity"), "method.tau=7"),
+        (("method=static_sd", "task=synth_similarity"), "method.tau=7"),  # it cancels, but with regression=width
+        (("method=dynsdpb", "task=synth_similarity"), "method.tau_rule=constant"),
+        (("method=dynsdpb", "task=synth_entailment"), "method.match=token"),  # of written answers
         ((), "task.strict=true"),  # refuses, or changes nothing
     ],
 )
@@ -166,6 +169,8 @@ def test_what_is_void_without_another_setting_acts_with_it() -> None:
         ("method=sdft", "method.ema_beta=0.1"),
         ("method.divergence=jsd", "method.beta=0.9"),
     ]
+    of_width = ("task=synth_similarity", "method.regression=width")
+    assert run_key(composed(*of_width, "method.tau=7")) != run_key(composed(*of_width))
     assert run_key(composed("method=dcs", "method.max_weight=3")) != run_key(composed("method=dcs"))
     similar = ("method=dcs", "task=synth_similarity")
     assert run_key(composed(*similar, "method.discordance_quantile=0.5")) != run_key(composed(*similar))
