@@ -20,6 +20,7 @@ from selfdistill_cli.encoding.token_store import unchanged
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.concatenated import model_inputs, takes_concatenated
 from selfdistill_cli.models.masks import padding_known
 from selfdistill_cli.models.output_layer import catch_inputs
 
@@ -168,10 +169,12 @@ class AnswerExamples:
 
     def forward(self, model: nn.Module, batch: AnswerBatch, device: torch.device) -> TokenRows:
         """Predictions at the answer tokens of collated examples: `labels`, and `input<j>` of the output layer."""
-        arguments = {name: on_device(tensor, device) for name, tensor in batch.arguments.items()}
-        with padding_known(batch.arguments["attention_mask"], device):
-            caught = catch_inputs(model, **arguments)
-        where = on_device(batch.predicts, device)
+        real, predicts = batch.arguments["attention_mask"], batch.predicts
+        if takes_concatenated(model):
+            predicts = real.flatten().cumsum(0)[predicts] - 1
+        with padding_known(real, device):
+            caught = catch_inputs(model, **model_inputs(model, batch.arguments, device))
+        where = on_device(predicts, device)
         columns = {"labels": on_device(batch.labels, device)}
         columns |= {f"input{j}": inputs.flatten(0, 1)[where] for j, inputs in enumerate(caught)}
         return TokenRows(batch.lengths, columns)

@@ -1,9 +1,9 @@
-"""Encoders that read examples one after the other, as one row without padding.
+"""Models that read examples one after the other, as one row without padding.
 
 Embeddings, linear layers, normalisation, activations and dropout see each token once, [1, tokens, hidden]; attention
-keeps each example to itself; the last layer asks and goes on for the first token of each, which is all that a head reads.
-Nothing of the model's own code is replaced: its attention is looked up by name, and hooks do the rest. A processor's matter:
-a card has no such attention with dropout.
+keeps each example to itself. An encoder's last layer asks and goes on for the first token of each, which is all that a
+head reads; a decoder's positions begin anew with each example. Nothing of the model's own code is replaced: its attention
+is looked up by name, and hooks do the rest. A processor's matter: a card has no such attention with dropout.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from selfdistill_cli.engine.batching import TAKES_CONCATENATED, coarse_total
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.models.cpu.causal import Rows, attention_in_rows
 from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
 
 SUFFIX = "_concatenated"
@@ -41,7 +42,10 @@ class Layout:
     """Whether it is the last layer's, of which first tokens alone are read."""
     few_shapes: bool = False
     """Whether products of attention come in few shapes."""
+    causal: bool = False
+    """Whether a token attends to those before it alone."""
     _groups: dict[tuple[int, bool], Groups] = field(default_factory=dict)
+    _rows: list[Rows] = field(default_factory=list)
 
     def groups(self, heads: int) -> Groups:
         """For attention with so many heads; the same in every layer but the last."""
@@ -50,10 +54,22 @@ class Layout:
             self._groups[kind] = Groups.by_length(self.lengths, heads, self.few_shapes, first=self.last)
         return self._groups[kind]
 
+    @property
+    def rows(self) -> Rows:
+        """For a decoder's attention, in every layer."""
+        if not self._rows:
+            self._rows.append(Rows.by_length(self.lengths, self.few_shapes))
+        return self._rows[0]
+
+
+def takes_concatenated(model: nn.Module) -> bool:
+    """Whether this model is given examples one behind the other."""
+    return getattr(model, TAKES_CONCATENATED, None) is not None
+
 
 def model_inputs(model: nn.Module, batch: dict[str, Tensor], device: torch.device) -> dict[str, Any]:
     """A batch of padded rows on the CPU as this model takes it: the rows, or their tokens without padding."""
-    if getattr(model, TAKES_CONCATENATED, None) is not None:
+    if takes_concatenated(model):
         return concatenated(model, batch, device)
     return {name: on_device(tensor, device) for name, tensor in batch.items()}
 
@@ -74,7 +90,9 @@ def concatenated(model: nn.Module, batch: dict[str, Tensor], device: torch.devic
         lengths = np.append(lengths, spare)
         inputs = {name: torch.cat([tensor, tensor[:1].expand(spare)]) for name, tensor in inputs.items()}
     moved: dict[str, Any] = {name: on_device(tensor[None], device) for name, tensor in inputs.items()}
-    return moved | {"layout": Layout(lengths, first, few_shapes=how.few_shapes)}
+    if how.causal:  # what has four dimensions is taken for a mask that is made already, and handed on as it is
+        moved["attention_mask"] = torch.empty(1, 1, 1, 1, device=device)
+    return moved | {"layout": Layout(lengths, first, few_shapes=how.few_shapes, causal=how.causal)}
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,8 @@ class Concatenation:
     this number left out. None: counted from 0."""
     few_shapes: bool
     """Whether rows are filled up so that few shapes come up, since a kernel is compiled for each."""
+    causal: bool = False
+    """Whether it is a decoder."""
 
     def positions(self, tokens: Tensor, real: Tensor) -> Tensor:
         """Numbers of the tokens of padded rows [m, longest], of which some are `real`."""
@@ -121,14 +141,17 @@ def concatenate(model: Any, few_shapes: bool = False) -> bool:
     It is tried: a model that gives other predictions that way, or none, is left as it was. Of float32 weights alone,
     where the difference is plain.
     """
-    base = _with_encoder(model)
-    if base is None or model.dtype != torch.float32:
+    if model.dtype != torch.float32:
+        return False
+    decoder = _decoder(model)
+    base = _with_encoder(model) if decoder is None else decoder
+    if base is None:
         return False
     name = base.config._attn_implementation
-    hooks = _hooked(base)
+    hooks = _hooked(base) if decoder is None else []
     base.config._attn_implementation = _registered(name)
-    padding = getattr(base.embeddings.position_embeddings, "padding_idx", None)
-    setattr(model, TAKES_CONCATENATED, Concatenation(padding, few_shapes))
+    padding = getattr(base.embeddings.position_embeddings, "padding_idx", None) if decoder is None else None
+    setattr(model, TAKES_CONCATENATED, Concatenation(padding, few_shapes, causal=decoder is not None))
     if _agrees(model):
         return True
     for hook in hooks:
@@ -136,6 +159,18 @@ def concatenate(model: Any, few_shapes: bool = False) -> bool:
     base.config._attn_implementation = name
     delattr(model, TAKES_CONCATENATED)
     return False
+
+
+def _decoder(model: Any) -> PreTrainedModel | None:
+    """A language model whose tokens look at all that stand before them, without LoRA's wrapping; None: it is another."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    config = base.config
+    if base.get_output_embeddings() is None or config.is_encoder_decoder:
+        return None
+    windows = {"full_attention", *(getattr(config, "layer_types", None) or ())} != {"full_attention"}
+    if windows or getattr(config, "sliding_window", None) or "sdpa" not in str(config._attn_implementation):
+        return None
+    return base if all(m.config is config for m in base.modules() if isinstance(m, PreTrainedModel)) else None
 
 
 def _with_encoder(model: Any) -> PreTrainedModel | None:
@@ -190,6 +225,8 @@ def _registered(name: str) -> str:
             found: tuple[Tensor, Tensor | None] = padded(module, query, key, value, attention_mask, **others)
             return found
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, d]
+        if layout.causal:
+            return attention_in_rows(q, k, v, layout.rows, lambda *x: padded(module, *x, None, **others)[0])[None], None
         scale, dropout = others.get("scaling") or q.shape[-1] ** -0.5, others.get("dropout", 0.0)
         groups = layout.groups(q.shape[1])
         return grouped_attention(q, k, v, groups, scale, dropout)[None], None
@@ -204,7 +241,8 @@ def _registered(name: str) -> str:
 
 @torch.no_grad()
 def _agrees(model: Any) -> bool:
-    """Whether three short examples get the same predictions with padding and without."""
+    """Whether three short examples get the same predictions with padding and without. (What a decoder keeps beside keys and
+    values goes from one example on to the next, and is noticed here.)"""
     lengths = torch.tensor([2, 7, 4])
     real = torch.arange(7) < lengths[:, None]
     padding = model.config.pad_token_id or 0
@@ -216,6 +254,8 @@ def _agrees(model: Any) -> bool:
     try:
         padded = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
         found = model(**concatenated(model, batch, device)).logits
+        if getattr(model, TAKES_CONCATENATED).causal:  # logits of each token
+            padded, found = padded[real.to(device)], found[0, : int(lengths.sum())]
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
         return False
     finally:
