@@ -45,6 +45,7 @@ def evaluate(words: Sequence[str]) -> None:
     asked = [named or [_of_file(run, arguments)] for run in runs]
 
     # torch and transformers: seconds that a wrong name should not cost
+    from selfdistill_cli.engine.device import as_here
     from selfdistill_cli.engine.runtime import make_runtime
     from selfdistill_cli.other_tasks import score_on_other_tasks
     from selfdistill_cli.tracking.terminal import make_console, say, shortest
@@ -53,7 +54,7 @@ def evaluate(words: Sequence[str]) -> None:
     console = make_console()
     for run, tasks in zip(runs, asked, strict=True):
         kept = _may_write(run.path / "evaluations")
-        runtime = make_runtime(run.cfg.runtime, run.cfg.model.dtype)
+        runtime = make_runtime(as_here(run.cfg.runtime), run.cfg.model.dtype)
         found = score_on_other_tasks(run.cfg, run.path, tasks, runtime, keep=kept)
         for name, scores in found.items():
             words = (

@@ -21,10 +21,11 @@ from selfdistill_cli.config.methods import holds_teacher
 from selfdistill_cli.config.options import option
 from selfdistill_cli.diagnostics.probes import make_probes
 from selfdistill_cli.engine.checkpoint import Checkpoints
+from selfdistill_cli.engine.device import as_here, naming_what_cannot_be_deterministic
 from selfdistill_cli.engine.forwards import draws_at_random
 from selfdistill_cli.engine.loop import TrainingLoop
 from selfdistill_cli.engine.processes import on_main
-from selfdistill_cli.engine.runtime import Runtime, make_runtime, naming_what_cannot_be_deterministic
+from selfdistill_cli.engine.runtime import Runtime, make_runtime
 from selfdistill_cli.engine.sharding import make_whole
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.base import Evaluator
@@ -67,7 +68,9 @@ def run(cfg: DictConfig, group: str | None = None, others: Sequence[DictConfig] 
     directory = RunDirectory(cfg)
     if others is None:
         others = [option("task", name) for name in eval_tasks_of(cfg.eval_tasks)]  # a wrong name is refused at once
-    runtime = make_runtime(cfg.runtime, cfg.model.dtype, directory.path / "trace.json.gz")
+    known = not cfg.rerun and directory.results() is not None  # it is shown on whatever machine this is
+    where = as_here(cfg.runtime) if known else cfg.runtime
+    runtime = make_runtime(where, cfg.model.dtype, directory.path / "trace.json.gz")
     with contextlib.ExitStack() as lock:
         finished = on_main(runtime.accelerator, lambda: _open(cfg, directory, lock))
         if finished is None:
@@ -87,10 +90,9 @@ def run(cfg: DictConfig, group: str | None = None, others: Sequence[DictConfig] 
         print_results(make_console(), results.as_dict(), directory.path, evaluations)
         absent = _diagnostics_absent(cfg, directory)
         if absent:
-            words = f"It was run without runtime.diagnostics={','.join(absent)}; rerun=true does it again with them."
-            say(make_console(), words)
-    scores = {name: scored["score"] for name, scored in evaluations.items()}
-    return {**results.as_dict(), "directory": str(directory.path), "other_tasks": scores}
+            say(make_console(), f"It was run without runtime.diagnostics={','.join(absent)}; rerun=true adds them.")
+    other_tasks = {name: scored["score"] for name, scored in evaluations.items()}
+    return results.as_dict() | {"directory": str(directory.path), "other_tasks": other_tasks}
 
 
 def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) -> Results | None:
@@ -245,8 +247,7 @@ def _opening(cfg: DictConfig, task: TaskData, train: Any, directory: RunDirector
 @lru_cache(maxsize=4)
 def _load_task(settings: str, content: str, data_dir: str, seed: int, cache: Path) -> TaskData:
     """`content`: the task as a key has it, so that files which change during a sweep are read anew."""
-    task = OmegaConf.create(settings)
-    assert isinstance(task, DictConfig)
+    task: Any = OmegaConf.create(settings)
     return load_task(task, data_dir, seed, cache)
 
 
@@ -291,8 +292,7 @@ def _require_same_data(cfg: DictConfig, finished: Results) -> None:
 
 
 def make_method(cfg: DictConfig, context: TrainingContext) -> Method:
-    settings = OmegaConf.to_container(cfg.method, resolve=True)
-    assert isinstance(settings, dict)
+    settings: Any = OmegaConf.to_container(cfg.method, resolve=True)
     of_the_object = {name: value for name, value in settings.items() if name not in READ_BY_THE_RUNNER}
     # In two steps, since Hydra would make a configuration of the context, and another error of a plugin's UserError.
     make_method = hydra.utils.instantiate(of_the_object, _partial_=True)

@@ -165,6 +165,7 @@ def _predictions(run: FinishedRun, task: DictConfig, asked: list[Asked]) -> Iter
     import numpy as np
     import pyarrow as pa
 
+    from selfdistill_cli.engine.device import as_here
     from selfdistill_cli.engine.runtime import make_runtime
     from selfdistill_cli.models import load_finished
     from selfdistill_cli.tasks import TaskData
@@ -172,7 +173,7 @@ def _predictions(run: FinishedRun, task: DictConfig, asked: list[Asked]) -> Iter
     kind = KINDS[run.results.kind]
     empty = asked[0].rows.take(np.arange(0))
     data = TaskData(task, kind, list(run.results.labels), empty, [], [], "", "new rows", "", synthetic=False)
-    runtime = make_runtime(run.cfg.runtime, run.cfg.model.dtype)
+    runtime = make_runtime(as_here(run.cfg.runtime), run.cfg.model.dtype)
     loaded = load_finished(run.model, data, run.cfg.model.trust_remote_code)
     runtime.prepare(loaded.model)
     for one in asked:

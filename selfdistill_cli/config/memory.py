@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -13,6 +14,11 @@ from selfdistill_cli.errors import UserError, how_to_install
 def check_memory(cfg: DictConfig) -> None:
     """Raise `UserError` on what does not go together, or needs a package that is not there."""
     _check_quantization(cfg.model)
+    if cfg.model.quantization != "none" and cfg.sequence:
+        raise UserError(
+            f"model.quantization={cfg.model.quantization} with sequence: the second stage starts from the first one's adapter, and "
+            "merging it into rounded weights would round it. Leave one of them out."
+        )
     _check_parts(cfg)
 
 
@@ -33,6 +39,12 @@ def _check_quantization(model: DictConfig) -> None:
         raise UserError(
             f"{asked}: what is trained on a GGUF file is saved merged, and merging would round it. Leave it out, or name "
             "the folder or Hub id of the same model: model.name=<folder or Hub id>."
+        )
+    folder = Path(model.name).expanduser()
+    if any((place / "adapter_config.json").is_file() for place in (folder, folder / "model")):
+        raise UserError(
+            f"{asked}: model.name={model.name} is an adapter, and merging it into rounded weights would round it. Leave "
+            "quantization out, or save that run merged (model.lora.merge=true)."
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(f"{asked} needs bitsandbytes: {how_to_install('quantization')}")

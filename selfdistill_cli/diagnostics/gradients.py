@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -28,7 +29,9 @@ class GradientProbe:
             return None
         scaler = self.accelerator.scaler
         scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
-        return {f"norm/{layer}": norm / scale for layer, norm in layer_norms(model.named_parameters()).items()}
+        found = {f"norm/{layer}": norm / scale for layer, norm in layer_norms(model.named_parameters()).items()}
+        # A step of fp16 that the scaler is about to skip has gradients without a size.
+        return {name: norm for name, norm in found.items() if math.isfinite(norm)} or None
 
     def state_dict(self) -> dict[str, Any]:
         return {}

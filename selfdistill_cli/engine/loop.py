@@ -30,7 +30,7 @@ from selfdistill_cli.engine.grad_shares import recorded
 from selfdistill_cli.engine.method import Examples, StepPlan, TrainingMethod
 from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
 from selfdistill_cli.engine.probes import Probe, rows_of
-from selfdistill_cli.engine.processes import gathered
+from selfdistill_cli.engine.processes import gathered, on_main
 from selfdistill_cli.engine.profiling import traced
 from selfdistill_cli.engine.progress import Outcome, Progress, Scorer, total_steps
 from selfdistill_cli.engine.results import StepResult
@@ -241,9 +241,10 @@ class TrainingLoop:
             },
             keep=self.runtime.is_main,
         )
+        # A full disk ends all processes, not the one that writes.
+        on_main(self.accelerator, lambda: self.checkpoints.save(self.progress.step, state))
         if not self.runtime.is_main:
             return
-        self.checkpoints.save(self.progress.step, state)
         ended = self._seconds()
         self.progress.checkpoint_seconds += ended - began
         if self.phases.measure:

@@ -44,7 +44,7 @@ from selfdistill_cli.models.quantization import (
     require_rounded,
     saved_arguments,
 )
-from selfdistill_cli.models.sources import model_missing, resolve, shapes_in_words
+from selfdistill_cli.models.sources import model_missing, resolve, shapes_in_words, state_of
 from selfdistill_cli.system.network import use_hub_cache_when_offline
 from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks import TaskData
@@ -183,7 +183,7 @@ def _pretrained(source: str, cfg: DictConfig, task: TaskData) -> _Pretrained:
     head = task.kind.head(task.label_names)
     key = json.dumps(
         [source, OmegaConf.to_container(cfg.config), task.kind.model_words, head, cfg.dropout, cfg.dtype,
-         cfg.trust_remote_code, cfg.quantization]
+         cfg.trust_remote_code, cfg.quantization, state_of(source)]
     )  # fmt: skip
     if key not in _kept:
         loaded = _read(source, cfg, task, head)

@@ -76,6 +76,12 @@ def shapes_in_words(differ: Iterable[tuple[str, Sequence[int], Sequence[int]]], 
     return f"{name} is {held} there, and {expected} by its {by}{more}"
 
 
+def state_of(source: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of each file of a folder; nothing of a model of the Hub."""
+    files = sorted(Path(source).glob("*")) if Path(source).is_dir() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+
+
 def model_missing(source: str, error: Exception) -> str:
     """What to say when a model cannot be loaded."""
     known = [path.stem for path in (CONF_DIR / "model").glob("*.yaml")]

@@ -54,8 +54,7 @@ def finished_run(path: Path, data: str | None = None, trust_remote_code: bool = 
     """The run in this folder. `data`: the folder of the data, where it is no longer that of the run.
     trust_remote_code: run code that came with its model; that the run was told so says nothing, it may be a stranger's.
 
-    It computes on what this machine has: a run from a GPU is asked on a laptop as well. Raises `UserError` if the
-    folder is no run, or one that has not finished.
+    Raises `UserError` if the folder is no run, or one that has not finished.
     """
     given, path = path, path.expanduser()
     if path.name == "model" and (path.parent / "results.json").is_file():
@@ -75,8 +74,6 @@ def finished_run(path: Path, data: str | None = None, trust_remote_code: bool = 
         cfg.paths.data = str(Path(data).expanduser())
     cfg.model.trust_remote_code = trust_remote_code
     cfg.runtime.update(profile=False, trace_steps=None, diagnostics=None)
-    if cfg.runtime.device != "cpu":
-        cfg.runtime.device = "auto"
     return FinishedRun(path, cfg, results)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from selfdistill_cli.errors import Interrupted
+from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.runs.results import objective
 from selfdistill_cli.sweeps.plan import Plan, name_of, read_plan
 from selfdistill_cli.sweeps.records import JobRecords, Record, score_of, seconds_left
-from selfdistill_cli.system.ranks import is_main
+from selfdistill_cli.system.ranks import is_main, world_size
+
+SECONDS_TO_RECORD = 20.0
+"""What failed in all of a job's processes, the main one records in less."""
 
 
 def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float | None:
@@ -37,6 +41,8 @@ def run_job(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float | None
     except Exception as error:
         record = records.failed(number, overrides, error, time.monotonic() - began)
         say(console, f"job {number + 1} failed: {record['reason']}\n  traceback: {record['log']}", style="red")
+        if world_size() > 1:
+            raise SystemExit(1) from error  # SLURM then ends the others, which may wait for this one
     return score_of(record)
 
 
@@ -64,11 +70,18 @@ def varied_words(overrides: Sequence[str], plan: Plan | None) -> list[str]:
 
 
 def _take_part(cfg: DictConfig, run: Callable[..., dict[str, Any]]) -> float | None:
-    """A job's further processes: the main one records how it went."""
+    """A job's further processes: the main one records how it went.
+
+    What ends this one alone is said here, and ends the main one too, which would wait for it until the job's time is up.
+    """
     try:
         return objective(run(cfg))
     except Interrupted as stop:
         # An exit code would make some clusters end the main process while it requeues the job.
         raise SystemExit(0) from stop
-    except Exception:
-        return None
+    except UserError:
+        return None  # every process was told, and the main one says it
+    except Exception as error:
+        traceback.print_exc()
+        time.sleep(SECONDS_TO_RECORD)
+        raise SystemExit(1) from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from selfdistill_cli.diagnostics.gradients import layer_norms, layer_of
+from selfdistill_cli.diagnostics.gradients import GradientProbe, layer_norms, layer_of
 from selfdistill_cli.engine.probes import RECORDED_STEPS, recording_interval
 
 
@@ -56,3 +59,18 @@ def test_a_run_is_recorded_so_often_at_most(steps: int) -> None:
     every = recording_interval(steps)
     assert len(range(0, steps, every)) <= RECORDED_STEPS
     assert len(range(0, steps, every)) > min(steps, RECORDED_STEPS) / 2 - 1
+
+
+def test_gradients_that_overflow_are_left_out() -> None:
+    """In fp16 the scaler skips such a step; a record holds no number without a size."""
+    embeddings, head = nn.Linear(2, 2), nn.Linear(2, 2)
+    model = nn.ModuleDict({"embed": embeddings, "head": head})
+    gradients = [torch.ones(2, 2), torch.ones(2), torch.ones(2, 2), torch.ones(2)]
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+    gradients[0][0, 0] = torch.inf
+    nothing: Any = SimpleNamespace(scaler=None)
+    probe = GradientProbe(10, nothing)
+    assert probe.observe(1, model, nothing) == {"norm/head": pytest.approx(6**0.5)}
+    gradients[2][0, 0] = torch.nan
+    assert probe.observe(1, model, nothing) is None

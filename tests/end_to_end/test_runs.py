@@ -55,6 +55,7 @@ def test_a_finished_run_is_shown_and_rerun_does_it_again(sdrun: Sdrun, tmp_path:
     assert (run / "results.json").stat().st_mtime_ns == finished
     # What changes speed or place only leads to the same run.
     assert "finished earlier" in sdrun(*command, "runtime.token_budget=128").out
+    assert "finished earlier" in sdrun(*command, "runtime.precision=fp16").out  # of a card, which need not be here
     assert sdrun(*command, "rerun=true").code == 0
     assert (run / "results.json").stat().st_mtime_ns > finished
     assert len(rows(run, "train")) == 10

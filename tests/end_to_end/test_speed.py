@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from selfdistill_cli.engine.runtime import chosen_precision
+from selfdistill_cli.engine.device import chosen_precision
 from tests.helpers.processes import Sdrun, started, user_environment
 from tests.helpers.runs import SMALL, composed, only_run, results, rows
 

@@ -141,3 +141,14 @@ def test_the_generator_of_an_apple_gpu_is_part_of_the_state(monkeypatch: pytest.
     monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
     restore_random_state(random_state())
     assert [state.tolist() for state in restored] == [[7, 7]]
+
+
+def test_of_several_cards_the_generator_of_this_process_s_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, restored = torch.tensor([3, 3], dtype=torch.uint8), list[torch.Tensor]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: own)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", restored.append)
+    saved = random_state()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # of two, where it goes on one is shown
+    restore_random_state(saved)
+    assert [state.tolist() for state in restored] == [[3, 3]]

@@ -1,13 +1,24 @@
-"""How many threads a run takes."""
+"""What a run computes on, and with how many threads."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
-from selfdistill_cli.engine.runtime import be_deterministic, make_accelerator, naming_what_cannot_be_deterministic
+from selfdistill_cli.engine import device
+from selfdistill_cli.engine.device import (
+    as_here,
+    be_deterministic,
+    make_accelerator,
+    naming_what_cannot_be_deterministic,
+)
+from selfdistill_cli.engine.runtime import make_runtime
 from selfdistill_cli.errors import UserError
 from tests.helpers.runs import composed
 
@@ -38,6 +49,38 @@ def test_what_the_user_says_goes_before(said_by: str, monkeypatch: pytest.Monkey
     else:
         make_accelerator(composed("runtime.device=cpu", "runtime.threads=2").runtime)
         assert torch.get_num_threads() == 2
+
+
+def test_several_processes_take_what_is_asked_for_and_not_their_share_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def of_several(**settings: Any) -> Accelerator:
+        accelerator = Accelerator(**settings)
+        torch.set_num_threads(7)
+        return accelerator
+
+    monkeypatch.setattr(device, "Accelerator", of_several)
+    make_accelerator(composed("runtime.device=cpu", "runtime.threads=2").runtime)
+    assert torch.get_num_threads() == 2
+
+
+def test_what_was_prepared_is_not_held_as_long_as_the_run_lasts() -> None:
+    runtime = make_runtime(composed("runtime.device=cpu", "runtime.precision=bf16").runtime, "float32")
+    model = torch.nn.Linear(2, 2)
+    alive = weakref.ref(model)
+    runtime.prepare(model)
+    del model
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_run_of_a_card_is_taken_up_on_a_processor() -> None:
+    asked = composed("runtime.device=cuda", "runtime.precision=fp16").runtime
+    here = as_here(asked)
+    assert (here.device, here.precision) == ("auto", "fp16" if torch.cuda.is_available() else "fp32")
+    assert (asked.device, asked.precision) == ("cuda", "fp16")
+    stays = as_here(composed("runtime.device=cpu", "runtime.precision=bf16").runtime)
+    assert (stays.device, stays.precision) == ("cpu", "bf16")
 
 
 def test_what_cannot_be_deterministic_is_refused_by_name() -> None:

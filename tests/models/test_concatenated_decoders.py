@@ -101,8 +101,8 @@ def test_attention_in_rows_is_the_formula_for_each_example(few_shapes: bool) -> 
     lengths = np.array([5, 1, 40, 16, 5, 33])
     q, k, v = (torch.randn(100, 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
 
-    def attend(*x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.scaled_dot_product_attention(*x, is_causal=True).transpose(1, 2)
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
 
     found = attention_in_rows(q, k, v, Rows.by_length(lengths, few_shapes), attend)
     example = torch.from_numpy(np.repeat(np.arange(6), lengths))

@@ -110,10 +110,18 @@ def test_it_is_science_and_none_is_not() -> None:
         (["model=gpt2", "model.name=own.gguf", "model.lora.rank=2"], "saved merged"),
         (["model=smollm2_135m_q4", "model.lora.rank=2"], "saved merged"),
         (["model=smollm2_135m", "model.lora.rank=2", "runtime.shard=full"], "does not go with runtime.shard=full"),
+        (["model=smollm2_135m", "model.lora.rank=2", "sequence=[gsm8k,svamp]"], "starts from the first one's adapter"),
     ],
 )
 def test_what_it_does_not_go_with_is_refused(words: list[str], said: str) -> None:
     assert said in str(refusal("task=gsm8k", "method=vanilla", "model.quantization=nf4", *words))
+
+
+def test_an_adapter_is_not_merged_into_rounded_weights(tmp_path: Path) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "adapter_config.json").write_text("{}")
+    words = ("task=gsm8k", "method=vanilla", "model=gpt2", "model.lora.rank=2", f"model.name={tmp_path / 'run'}")
+    assert "is an adapter" in str(refusal(*words, "model.quantization=nf4"))
 
 
 def test_without_bitsandbytes_its_command_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,8 @@ def test_what_is_void_without_another_setting_acts_with_it() -> None:
         ("method=sdft", "method.ema_beta=0.1"),
         ("method.divergence=jsd", "method.beta=0.9"),
     ]
+    choices = ("task=hellaswag", "method=dynsdpb")  # an answer is written out, token by token
+    assert run_key(composed(*choices, "method.match=token")) != run_key(composed(*choices))
     of_width = ("task=synth_similarity", "method.regression=width")
     assert run_key(composed(*of_width, "method.tau=7")) != run_key(composed(*of_width))
     assert run_key(composed("method=dcs", "method.max_weight=3")) != run_key(composed("method=dcs"))

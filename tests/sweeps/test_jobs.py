@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.errors import UserError
+from selfdistill_cli.errors import Interrupted, UserError
+from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.sweeps import job
 from selfdistill_cli.sweeps.job import headline
+from selfdistill_cli.sweeps.launchers import runs_of_jobs
 from selfdistill_cli.sweeps.plan import Plan, note_plan, read_plan
 from selfdistill_cli.sweeps.records import JobRecords, Record, seconds_left
 from selfdistill_cli.tracking.terminal import about
+from tests.helpers.runs import composed
 
 
 def planned(folder: Path, jobs: list[list[str]], **sweeper: object) -> Plan | None:
@@ -78,3 +85,38 @@ def test_an_error_without_words_says_where_it_came_from(tmp_path: Path) -> None:
     assert reasons[2] == "no file"
     assert [record["job"] for record in JobRecords(tmp_path).all()] == [1, 2, 3]
     assert "stumble" in (tmp_path / "jobs" / "1.log").read_text()
+
+
+def test_what_ends_one_task_of_a_job_alone_is_said_and_ends_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "SECONDS_TO_RECORD", 0)
+
+    def fails(error: BaseException) -> Callable[..., dict[str, Any]]:
+        def run(cfg: DictConfig) -> dict[str, Any]:
+            raise error
+
+        return run
+
+    with pytest.raises(SystemExit) as ended:
+        job._take_part(OmegaConf.create(), fails(RuntimeError("out of memory")))
+    assert ended.value.code == 1
+    assert "RuntimeError: out of memory" in capsys.readouterr().err
+    # What every process was told, the main one says and records.
+    assert job._take_part(OmegaConf.create(), fails(UserError("the disk is full"))) is None
+    with pytest.raises(SystemExit) as stopped:
+        job._take_part(OmegaConf.create(), fails(Interrupted("stopped", signal.SIGTERM)))
+    assert stopped.value.code == 0
+
+
+@pytest.mark.parametrize(("asked", "finished"), [([], True), (["sst2"], True), (["sst2", "imdb"], False)])
+def test_a_job_with_scores_still_to_come_is_not_done_where_it_was_submitted(
+    asked: list[str], finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = composed(f"paths.outputs={tmp_path}", f"eval_tasks=[{','.join(asked)}]")
+    directory = RunDirectory(cfg)
+    (directory.path / "evaluations").mkdir(parents=True)
+    (directory.path / "evaluations" / "sst2.json").write_text("{}")
+    monkeypatch.setattr(RunDirectory, "results", lambda self: "results")
+    monkeypatch.setattr(runs_of_jobs, "_composed", lambda launcher, overrides: cfg)
+    assert runs_of_jobs.has_results(None, []) is finished

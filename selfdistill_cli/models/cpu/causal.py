@@ -59,7 +59,9 @@ def attention_in_rows(
     found, end = [], 0
     for count, width in rows.shapes:
         begin, end = end, end + count * width
-        found.append(attend(*(x[begin:end].view(count, width, *x.shape[1:]).transpose(1, 2) for x in inputs)).flatten(0, 1))
+        found.append(
+            attend(*(x[begin:end].view(count, width, *x.shape[1:]).transpose(1, 2) for x in inputs)).flatten(0, 1)
+        )
     result: Tensor = _FromRows.apply(torch.cat(found), rows)  # type: ignore[no-untyped-call]
     return result
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config.checks import eval_tasks_of
 from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.directory import RunDirectory
@@ -31,9 +32,13 @@ def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None
 
 
 def has_results(launcher: Any, overrides: Sequence[str]) -> bool:
-    """Whether the job's run has finished. Of a job of several runs nobody knows before it has looked at each."""
+    """Whether all that the job would compute is there. Of a job of several runs nobody knows before it has looked at each."""
     found = _found(launcher, overrides)
-    return found is not None and not _several(found[0]) and found[1].results() is not None
+    if found is None or _several(found[0]):
+        return False
+    cfg, directory = found
+    scored = [directory.path / "evaluations" / f"{name}.json" for name in eval_tasks_of(cfg.eval_tasks)]
+    return directory.results() is not None and all(place.is_file() for place in scored)
 
 
 def work_of(launcher: Any, overrides: Sequence[str]) -> str | None:

@@ -29,6 +29,8 @@ PASS_SIGNALS_ON = (
 `scancel --batch` and `--signal=B:USR2` send it there; this passes it on to srun, which passes it on to the job."""
 PASS_PROCESSORS_ON = "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}"
 """For the batch script: since SLURM 22.05 srun does not take over sbatch's processors a task by itself."""
+END_TOGETHER = "export SLURM_KILL_BAD_EXIT=1"
+"""For the batch script: one task's failure ends the others of its job, which may wait for it."""
 ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY TIMEOUT REVOKED GONE".split()  # noqa: SIM905
 )
@@ -95,7 +97,9 @@ class SlurmJobs(Submitted, SlurmLauncher):
         """Submit these jobs as one array, and note which run each is for."""
         if not jobs:
             return []
-        executor = self.executor(self.params | {"setup": [*self.params["setup"], PASS_PROCESSORS_ON, PASS_SIGNALS_ON]})
+        executor = self.executor(
+            self.params | {"setup": [*self.params["setup"], PASS_PROCESSORS_ON, PASS_SIGNALS_ON, END_TOGETHER]}
+        )
         try:
             submitted = executor.map_array(self, *zip(*(self.arguments(*job) for job in jobs), strict=True))
         except Exception as error:  # submitit wraps what sbatch said in exceptions of several kinds
