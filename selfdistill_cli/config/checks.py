@@ -159,7 +159,6 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
             bool((method.get("teacher") or {}).get("path")),
         ),
         "method.teacher.top_k": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
-        "method.match": ("it is for written answers", cfg.task.kind in ("classification", "regression")),
     }
     for name, where in acting_elsewhere(method, cfg.task.kind).items():
         idle[f"method.{name}"] = f"it is for {where}", True
