@@ -9,6 +9,7 @@ is looked up by name, and hooks do the rest. A processor's matter: a card has no
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,6 @@ class Layout:
     causal: bool = False
     """Whether a token attends to those before it alone."""
     _groups: dict[tuple[int, bool], Groups] = field(default_factory=dict)
-    _rows: list[Rows] = field(default_factory=list)
 
     def groups(self, heads: int) -> Groups:
         """For attention with so many heads; the same in every layer but the last."""
@@ -54,12 +54,10 @@ class Layout:
             self._groups[kind] = Groups.by_length(self.lengths, heads, self.few_shapes, first=self.last)
         return self._groups[kind]
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """For a decoder's attention, in every layer."""
-        if not self._rows:
-            self._rows.append(Rows.by_length(self.lengths, self.few_shapes))
-        return self._rows[0]
+        return Rows.by_length(self.lengths, self.few_shapes)
 
 
 def takes_concatenated(model: nn.Module) -> bool:
