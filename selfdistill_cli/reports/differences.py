@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.rows import Row, best_vanillas, rows
@@ -43,6 +43,11 @@ class Compared:
     metric: str
 
     @property
+    def test(self) -> tuple[Any, ...]:
+        """The same for equal tests: the same runs against the same runs."""
+        return _test(self.row, self.against)
+
+    @property
     def verdict(self) -> Literal["", "better", "worse"]:
         """What may be said of it."""
         return verdict(self.difference, self.corrected, self.metric)
@@ -64,8 +69,8 @@ class Comparison:
 
     @property
     def tests(self) -> list[Compared]:
-        """One where both baselines are the same runs."""
-        return list({(c.row.name, c.against.variant): c for c in reversed(self.compared)}.values())[::-1]
+        """One where both baselines are the same runs, or the default setting is the best one too."""
+        return list({c.test: c for c in reversed(self.compared)}.values())[::-1]
 
     @property
     def spread(self) -> Spread | None:
@@ -84,7 +89,7 @@ def verdict(difference: Difference, corrected: float | None, metric: str) -> Lit
 def compare(study: Study) -> Comparison:
     """Paired over common seeds and validation examples, Holm-corrected over all differences of the study.
 
-    One difference that stands for both baselines is one test.
+    One difference that stands for both baselines is one test; and so is one that stands in two rows.
     """
     shown = rows(study)
     pairs = [
@@ -106,13 +111,17 @@ def compare(study: Study) -> Comparison:
             not_compared[f"{row.name} is not compared with {baseline}: {why}."] = None
             continue
         found.append((row, baseline, theirs, difference))
-    tested = {(row.name, against.variant): d.p for row, _, against, d in found if d.seeds > 1 and row.unbiased}
+    tested = {_test(row, against): d.p for row, _, against, d in found if d.seeds > 1 and row.unbiased}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     compared = [
-        Compared(row, baseline, against, d, corrected.get((row.name, against.variant)), study.metric)
+        Compared(row, baseline, against, d, corrected.get(_test(row, against)) if row.unbiased else None, study.metric)
         for row, baseline, against, d in found
     ]
     return Comparison(study, shown, compared, list(not_compared))
+
+
+def _test(row: Row, against: Group) -> tuple[Any, ...]:
+    return tuple((group.variant, *group.runs) for group in (*row.groups, against))
 
 
 def baselines(study: Study, row: Row) -> dict[str, Group]:

@@ -39,12 +39,13 @@ class Row:
 
 def rows(study: Study) -> list[Row]:
     """In the study's order, methods together: vanilla first."""
-    return [row for family in families(study.groups) for row in _of_family(family)]
+    swept = bool(best_vanillas(study))
+    return [row for family in families(study.groups) for row in _of_family(family, swept)]
 
 
 def best_vanillas(study: Study) -> list[Group]:
-    """Of each sweep of vanilla, one for each number of passes, the best setting, by default or not."""
-    swept = [one for one in families(study.groups) if one[0].first.method == BASELINE and len(one) > FEW]
+    """Of vanilla in several settings, for each number of passes, the best one, by default or not."""
+    swept = [one for one in families(study.groups) if one[0].first.method == BASELINE and len(one) > 1]
     return [_without_the_trial(best, one) for one in swept if (best := best_by_selection(one)) is not None]
 
 
@@ -56,16 +57,20 @@ def families(groups: Sequence[Group]) -> list[list[Group]]:
     return list(found.values())
 
 
-def _of_family(family: list[Group]) -> list[Row]:
+def _of_family(family: list[Group], swept: bool) -> list[Row]:
+    """`swept`: whether vanilla has a best setting of its own, with which a chosen one is compared."""
     if len(family) <= FEW:
         return [Row(group.variant, [group]) for group in family]
     found = [Row(group.variant, [group]) for group in family if _is_default(group, family)]
     best = best_by_selection(family)
-    if best is not None and best not in [row.group for row in found]:
+    if best is None:
+        return found or [Row(f"{family[0].first.method}, {len(family)} settings", family)]
+    chosen = _without_the_trial(best, family)
+    other_baseline = swept and best.first.method != BASELINE
+    if other_baseline or chosen not in [row.group for row in found]:
         unbiased = all(_chosen_elsewhere(run) for group in family for run in group.runs.values())
-        name = f"{best.variant}, best of {len(family)} settings"
-        found.append(Row(name, [_without_the_trial(best, family)], len(family), unbiased))
-    return found or [Row(f"{family[0].first.method}, {len(family)} settings", family)]
+        found.append(Row(f"{best.variant}, best of {len(family)} settings", [chosen], len(family), unbiased))
+    return found
 
 
 def _without_the_trial(best: Group, family: Sequence[Group]) -> Group:

@@ -223,6 +223,48 @@ def test_what_was_tuned_is_compared_with_vanilla_that_was_tuned_on_seeds_that_ch
     assert compared.difference.estimate == pytest.approx(0.2, abs=0.08)
 
 
+def tuned_elsewhere(outputs: Path, method: str, best: float, rates: tuple[float, ...], **of_run: Any) -> None:
+    """Settings of the learning rate with three seeds each, one of them the best on held-out examples."""
+    for lr in rates:
+        chosen: dict[str, Any] = {"selected_on": "held_out", "selection_score": 0.9 if lr == best else 0.5}
+        make(outputs, f"method={method}", f"schedule.lr={lr}", **chosen, **of_run)
+
+
+def test_a_method_tuned_over_many_settings_is_compared_with_the_best_of_two_of_vanilla(tmp_path: Path) -> None:
+    default = composed().schedule.lr
+    tuned_elsewhere(tmp_path, "vanilla", 2e-5, (2e-5, 7e-5))
+    tuned_elsewhere(tmp_path, "dynsdpb", 7e-5, (1e-5, 2e-5, default, 7e-5), draw=1)
+    found = compare(study_of(tmp_path))
+    (row,) = (row for row in found.rows if row.chosen_of)
+    compared = found.of(row, "vanilla")
+    assert row.name == "dynsdpb (lr=7e-05), best of 4 settings"
+    assert compared is not None
+    assert compared.against.settings["schedule.lr"] == 2e-5
+
+
+def test_the_default_that_is_the_best_stands_beside_both_vanillas(tmp_path: Path) -> None:
+    default = composed().schedule.lr
+    tuned_elsewhere(tmp_path, "vanilla", 2e-5, (2e-5, default))
+    tuned_elsewhere(tmp_path, "dynsdpb", default, (1e-5, 2e-5, default, 7e-5), draw=1)
+    found = compare(study_of(tmp_path))
+    against = {c.row.name: c.against.settings["schedule.lr"] for c in found.compared if c.baseline == "vanilla"}
+    assert against == {"dynsdpb": default, "dynsdpb, best of 4 settings": 2e-5}
+    assert len(found.tests) == 2
+
+
+def test_one_difference_in_two_rows_is_one_test(tmp_path: Path) -> None:
+    default = composed().schedule.lr
+    tuned_elsewhere(tmp_path, "vanilla", default, (2e-5, default))
+    tuned_elsewhere(tmp_path, "dynsdpb", default, (1e-5, 2e-5, default, 7e-5), draw=1)
+    found = compare(study_of(tmp_path))
+    ours = {c.row.name: c for c in found.compared if c.baseline == "vanilla"}
+    assert list(ours) == ["dynsdpb", "dynsdpb, best of 4 settings"]
+    assert len(found.tests) == 1
+    assert {c.corrected for c in ours.values()} == {
+        c.difference.p for c in ours.values()
+    }  # of one test nothing is corrected
+
+
 def test_settings_with_one_seed_are_a_range_and_none_is_the_best(tmp_path: Path) -> None:
     for number, tau in enumerate((1, 2, 4, 5)):
         make(tmp_path, "method=dynsdpb", f"method.tau={tau}", accuracy=0.5 + number / 10, seeds=1)

@@ -164,6 +164,7 @@ def _p(p: float) -> str:
 
 
 def _behind(found: Comparison) -> Table:
+    behind = {(group.variant, *group.runs): group for row in found.rows for group in row.groups}
     rows = [
         [
             group.variant,
@@ -171,8 +172,7 @@ def _behind(found: Comparison) -> Table:
             f"{fmean(run.results['seconds'] for run in group.runs.values()):,.0f}",
             ", ".join(run.path.name for run in group.runs.values()),
         ]
-        for row in found.rows
-        for group in row.groups
+        for group in behind.values()
     ]
     caption = "The runs behind each number: they differ in nothing but their seed."
     return Table("runs", caption, ["method", "seeds", "seconds a run", "keys"], rows)
