@@ -26,7 +26,7 @@ from selfdistill_cli.reports.statistics import (
     resampled,
     seeds_needed,
 )
-from selfdistill_cli.reports.studies import gather, what_is_constant
+from selfdistill_cli.reports.studies import DATA, gather, what_is_constant
 from selfdistill_cli.reports.variants import Group, Study
 from selfdistill_cli.system.words import counted
 
@@ -83,8 +83,11 @@ def _but_sizes(settings: dict[str, Any]) -> str:
 
 
 def _given(settings: dict[str, Any]) -> str:
-    """Equal for equal settings; one that is null or empty is as one that is not there."""
-    return identity({key: value for key, value in settings.items() if value not in (None, {}, [])})
+    """Equal for equal settings; one that is null or empty is as one that is not there.
+
+    Which data will be read is not known of a plan.
+    """
+    return identity({key: value for key, value in settings.items() if key != DATA and value not in (None, {}, [])})
 
 
 def spread_of(study: Study) -> Seen | None:

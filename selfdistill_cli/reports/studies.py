@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selfdistill_cli.reports.content import slugs
@@ -18,6 +18,9 @@ from selfdistill_cli.system.words import counted
 BUDGET = tuple(f"schedule.{name}" for name in ("epochs", "max_steps", "evaluate_every", "patience", "keep"))
 """How long training lasts and which epoch counts: what differs here is another study. What else a schedule says (the
 learning rate) may be searched within one."""
+
+DATA = "task.data"
+"""The setting that tells runs apart which were asked for alike and read other data: a file that was changed meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Gathered:
 
 def gather(runs: Iterable[Run]) -> Gathered:
     """Studies of all finished runs: those with an answer first. Whatever did not finish is passed over."""
-    finished = [completed(run) for run in runs if run.finished]
+    finished = told_apart_by_data([completed(run) for run in runs if run.finished])
     by_settings: dict[str, dict[int, Run]] = defaultdict(dict)
     duplicates = []
     for run in finished:
@@ -51,6 +54,32 @@ def gather(runs: Iterable[Run]) -> Gathered:
     several = [study for study in made if study.size > 1]
     alone = [study for study in made if study.size == 1] if several else []
     return Gathered(several or made, alone, served, duplicates)
+
+
+def told_apart_by_data(runs: Sequence[Run]) -> list[Run]:
+    """The same runs; those that would be of one study and did not read the same data, by fingerprint, with that as a setting.
+
+    A run of an earlier version, which took no fingerprint, stands beside all others as long as these agree.
+    """
+
+    def study(run: Run) -> str:
+        settings = what_is_constant(completed(run).settings)
+        return identity({key: value for key, value in settings.items() if key != DATA})
+
+    known: dict[str, set[str]] = defaultdict(set)
+    studies = [study(run) for run in runs]
+    for run, own in zip(runs, studies, strict=True):
+        known[own] |= {read} if (read := _data(run)) else set()
+    return [
+        replace(run, settings={**run.settings, DATA: read[:8]}) if len(known[own]) > 1 and (read := _data(run)) else run
+        for run, own in zip(runs, studies, strict=True)
+    ]
+
+
+def _data(run: Run) -> str:
+    """The fingerprint of what it read, the same for all seeds; nothing where none is known."""
+    known = run.results.get("fingerprints")
+    return str(known.get("data") or "") if isinstance(known, dict) else ""
 
 
 def _studies(groups: list[dict[int, Run]]) -> list[Study]:

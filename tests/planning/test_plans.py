@@ -213,6 +213,17 @@ def test_the_seeds_that_a_difference_needs_follow_from_the_spread_that_was_seen(
     assert "1 pair of methods" in line
 
 
+def test_the_spread_is_that_of_runs_on_one_and_the_same_data(tmp_path: Path) -> None:
+    made = of_seeds(tmp_path, 3)
+    asked = cells(tmp_path, ("method=vanilla", "seed=5"), ("method=dynsdpb", "seed=6"))
+    before = seeds_for(asked, 8.0)
+    place = make_run(tmp_path, "method=vanilla", "seed=3", accuracy=0.7, examples=400) / "results.json"
+    other = json.loads((made["vanilla"][0] / "results.json").read_text()) | json.loads(place.read_text())
+    place.write_text(json.dumps(other | {"fingerprints": {"data": "of another file"}}))
+    (line,) = seeds_for(asked, 8.0)
+    assert line.partition(" The spread")[0] == before[0].partition(" The spread")[0]
+
+
 def test_without_two_seeds_of_two_methods_nothing_is_claimed(tmp_path: Path) -> None:
     of_seeds(tmp_path, 1)
     (line,) = seeds_for(cells(tmp_path, ("method=vanilla",)), 1.0)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from selfdistill_cli.reports.differences import compare
 from selfdistill_cli.reports.naming import names, short_values
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import left_out
+from selfdistill_cli.reports.sections import comparison, left_out
 from selfdistill_cli.reports.studies import Gathered, gather
 from selfdistill_cli.reports.variants import Study
 from tests.helpers.made_runs import make_run, study_of, variants
@@ -81,6 +82,39 @@ def test_runs_by_one_and_by_two_processes_are_never_together(tmp_path: Path) -> 
     make_run(tmp_path, "method=vanilla", "seed=2", processes=2)
     found = {study.name[-13:]: list(study.groups[0].runs) for study in every_study(tmp_path)}
     assert found == {"(processes=1)": [0, 1], "(processes=2)": [2]}
+
+
+def with_data(data: str) -> dict[str, str]:
+    """Fingerprints of a run that read these data; weights differ from machine to machine."""
+    return {"data": data * 16, "weights": f"of {data}"}
+
+
+def test_runs_that_read_other_data_are_never_together(tmp_path: Path) -> None:
+    for seed, data in enumerate(("aaaa", "aaaa", "bbbb", "bbbb")):  # labels were corrected between two commands
+        make_run(tmp_path, "method=vanilla", f"seed={seed}", fingerprints=with_data(data))
+    make_run(tmp_path / "again", "method=vanilla", "seed=0", fingerprints=with_data("bbbb"))
+    make_run(tmp_path, "method=kd", "seed=2", fingerprints=with_data("aaaa"))
+    made = gathered(tmp_path)
+    assert made.duplicates == []
+    plain = "synth_entailment · minilm · 100 examples · 3 epochs"
+    assert {study.name: {group.variant: list(group.runs) for group in study.groups} for study in made.studies} == {
+        f"{plain} (data=aaaaaaaa)": {"vanilla": [0, 1], "kd": [2]},
+        f"{plain} (data=bbbbbbbb)": {"vanilla": [0, 2, 3]},
+    }
+    words = [comparison.section(compare(study)).words for study in made.studies]
+    assert all("read other data" in said for said in words)
+
+
+def test_one_and_the_same_data_are_not_spoken_of_and_a_run_without_a_fingerprint_stands_beside_it(
+    tmp_path: Path,
+) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path, "method=vanilla", f"seed={seed}", fingerprints=with_data("aaaa"))
+    make_run(tmp_path, "method=vanilla", "seed=2")
+    study = study_of(tmp_path)
+    assert list(study.groups[0].runs) == [0, 1, 2]
+    assert study.name == "synth_entailment · minilm · 100 examples · 3 epochs"
+    assert "data" not in comparison.section(compare(study)).words
 
 
 # --- names -------------------------------------------------------------------------------------------

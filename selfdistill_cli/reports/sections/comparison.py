@@ -13,6 +13,7 @@ from selfdistill_cli.reports.numbers import Scale, scale
 from selfdistill_cli.reports.panels import Intervals, Mark
 from selfdistill_cli.reports.rows import REPORTED, Row
 from selfdistill_cli.reports.statistics import mean_interval
+from selfdistill_cli.reports.studies import DATA
 from selfdistill_cli.reports.variants import BASELINE, Study
 
 NOTHING = "–"
@@ -42,6 +43,10 @@ def _words(found: Comparison) -> str:
     study = found.study
     results = study.groups[0].first.results
     said = [_constant(study)]
+    if DATA in study.groups[0].settings:
+        said.append(
+            "Runs with the same settings read other data (fingerprints in results.json): they are another study."
+        )
     majority = results.get("majority")
     if majority:
         shown = scale_of(found)
