@@ -173,6 +173,7 @@ def _matched_passes(found: Comparison) -> list[str]:
         for row in found.rows
         if (group := row.group) is not None and not _is_vanilla(group)
         if (base := found.study.baseline(group)) is not None and EQUAL_COMPUTE not in baselines(found.study, row)
+        if base.compute > 0  # of no epochs, no number of passes costs more
     }
     passes = sorted(one for one in lacking if abs(one - 1) > SAME_COMPUTE)
     words = ",".join(f"{one:g}" for one in passes)

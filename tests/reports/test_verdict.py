@@ -88,6 +88,25 @@ def test_a_missing_baseline_and_one_at_equal_compute_are_asked_for_as_one_types_
     assert "Against vanilla at equal compute: " in told.said
 
 
+def test_vanilla_of_no_epochs_has_no_multiple_of_its_cost(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", "schedule.epochs=0", examples_forwarded=0)
+    make(tmp_path, "method=kd", "schedule.epochs=0", draw=1, examples_forwarded=0, teacher={"key": "t", "examples_forwarded": 300})  # fmt: skip
+    found = compare(study_of(tmp_path))
+    (table, *_) = section(found).parts
+    assert isinstance(table, Table)
+    assert [(row[0].text, row[-1].text) for row in table.cells] == [("vanilla", "–"), ("kd", "–")]
+    assert "at equal compute" not in said(tmp_path).missing
+
+
+def test_the_cost_of_a_range_of_settings_is_a_range(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", seeds=1, examples_forwarded=300)
+    for tau, forwarded in zip((1, 2, 4, 5), (3600, 600, 600, 900), strict=True):  # as words, 12 is less than 2
+        make(tmp_path, "method=dynsdpb", f"method.tau={tau}", seeds=1, examples_forwarded=forwarded)
+    (table, *_) = section(compare(study_of(tmp_path))).parts
+    assert isinstance(table, Table)
+    assert [row[-1].text for row in table.cells] == ["1×", "2–12×"]
+
+
 def test_where_nothing_was_learned_differences_are_not_discussed(tmp_path: Path) -> None:
     majority = {"label": "a", "score": 0.8}
     make(tmp_path, "method=vanilla", accuracy=0.5, majority=majority)

@@ -98,13 +98,20 @@ def _scores(found: Comparison, shown: Scale) -> Table:
         cells: list[str | Cell] = [row.name, _score(row, found, shown), _seeds(row)]
         cells += [_difference(found.of(row, baseline), row, shown) for baseline in used]
         if plain is not None:
-            ratios = sorted({f"{group.compute / plain.compute:.2g}" for group in row.groups})
-            cells.append(f"{'–'.join(ratios[:: max(1, len(ratios) - 1)])}×")
+            cells.append(_relative([group.compute for group in row.groups], plain.compute))
         rows.append(cells)
     header = ["method", shown.title, "seeds", *[f"to {name}" for name in used]]
     header += ["compute"] if plain is not None else []
     counted = UNITS[plain.first.cost_unit] if plain is not None else None
     return Table("scores", _caption(found, used, counted), header, rows)
+
+
+def _relative(costs: Sequence[float], to: float) -> str:
+    """`2×`, of several `1–3×`; of nothing that was forwarded (epochs=0) no multiple."""
+    if to == 0:
+        return NOTHING
+    ratios = [f"{cost / to:.2g}" for cost in sorted({min(costs), max(costs)})]
+    return f"{'–'.join(dict.fromkeys(ratios))}×"
 
 
 def _caption(found: Comparison, used: list[str], counted: str | None) -> str:
