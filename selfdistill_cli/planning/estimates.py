@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,26 @@ class Plan:
     def seconds(self) -> float:
         """Of all runs that are left, one after the other, in one process."""
         return sum(estimate.seconds for estimate in self.left) + (self.ready_seconds if self.left else 0)
+
+    @property
+    def side_by_side(self) -> int:
+        """Jobs that run at once: no more than have anything left to do."""
+        return max(1, min(self.at_once, len({job for cell in self.cells if cell.left for job in cell.jobs})))
+
+    @property
+    def seconds_side_by_side(self) -> float:
+        """The same of so many jobs at once: no less than the longest one, whose teachers and rounds are one after the other."""
+        own = {id(cell): one.seconds for cell, one in zip(self.cells, self.estimates, strict=True) if one is not None}
+        of_job: dict[int, dict[int, float]] = defaultdict(dict)
+        for cell in self.cells:
+            for job in cell.jobs:
+                of_job[job] |= {id(one): own.get(id(one), 0.0) for one in _with_teachers(cell)}
+        longest = max((sum(runs.values()) for runs in of_job.values()), default=0.0)
+        return max(self.seconds / self.side_by_side, longest + self.ready_seconds)
+
+
+def _with_teachers(cell: Cell) -> list[Cell]:
+    return [*(one for teacher in cell.first for one in _with_teachers(teacher)), cell]
 
 
 def plan_of(cells: Sequence[Cell], outputs: Path, scratch: Path, at_once: int = 1) -> Plan:

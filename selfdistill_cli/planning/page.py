@@ -79,7 +79,8 @@ def _totals(plan: Plan, outputs: Path) -> list[str]:
     steps, examples = sum(e.steps for e in left), sum(e.examples for e in left)
     disk, most = sum(e.run_bytes for e in left), max(e.checkpoint_bytes for e in left)
     free = shutil.disk_usage(next(path for path in (outputs, *outputs.parents) if path.is_dir())).free
-    side_by_side = f", {about(plan.seconds / plan.at_once)} with {plan.at_once} jobs at once" * (plan.at_once > 1)
+    at_once = plan.side_by_side
+    side_by_side = f", {about(plan.seconds_side_by_side)} with {at_once} jobs at once" * (at_once > 1)
     lines = [
         f"Left to do: {about(plan.seconds)}{side_by_side}; {examples:,} examples in {steps:,} steps; "
         f"up to {size(1e6 * max(e.memory_mb for e in left))} of memory.",

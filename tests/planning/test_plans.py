@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +165,27 @@ def test_a_plan_reads_at_any_width(width: int | None, tmp_path: Path, monkeypatc
         page.split()
     )
     assert "16 steps timed now (7 runs)" in " ".join(page.split())
+
+
+def planned(folder: Path, *jobs: tuple[str, ...], seconds: Sequence[float], at_once: int) -> str:
+    """The page of these jobs, whose runs take so long."""
+    found = cells(folder, *jobs)
+    one = estimate(found[0], COST, Sizes(800, 500, 500), "")
+    estimates = [replace(one, seconds=took) for took in seconds]
+    plan = Plan(found, estimates, ready_seconds=0, at_once=at_once)
+    return " ".join(shown(lambda console: print_plan(console, plan, folder), None).split())
+
+
+def test_no_more_jobs_run_at_once_than_there_are_and_none_is_cut_in_two(tmp_path: Path) -> None:
+    three = [("method=vanilla", f"seed={seed}") for seed in range(3)]
+    assert "about 20 min with 3 jobs at once" in planned(tmp_path, *three, seconds=[1200] * 3, at_once=64)
+    assert "about 40 min with 2 jobs at once" in planned(tmp_path, *three, seconds=[2400, 60, 60], at_once=2)
+    assert "at once" not in planned(tmp_path, three[0], seconds=[1200], at_once=64)
+
+
+def test_a_job_at_once_waits_for_its_teacher(tmp_path: Path) -> None:
+    jobs = [("method=kd", "method.tau=1"), ("method=kd", "method.tau=2")]
+    assert "about 30 min with 2 jobs at once" in planned(tmp_path, *jobs, seconds=[1200, 600, 600], at_once=64)
 
 
 def test_evaluations_that_take_most_of_it_are_named_with_what_shortens_them(tmp_path: Path) -> None:
