@@ -10,6 +10,7 @@ from statistics import fmean
 from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.naming import differing
 from selfdistill_cli.reports.older import default_settings
+from selfdistill_cli.reports.origins import ROUND
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.variants import BASELINE, Group, Study
 
@@ -45,16 +46,29 @@ def rows(study: Study) -> list[Row]:
 
 def best_vanillas(study: Study) -> list[Group]:
     """Of vanilla in several settings, for each number of passes, the best one, by default or not."""
-    swept = [one for one in families(study.groups) if one[0].first.method == BASELINE and len(one) > 1]
+    swept = [
+        one
+        for one in families([group for group in study.groups if _is_vanilla(group)])
+        if len(one) > 1
+    ]
     return [_without_the_trial(best, one) for one in swept if (best := best_by_selection(one)) is not None]
 
 
 def families(groups: Sequence[Group]) -> list[list[Group]]:
-    """The settings of a method with as many passes, together."""
-    found: dict[tuple[str, float], list[Group]] = defaultdict(list)
+    """The settings of a method with as many passes, together; a round of self-training is none of those of its method."""
+    found: dict[tuple[str, float, str], list[Group]] = defaultdict(list)
     for group in groups:
-        found[str(group.settings["method.name"]), group.settings["method.passes"]].append(group)
+        learned = str(group.settings.get(ROUND, ""))
+        found[str(group.settings["method.name"]), group.settings["method.passes"], learned].append(group)
     return list(found.values())
+
+
+def name_of_family(family: Sequence[Group]) -> str:
+    """`dynsdpb`, and what tells it from other families of the method: `vanilla (passes=2)`."""
+    settings = family[0].settings
+    passes = settings["method.passes"]
+    told = [f"passes={passes:g}"] * (passes != 1) + [str(settings.get(ROUND))] * (ROUND in settings)
+    return f"{settings['method.name']} ({', '.join(told)})" if told else str(settings["method.name"])
 
 
 def _of_family(family: list[Group], swept: bool) -> list[Row]:
@@ -64,9 +78,9 @@ def _of_family(family: list[Group], swept: bool) -> list[Row]:
     found = [Row(group.variant, [group]) for group in family if _is_default(group, family)]
     best = best_by_selection(family)
     if best is None:
-        return found or [Row(f"{family[0].first.method}, {len(family)} settings", family)]
+        return found or [Row(f"{name_of_family(family)}, {len(family)} settings", family)]
     chosen = _without_the_trial(best, family)
-    other_baseline = swept and best.first.method != BASELINE
+    other_baseline = swept and not _is_vanilla(best)
     if other_baseline or chosen not in [row.group for row in found]:
         unbiased = all(_chosen_elsewhere(run) for group in family for run in group.runs.values())
         found.append(Row(f"{best.variant}, best of {len(family)} settings", [chosen], len(family), unbiased))
@@ -86,6 +100,10 @@ def _without_the_trial(best: Group, family: Sequence[Group]) -> Group:
     ):
         return best
     return replace(best, runs={seed: run for seed, run in best.runs.items() if seed not in tried})
+
+
+def _is_vanilla(group: Group) -> bool:
+    return group.first.method == BASELINE and ROUND not in group.settings
 
 
 def _is_default(group: Group, family: Sequence[Group]) -> bool:

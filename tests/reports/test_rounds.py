@@ -11,14 +11,16 @@ from omegaconf import OmegaConf
 from selfdistill_cli.reports.content import Table
 from selfdistill_cli.reports.listing import what_they_are
 from selfdistill_cli.reports.report import chapters
+from selfdistill_cli.reports.rows import best_vanillas, rows
 from selfdistill_cli.reports.runs import Run, find_runs
 from selfdistill_cli.reports.sections import rounds
 from selfdistill_cli.reports.studies import gather
 from selfdistill_cli.sweeps.summary import jobs, means_over_seeds
-from tests.helpers.made_runs import make_run
+from tests.helpers.made_runs import make_run, study_of
+from tests.helpers.runs import composed
 
 
-def made(outputs: Path, seed: int, before: Path, number: int, score: float) -> Path:
+def made(outputs: Path, seed: int, before: Path, number: int, score: float, *overrides: str) -> Path:
     """A round of correction that learned from what the run `before` wrote."""
     about = {"name": "correction", "round": number, "before": before.name, "temperature": 1.0, "drawn": 10,
              "right": 4 + number, "problems": 10, "added": 9}  # fmt: skip
@@ -27,6 +29,7 @@ def made(outputs: Path, seed: int, before: Path, number: int, score: float) -> P
         "method=vanilla",
         "self_training=correction",
         f"task.added={before}/{number}/added.parquet",
+        *overrides,
     )
     run = make_run(outputs, *words, score=score, self_training=about)
     cfg = OmegaConf.load(run / "config.yaml")
@@ -76,6 +79,29 @@ def test_earlier_rounds_were_made_for_later_ones_and_round_0_stands_for_itself(f
         "vanilla (self_training=correction round 2, 1 drawn at 1.0)",
     ]
     assert {(one.role, one.run.results["self_training"]["round"]) for one in found.served} == {("earlier round", 1)}
+
+
+def test_a_round_is_no_tuned_setting_of_its_method_and_no_vanilla_of_a_sweep(tmp_path: Path) -> None:
+    default = composed().schedule.lr
+    for seed in (0, 1):
+        for lr, score in ((2e-5, 0.7), (default, 0.6)):
+            first = make_run(tmp_path, f"seed={seed}", f"schedule.lr={lr}", "method=vanilla", score=score)
+            made(tmp_path, seed, first, 1, 0.9, f"schedule.lr={lr}")
+    study = study_of(tmp_path)
+    assert len(study.groups) == 4
+    assert [row.chosen_of for row in rows(study)] == [0, 0, 0, 0]
+    (best,) = best_vanillas(study)
+    assert (best.settings["schedule.lr"], best.scores) == (2e-5, [0.7, 0.7])
+
+
+def test_rounds_of_many_settings_are_a_range_of_their_own(tmp_path: Path) -> None:
+    for lr in (1e-5, 2e-5, 3e-5, 7e-5):
+        first = make_run(tmp_path, f"schedule.lr={lr}", "method=vanilla")
+        made(tmp_path, 0, first, 1, 0.9, f"schedule.lr={lr}")
+    assert [(row.name, len(row.groups)) for row in rows(study_of(tmp_path))] == [
+        ("vanilla, 4 settings", 4),
+        ("vanilla (correction round 1, 1 drawn at 1.0), 4 settings", 4),
+    ]
 
 
 def test_a_round_that_added_nothing_is_shown_without_a_score(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.content import Figure, Section, Table
 from selfdistill_cli.reports.lines import scale
 from selfdistill_cli.reports.panels import Curves, Line, Look
-from selfdistill_cli.reports.rows import families
+from selfdistill_cli.reports.rows import families, name_of_family
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.sweeps import TRIALS, Sweep, levels, numeric, sweeps, varied
 from selfdistill_cli.reports.variants import Study
@@ -28,7 +28,7 @@ class Search:
 
     method: str
     name: str
-    """The method, and its passes where they are not one."""
+    """The method, its passes where they are not one, and its round of self-training."""
     trials: list[Run]
 
 
@@ -81,10 +81,9 @@ def section(study: Study) -> Section | None:
 def _searches(sweep: Sweep) -> list[Search]:
     found = []
     for groups in families(sweep.groups):
-        passes = groups[0].settings["method.passes"]
         trials = _trials(Sweep(sweep.method, varied(groups), groups))
         if trials:
-            found.append(Search(sweep.method, sweep.method + f" (passes={passes:g})" * (passes != 1), trials))
+            found.append(Search(sweep.method, name_of_family(groups), trials))
     return found
 
 
