@@ -46,11 +46,7 @@ def rows(study: Study) -> list[Row]:
 
 def best_vanillas(study: Study) -> list[Group]:
     """Of vanilla in several settings, for each number of passes, the best one, by default or not."""
-    swept = [
-        one
-        for one in families([group for group in study.groups if _is_vanilla(group)])
-        if len(one) > 1
-    ]
+    swept = [one for one in families([group for group in study.groups if _is_vanilla(group)]) if len(one) > 1]
     return [_without_the_trial(best, one) for one in swept if (best := best_by_selection(one)) is not None]
 
 

@@ -113,8 +113,28 @@ def test_a_round_that_added_nothing_is_shown_without_a_score(tmp_path: Path) -> 
     (run / "rounds" / "y" / "round.json").write_text("{")  # damaged: passed over
     assert [[cell.text for cell in row] for row in only_table(find_runs([tmp_path])).cells] == [
         ["vanilla", "star, 4 drawn at 1.0", "0", "0.5000", "–", "–", "1"],
-        ["vanilla", "star, 4 drawn at 1.0", "1", "–", "0.0000", "0", "1"],
+        ["vanilla", "star, 4 drawn at 1.0", "1", "–", "0.0000", "0", "0 of 1"],
     ]
+
+
+def nothing_joined(run: Path, number: int) -> None:
+    """What a run wrote for a round of correction, none of which was learned."""
+    about = {"name": "correction", "round": number, "temperature": 1.0, "drawn": 10, "right": 0, "problems": 10, "added": 0}  # fmt: skip
+    (run / "rounds" / "x").mkdir(parents=True)
+    (run / "rounds" / "x" / "round.json").write_text(json.dumps(about))
+
+
+def test_a_score_of_one_seed_among_three_says_so(tmp_path: Path) -> None:
+    first = [make_run(tmp_path, f"seed={seed}", "method=vanilla", score=0.5) for seed in range(3)]
+    made(tmp_path, 0, made(tmp_path, 0, first[0], 1, 0.6), 2, 0.9)
+    nothing_joined(first[1], 1)
+    nothing_joined(made(tmp_path, 2, first[2], 1, 0.7), 2)
+    rows = {row[2].text: (row[3].text, row[-1].text) for row in only_table(find_runs([tmp_path])).cells}
+    assert rows == {
+        "0": ("0.5000 ± 0.0000", "3"),
+        "1": ("0.6500 ± 0.0707", "2 of 3"),
+        "2": ("0.9000", "1 of 3"),
+    }
 
 
 def test_runs_without_rounds_have_no_such_section(tmp_path: Path) -> None:
@@ -149,4 +169,4 @@ def test_a_sweeps_means_have_those_of_each_round() -> None:
         )
     ]
     columns = {column.name: column.cells for column in means_over_seeds(families)}
-    assert (columns["round 0"], columns["round 1"], columns["seeds"]) == (["0.4500"], ["0.6000"], ["2"])
+    assert (columns["round 0"], columns["round 1"], columns["seeds"]) == (["0.4500"], ["0.6000 (1)"], ["2"])

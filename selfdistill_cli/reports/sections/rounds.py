@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -17,8 +17,8 @@ from selfdistill_cli.system.files import read_json
 
 WORDS = """Rounds of self-training, each trained again from the starting weights on the gold answers and what the model of the \
 round before wrote; round 0 is the ordinary run. Means over seeds ± standard deviation. Right: the share of the drawn answers \
-that were right. Second attempts are those at the validation problems; the last two columns are shares of all of these. A round \
-without a score added nothing, and the one before it stands."""
+that were right. Second attempts are those at the validation problems; the last two columns are shares of all of these. Where a round \
+added nothing it has no score, and the one before it stands; `1 of 3` seeds have the score that is shown."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _read(path: Any) -> Mapping[str, Any]:
 
 def _table(study: Study, families: Mapping[tuple[str, str], Sequence[Entry]]) -> Table:
     rows = [
-        [method, how, *_row(number, [one for one in entries if one.number == number])]
+        [method, how, *_row(number, [one for one in entries if one.number == number], _most(entries))]
         for (method, how), entries in families.items()
         for number in sorted({one.number for one in entries})
     ]
@@ -105,7 +105,13 @@ def _table(study: Study, families: Mapping[tuple[str, str], Sequence[Entry]]) ->
     )
 
 
-def _row(number: int, entries: Sequence[Entry]) -> list[str]:
+def _most(entries: Sequence[Entry]) -> int:
+    """Seeds of the round that most of them reached, with a score or without."""
+    return max(Counter(one.number for one in entries).values())
+
+
+def _row(number: int, entries: Sequence[Entry], seeds: int) -> list[str]:
+    scored = sum(one.run is not None for one in entries)
     seconds = [_read(one.run.path / "second_attempts.json") for one in entries if one.run is not None]
     drawn = [one.about for one in entries if one.about.get("drawn")]
 
@@ -121,5 +127,5 @@ def _row(number: int, entries: Sequence[Entry]) -> list[str]:
             of([found[name] for found in seconds if name in found])
             for name in ("second", "wrong_to_right", "right_to_wrong")
         ),
-        str(len(entries)),
+        str(seeds) if scored == seeds else f"{scored} of {seeds}",
     ]
