@@ -60,8 +60,8 @@ class Comparison:
     study: Study
     rows: list[Row]
     compared: list[Compared]
-    not_compared: list[str]
-    """In words: which rows, and why."""
+    not_compared: dict[str, str]
+    """Which rows with which baseline, in words, and why."""
 
     def of(self, row: Row, baseline: str) -> Compared | None:
         """A row's difference to a baseline, where it has one."""
@@ -100,7 +100,7 @@ def compare(study: Study) -> Comparison:
     ]
     samples = _samples([group for _, _, mine, theirs in pairs for group in (mine, theirs)])
     found: list[tuple[Row, str, Group, Difference]] = []
-    not_compared: dict[str, None] = {}
+    not_compared: dict[str, str] = {}
     for row, baseline, mine, theirs in pairs:
         a, b = ({seed: one for seed, one in samples[g.variant].items() if seed in g.runs} for g in (mine, theirs))
         difference = paired_difference(a, b) if a and b else None
@@ -108,7 +108,7 @@ def compare(study: Study) -> Comparison:
             why = "they have no seed in common, or other validation examples"
             if not a or not b:
                 why = f"{study.metric} cannot be told again from resampled predictions"
-            not_compared[f"{row.name} is not compared with {baseline}: {why}."] = None
+            not_compared[f"{row.name} is not compared with {baseline}"] = why
             continue
         found.append((row, baseline, theirs, difference))
     tested = {_test(row, against): d.p for row, _, against, d in found if d.seeds > 1 and row.unbiased}
@@ -117,7 +117,7 @@ def compare(study: Study) -> Comparison:
         Compared(row, baseline, against, d, corrected.get(_test(row, against)) if row.unbiased else None, study.metric)
         for row, baseline, against, d in found
     ]
-    return Comparison(study, shown, compared, list(not_compared))
+    return Comparison(study, shown, compared, not_compared)
 
 
 def _test(row: Row, against: Group) -> tuple[Any, ...]:

@@ -104,9 +104,26 @@ def _no_difference(found: Comparison, shown: Scale) -> str:
     settings = f"{count(len(groups), 'setting')} of {methods}"
     if not any(_is_vanilla(group) for group in groups):
         return f"No vanilla beside {settings}: {between}."
+    why = _why_not(found)
+    if why:
+        return f"No difference of {settings} is tested, since {why}: {between}."
     if max(len(group.runs) for group in groups) == 1:
         return f"One seed for each of {settings}, which ranks nothing: {between}."
     return f"No difference of {settings} rests on two seeds: {between}."
+
+
+def _why_not(found: Comparison) -> str:
+    """What more seeds would not change: a metric that is not compared, a setting that was chosen where it is reported."""
+    if found.not_compared and not found.compared:
+        return listed(list(dict.fromkeys(found.not_compared.values())))
+    if _chosen_here(found):
+        return "the best setting was chosen on the examples that are reported"
+    return ""
+
+
+def _chosen_here(found: Comparison) -> bool:
+    """Whether there is a difference on two seeds of a setting that was chosen on the examples that are reported."""
+    return any(c.difference.seeds > 1 and not c.row.unbiased for c in found.compared)
 
 
 def _sentence(compared: Compared, shown: Scale) -> str:
@@ -161,6 +178,8 @@ def _missing(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[
     if all(found.study.baseline(group) is None for group in methods):
         wanted.append(f"{PLAIN} under the same settings (method={BASELINE})")
     wanted += _matched_passes(found)
+    if not told and _chosen_here(found):
+        wanted.append("settings that are chosen on other examples (task.selection=held_out)")
     if not told and min(len(group.runs) for group in found.study.groups) == 1:
         return [*wanted, "more seeds: three are the least (seed=0,1,2), five are better"]
     return [*wanted, *_more_seeds(found, told, shown)]

@@ -77,6 +77,26 @@ def test_one_seed_ranks_nothing(tmp_path: Path) -> None:
     assert told.missing == "more seeds: three are the least (seed=0,1,2), five are better"
 
 
+def test_a_metric_that_is_not_compared_is_the_reason_and_not_the_seeds(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", metric="rouge_l", score=0.4)
+    make(tmp_path, "method=kd", metric="rouge_l", score=0.5, draw=1)
+    assert said(tmp_path).said == (
+        "No difference of two settings of vanilla and kd is tested, since rouge_l cannot be told again from resampled "
+        "predictions: rouge_l 40.0 to 50.0."
+    )
+
+
+def test_a_best_that_was_chosen_where_it_is_reported_is_the_reason_and_not_the_seeds(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", accuracy=0.5, score=0.5)
+    for tau, score in ((1, 0.6), (2, 0.6), (4, 0.6), (5, 0.7)):  # the default is not among them
+        make(tmp_path, "method=dynsdpb", f"method.tau={tau}", score=score)
+    assert said(tmp_path).said == (
+        "No difference of five settings of vanilla and dynsdpb is tested, since the best setting was chosen on the "
+        "examples that are reported: accuracy 50.0 to 70.0."
+    )
+    assert said(tmp_path).missing == "settings that are chosen on other examples (task.selection=held_out)"
+
+
 def test_a_missing_baseline_and_one_at_equal_compute_are_asked_for_as_one_types_them(tmp_path: Path) -> None:
     make(tmp_path, "method=dynsdpb", examples_forwarded=598)
     assert "vanilla under the same settings (method=vanilla)" in said(tmp_path).missing

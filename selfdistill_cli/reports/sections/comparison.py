@@ -25,7 +25,7 @@ def section(found: Comparison) -> Section:
     parts: list[str | Table | Figure] = [_scores(found, shown)]
     if len(found.rows) > 1:
         parts.append(_dots(found, shown))
-    parts += found.not_compared
+    parts += [f"{which}: {why}." for which, why in found.not_compared.items()]
     if found.compared:
         parts.append(_tests(found, shown))
     parts.append(_behind(found))
