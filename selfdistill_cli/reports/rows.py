@@ -69,33 +69,36 @@ def name_of_family(family: Sequence[Group]) -> str:
 
 def _of_family(family: list[Group], swept: bool) -> list[Row]:
     """`swept`: whether vanilla has a best setting of its own, with which a chosen one is compared."""
-    if len(family) <= FEW:
-        return [Row(group.variant, [group]) for group in family]
-    found = [Row(group.variant, [group]) for group in family if _is_default(group, family)]
     best = best_by_selection(family)
-    if best is None:
+    chosen = None if best is None else _without_the_trial(best, family)
+    tried = chosen is not None and chosen is not best
+    shown = family if len(family) <= FEW else [group for group in family if _is_default(group, family)]
+    found = [Row(group.variant, [group]) for group in shown if not (tried and group is best)]
+    if chosen is None:
         return found or [Row(f"{name_of_family(family)}, {len(family)} settings", family)]
-    chosen = _without_the_trial(best, family)
-    other_baseline = swept and not _is_vanilla(best)
-    if other_baseline or chosen not in [row.group for row in found]:
+    many = len(family) > FEW and (best not in shown or (swept and not _is_vanilla(chosen)))
+    if tried or many:
         unbiased = all(_chosen_elsewhere(run) for group in family for run in group.runs.values())
-        found.append(Row(f"{best.variant}, best of {len(family)} settings", [chosen], len(family), unbiased))
+        found.append(Row(f"{chosen.variant}, best of {len(family)} settings", [chosen], len(family), unbiased))
     return found
 
 
 def _without_the_trial(best: Group, family: Sequence[Group]) -> Group:
-    """Its runs without the one that it was chosen by, where every other setting has one seed and it has that and more.
+    """Its runs without the one that it was chosen by, where every other setting has that one seed, and it has more.
 
-    A score that chooses is too good: luck had a part in it.
+    A score that chooses is too good: luck had a part in it. Itself where it was not chosen so, as it was not if another
+    setting is better on that seed.
     """
-    tried = {seed for group in family if group is not best for seed in group.runs}
-    if (
-        len(tried) > 1
-        or any(len(group.runs) > 1 for group in family if group is not best)
-        or not set(best.runs) - tried
-    ):
+    others = [group for group in family if group is not best]
+    seeds = {seed for group in others for seed in group.runs}
+    if len(seeds) != 1 or not (seeds < set(best.runs)):
         return best
-    return replace(best, runs={seed: run for seed, run in best.runs.items() if seed not in tried})
+    (trial,) = seeds
+    sign = 1 if larger_is_better(best.first.results["metric"]) else -1
+    mine, *theirs = (sign * selection_score(group.runs[trial]) for group in (best, *others))
+    if mine < max(theirs):
+        return best
+    return replace(best, runs={seed: run for seed, run in best.runs.items() if seed != trial})
 
 
 def _is_vanilla(group: Group) -> bool:

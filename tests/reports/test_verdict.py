@@ -18,6 +18,7 @@ from selfdistill_cli.reports.sections import over_tasks, verdict
 from selfdistill_cli.reports.sections.comparison import scale_of, section
 from selfdistill_cli.reports.sentences import Finding, finding
 from selfdistill_cli.reports.studies import gather
+from selfdistill_cli.sweeps.summary import means_over_seeds
 from tests.helpers.made_runs import make_run, study_of, variants
 from tests.helpers.runs import composed
 
@@ -302,6 +303,46 @@ def test_one_difference_in_two_rows_is_one_test(tmp_path: Path) -> None:
     assert {c.corrected for c in ours.values()} == {
         c.difference.p for c in ours.values()
     }  # of one test nothing is corrected
+
+
+def tried(outputs: Path, scores: dict[int, tuple[float, ...]]) -> None:
+    """Settings of dynsdpb by τ: the score of seed 0, by which the trials are chosen, and those of further seeds."""
+    for tau, of_seeds in scores.items():
+        for seed, score in enumerate(of_seeds):
+            make_run(outputs, "method=dynsdpb", f"method.tau={tau}", f"seed={seed}", score=score, selection_score=score, selected_on="held_out")  # fmt: skip
+
+
+@pytest.mark.parametrize("others", [(1,), (1, 2)])
+def test_of_few_trials_too_the_seed_that_chose_is_no_part_of_the_score(others: tuple[int, ...], tmp_path: Path) -> None:
+    tried(tmp_path, {**dict.fromkeys(others, (0.5,)), 4: (0.9, 0.6, 0.7)})
+    *plain, chosen = rows(study_of(tmp_path))
+    assert [(row.name, row.chosen_of) for row in plain] == [(f"dynsdpb (tau={tau})", 0) for tau in others]
+    assert (chosen.name, chosen.chosen_of) == (f"dynsdpb (tau=4), best of {len(others) + 1} settings", len(others) + 1)
+    assert chosen.unbiased
+    records = [
+        {"job": 1 + seed, "overrides": ["method.tau=4", f"seed={seed}"], "key": str(seed), "score": score,
+         "status": "finished", "metric": "accuracy"}
+        for seed, score in ((1, 0.6), (2, 0.7))
+    ]  # fmt: skip
+    (score,) = (column.cells for column in means_over_seeds(records) if column.name == "accuracy")
+    assert chosen.group is not None
+    assert score == [f"{np.mean(chosen.group.scores):.4f} ± {np.std(chosen.group.scores, ddof=1):.4f}"]
+
+
+def test_a_default_that_was_chosen_on_a_seed_stands_without_it_alone(tmp_path: Path) -> None:
+    tried(tmp_path, {1: (0.5,), 2: (0.5,), 3: (0.9, 0.6, 0.7), 4: (0.5,)})
+    (row,) = rows(study_of(tmp_path))
+    assert (row.name, row.chosen_of) == ("dynsdpb, best of 4 settings", 4)
+    assert row.group is not None
+    assert row.group.scores == [0.6, 0.7]
+
+
+def test_a_sweep_that_is_not_through_has_chosen_nothing(tmp_path: Path) -> None:
+    tried(tmp_path, {1: (0.5, 0.6, 0.7), 2: (0.9,)})  # the second setting is better on the seed that both have
+    assert [(row.name, row.chosen_of, len(row.groups[0].runs)) for row in rows(study_of(tmp_path))] == [
+        ("dynsdpb (tau=1)", 0, 3),
+        ("dynsdpb (tau=2)", 0, 1),
+    ]
 
 
 def test_settings_with_one_seed_are_a_range_and_none_is_the_best(tmp_path: Path) -> None:
