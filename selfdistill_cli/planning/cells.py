@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.ready import require_ready
 from selfdistill_cli.runs.directory import RunDirectory
-from selfdistill_cli.self_training.rounds import gold_alone, trains_itself
+from selfdistill_cli.self_training.rounds import ABOUT, ADDED, gold_alone, trains_itself
 from selfdistill_cli.sequence import sequence_of, stages
+from selfdistill_cli.system.files import read_json
 from selfdistill_cli.system.lease import in_use
 
 FINISHED, INTERRUPTED, RUNNING, TO_DO = "finished", "interrupted", "running", "to do"
@@ -65,7 +69,7 @@ def _stages(cfg: DictConfig) -> list[tuple[DictConfig, bool]]:
     """The runs of one job, and whether each can be told from others already. Raises `UserError` if it cannot be run."""
     require_ready(cfg)
     if trains_itself(cfg):
-        return [(gold_alone(cfg), True), *[(gold_alone(cfg), False)] * cfg.self_training.rounds]
+        return _rounds(cfg)
     if not sequence_of(cfg):
         return [(cfg, True)]
     found: list[tuple[DictConfig, bool]] = []
@@ -80,6 +84,36 @@ def _stages(cfg: DictConfig) -> list[tuple[DictConfig, bool]]:
 
     stages(cfg, collect)
     return found
+
+
+def _rounds(cfg: DictConfig) -> list[tuple[DictConfig, bool]]:
+    """Those whose answers are drawn already, as far as the rounds went; the others as if they were round 0 again."""
+    found = [(gold_alone(cfg), True)]
+    for number in range(1, cfg.self_training.rounds + 1):
+        drawn = _drawn(cfg, found[-1][0], number)
+        if drawn is None:
+            return [*found, *[(gold_alone(cfg), False)] * (cfg.self_training.rounds - number + 1)]
+        folder, added = drawn
+        if added == 0:
+            break
+        stage = cfg.copy()
+        stage.task.added, stage.self_training.round = str(folder / ADDED), number
+        found.append((stage, True))
+    return found
+
+
+def _drawn(cfg: DictConfig, before: DictConfig, number: int) -> tuple[Path, int] | None:
+    """Where the run `before` left what this round adds, by the name that `run_rounds` gives it, and how many; None: it is
+    yet to draw."""
+    directory = RunDirectory(before)
+    if cfg.rerun or directory.results() is None:
+        return None
+    settings: Any = OmegaConf.to_container(cfg.self_training, resolve=True)
+    settings |= {"rounds": None, "round": number, "decoding": OmegaConf.to_container(cfg.task.decoding)}
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    folder = directory.path / "rounds" / key
+    about = read_json(folder / ABOUT)
+    return None if about is None else (folder, int(about["added"]))
 
 
 def _to_come(cfg: DictConfig, overrides: Sequence[str], found: dict[str, Cell]) -> Cell:

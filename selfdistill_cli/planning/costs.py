@@ -21,7 +21,7 @@ FIRST_STEPS = 3
 FEW_STEPS = 100
 FORWARD_SHARE = 1 / 3
 """Of a training step; the backward pass takes about twice as long as the forward pass."""
-SIZES = ("train_examples", "validation_examples", "label_noise")
+SIZES = ("train_examples", "validation_examples", "label_noise", "added")
 """Settings of a task that change how many steps and examples there are, and not what one takes."""
 OF_A_STEP = ("batch_size", "optimizer")
 """Settings of a schedule that change what a step takes."""

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from selfdistill_cli.config.method_checks import never_acts
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.planning.cells import cells_of
 from selfdistill_cli.planning.command import Request, taken_out
-from selfdistill_cli.planning.costs import Sizes
+from selfdistill_cli.planning.costs import Sizes, data_of, kind_of_cost
 from selfdistill_cli.planning.estimates import Plan, estimate
 from selfdistill_cli.planning.page import print_plan
 from selfdistill_cli.planning.seeds import seeds_for
 from selfdistill_cli.planning.short_runs import ENOUGH_SECONDS, STEPS, shortened, steps_that_tell
 from selfdistill_cli.reports.statistics import paired_difference, resampled, seeds_needed
 from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.self_training import rounds
+from selfdistill_cli.system.files import write_json
+from selfdistill_cli.tasks.added import write_added
 from tests.helpers.every_method import METHODS
 from tests.helpers.made_runs import make_run
 from tests.helpers.plans import COST, cells
@@ -105,6 +110,70 @@ def test_rounds_of_self_training_are_runs_of_their_own(tmp_path: Path) -> None:
     words = ("model=tiny_llama", "task=synth_arithmetic", "method=vanilla")
     found = cells(tmp_path, words, (*words, "self_training=star", "self_training.rounds=2"))
     assert [(cell.known, cell.jobs) for cell in found] == [(True, [1, 2]), (False, [2]), (False, [2])]
+
+
+def finished(cfg: DictConfig) -> Path:
+    """The folder of a run, with results of the whole form."""
+    place = RunDirectory(cfg).path
+    place.mkdir(parents=True)
+    shutil.copy(Path(__file__).parent.parent / "runs" / "data" / "finished" / "results.json", place)
+    return place
+
+
+def drawn(cfg: DictConfig, run: Path, number: int, monkeypatch: pytest.MonkeyPatch, added: int = 1) -> DictConfig:
+    """The round that learns from what `run` wrote, where the rounds themselves put it."""
+
+    def write(cfg: DictConfig, run: Path, runtime: object, number: int, folder: Path) -> dict[str, int]:
+        write_added(folder / rounds.ADDED, [f"1 + {number} ="] * added, ["2"] * added)
+        write_json(folder / rounds.ABOUT, {"added": added})
+        return {"added": added}
+
+    monkeypatch.setattr(rounds, "_drawn", write)
+    folder, _ = rounds._additions(cfg, run, number)
+    stage = cfg.copy()
+    stage.task.added, stage.self_training.round = str(folder / rounds.ADDED), number
+    return stage
+
+
+def test_rounds_that_are_there_are_not_planned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (
+        "model=tiny_llama",
+        "task=synth_arithmetic",
+        "method=vanilla",
+        "self_training=star",
+        "self_training.rounds=4",
+    )
+    cfg = composed(f"paths.outputs={tmp_path}", *words)
+    first = finished(rounds.gold_alone(cfg))
+    second = drawn(cfg, first, 1, monkeypatch)
+    third = drawn(cfg, finished(second), 2, monkeypatch)
+    found = cells(tmp_path, words)
+    assert [(cell.known, cell.state) for cell in found] == [
+        (True, "finished"), (True, "finished"), (True, "to do"), (False, "to do"), (False, "to do")
+    ]  # fmt: skip
+    assert found[2].directory.path == RunDirectory(third).path
+    assert [cell.state for cell in cells(tmp_path, (*words, "rerun=true"))] == ["to do"] * 5
+
+
+def test_rounds_that_ended_since_nothing_joined_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (
+        "model=tiny_llama",
+        "task=synth_arithmetic",
+        "method=vanilla",
+        "self_training=star",
+        "self_training.rounds=3",
+    )
+    cfg = composed(f"paths.outputs={tmp_path}", *words)
+    drawn(cfg, finished(rounds.gold_alone(cfg)), 1, monkeypatch, added=0)
+    assert [cell.state for cell in cells(tmp_path, words)] == ["finished"]
+
+
+def test_a_round_takes_as_long_a_step_as_the_run_without_it(tmp_path: Path) -> None:
+    write_added(tmp_path / "added.parquet", ["1 + 1 ="], ["2"])
+    words = ("model=tiny_llama", "task=synth_arithmetic", "method=vanilla")
+    plain, more = composed(*words), composed(*words, f"task.added={tmp_path}/added.parquet")
+    assert kind_of_cost(plain) == kind_of_cost(more)
+    assert data_of(plain) != data_of(more)
 
 
 def test_generations_are_runs_of_their_own(tmp_path: Path) -> None:
