@@ -95,7 +95,14 @@ def _composed(request: Request, words: list[str], scratch: Path) -> None:
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(of_one)()
 
 
-def _show(jobs: Jobs, scratch: Path, detect: float | None, at_once: int = 1, notes: Sequence[str] = ()) -> None:
+def _show(
+    jobs: Jobs,
+    scratch: Path,
+    detect: float | None,
+    at_once: int = 1,
+    notes: Sequence[str] = (),
+    trial_seed: int | None = None,
+) -> None:
     from selfdistill_cli.planning.cells import cells_of
     from selfdistill_cli.planning.estimates import plan_of
     from selfdistill_cli.planning.memory import memory_in_words
@@ -112,7 +119,7 @@ def _show(jobs: Jobs, scratch: Path, detect: float | None, at_once: int = 1, not
         say(console, line)  # first: it reads neither weights nor data
     made = plan_of(cells, outputs, scratch, at_once)
     print_plan(console, made, outputs)
-    for line in [*notes, *([] if detect is None else seeds_for(cells, detect))]:
+    for line in [*notes, *([] if detect is None else seeds_for(cells, detect, trial_seed))]:
         say(console, line)
 
 
@@ -139,7 +146,8 @@ class PlanOfSweep(Callback):
         """Show the plan."""
         try:
             notes = JobRecords(Path(config.hydra.sweep.dir)).notes()
-            _show(self.jobs, self.scratch, self.detect, _at_once(config.hydra.launcher), notes)
+            trial_seed = OmegaConf.select(config, "hydra.sweeper.trial_seed")
+            _show(self.jobs, self.scratch, self.detect, _at_once(config.hydra.launcher), notes, trial_seed)
         except UserError as error:
             raise SystemExit(f"sdrun: {error}") from error  # Hydra turns ordinary exceptions of callbacks into warnings
 

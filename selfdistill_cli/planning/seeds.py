@@ -17,6 +17,7 @@ from selfdistill_cli.reports.naming import identity
 from selfdistill_cli.reports.runs import read_run, settings_of
 from selfdistill_cli.reports.scoring import Scored, scored
 from selfdistill_cli.reports.statistics import (
+    MOST_SEEDS,
     POWER,
     Spread,
     combined,
@@ -42,9 +43,10 @@ class Seen:
     """Pairs of methods that it is the mean of."""
 
 
-def seeds_for(cells: Sequence[Cell], points: float) -> list[str]:
+def seeds_for(cells: Sequence[Cell], points: float, trial_seed: int | None = None) -> list[str]:
     """In words: how many seeds show a difference of so many points, and what those of this plan show.
 
+    trial_seed: by which settings are chosen, if any are; nothing is compared on it.
     A line for each task and model; the spread is that of the plan's own study, else that of studies of other sizes.
     """
     asked = [cell for cell in cells if cell.jobs]
@@ -52,7 +54,7 @@ def seeds_for(cells: Sequence[Cell], points: float) -> list[str]:
     for about in {(str(cell.cfg.task.name), str(cell.cfg.model.name)): cell for cell in asked}.values():
         alike = [cell for cell in asked if _place(cell) == _place(about)]
         seen = [found for study in _studies(about) if (found := spread_of(study)) is not None]
-        seeds = len({int(cell.cfg.seed) for cell in alike})
+        seeds = len({int(cell.cfg.seed) for cell in alike} - {trial_seed})
         lines.append(in_words(seen[0], points, seeds) if seen else _unknown(about, points))
     return lines
 
@@ -123,11 +125,12 @@ def in_words(seen: Seen, points: float, seeds: int) -> str:
     needed = seeds_needed(seen.spread, wanted)
     unit = (" point" if points == 1 else " points") if scale == 100 else ""
     what = f"a difference of {points:g}{unit} in {seen.metric} (power {POWER:g}, two-sided 5 %)"
-    said = (
-        f"To show {what} takes {counted(needed, 'seed')} a method"
-        if needed is not None
-        else f"No number of seeds shows {what}: {seen.spread.size:,} validation examples are too few for it"
-    )
+    if needed is not None:
+        said = f"To show {what} takes {counted(needed, 'seed')} a method"
+    elif seen.spread.examples == 0:  # of a metric that is not resampled, the seeds alone are known to vary
+        said = f"Not even {MOST_SEEDS:,} seeds show {what}"
+    else:
+        said = f"No number of seeds shows {what}: {seen.spread.size:,} validation examples are too few for it"
     shown = f"the {seeds} of this command show {scale * detectable(seen.spread, seeds):.3g}" if seeds > 1 else (
         "one seed shows nothing about other seeds"
     )  # fmt: skip

@@ -10,18 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config.method_checks import never_acts
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.planning import command
 from selfdistill_cli.planning.cells import cells_of
 from selfdistill_cli.planning.command import Request, taken_out
 from selfdistill_cli.planning.costs import Sizes, data_of, kind_of_cost
 from selfdistill_cli.planning.estimates import Plan, estimate
 from selfdistill_cli.planning.page import print_plan
-from selfdistill_cli.planning.seeds import seeds_for
+from selfdistill_cli.planning.seeds import Seen, in_words, seeds_for
 from selfdistill_cli.planning.short_runs import ENOUGH_SECONDS, STEPS, shortened, steps_that_tell
-from selfdistill_cli.reports.statistics import paired_difference, resampled, seeds_needed
+from selfdistill_cli.reports.statistics import Spread, paired_difference, resampled, seeds_needed
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.self_training import rounds
 from selfdistill_cli.system.files import write_json
@@ -320,6 +321,30 @@ def test_without_two_seeds_of_two_methods_nothing_is_claimed(tmp_path: Path) -> 
     (line,) = seeds_for(cells(tmp_path, ("method=vanilla",)), 1.0)
     assert line.startswith("How many seeds show 1 point is not known yet")
     assert "seed=0,1" in line
+
+
+def test_the_seed_of_the_trials_is_none_that_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_seeds(tmp_path, 3)
+    asked = cells(
+        tmp_path, *((f"method={method}", f"seed={seed}") for method in ("vanilla", "dynsdpb") for seed in range(4))
+    )
+    (line,) = seeds_for(asked, 8.0, trial_seed=0)
+    assert "the 3 of this command show" in line
+    told: list[object] = []
+    monkeypatch.setattr(command, "_show", lambda *words: told.append(words[-1]))
+    hydra = {"sweep": {"dir": str(tmp_path / "sweep")}, "launcher": {}, "sweeper": {"trial_seed": 0}}
+    command.PlanOfSweep(str(tmp_path), 1.0).on_multirun_end(OmegaConf.create({"hydra": hydra}))
+    assert told == [0]
+
+
+def test_of_a_metric_that_is_not_resampled_nothing_is_said_of_examples() -> None:
+    of_seeds_alone = Seen("rte", "rouge_l", Spread(0.0, 0.2**2, 2), 1)
+    said = in_words(of_seeds_alone, 0.01, seeds=3)
+    assert said.startswith("Not even 1,000 seeds show a difference of 0.01")
+    assert "examples" not in said
+    assert "400 validation examples are too few" in in_words(
+        Seen("rte", "accuracy", Spread(1e-3, 0.0, 400), 1), 0.01, 3
+    )
 
 
 def test_files_of_the_outputs_are_not_touched(tmp_path: Path) -> None:
