@@ -159,9 +159,51 @@ def test_the_checklist_counts_runs_trials_and_what_is_not_reported(outputs: Path
         "3 settings in 6 runs, all of them reported: dynsdpb: tau 1 and 3"
         in answers["How were settings chosen: which values, how many trials?"]
     )
-    assert answers["Were there runs that are not reported?"].startswith("1 run in these folders")
+    assert answers["Were there runs that are not reported?"].startswith(
+        "In these folders, and in no table of scores: 1 run not finished or not readable (1 interrupted). Of runs elsewhere"
+    )
     assert answers["Which commands made the results?"] == "sdrun -m method=vanilla,dynsdpb"  # no place of the machine
     assert "not committed" in answers["Is the code available, and in which version?"]
+
+
+def test_runs_that_stand_alone_or_were_found_twice_are_not_reported_either(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        make_run(tmp_path / "runs" / place, "method=vanilla")
+    make_run(tmp_path / "runs", "method=kd")
+    make_run(tmp_path / "runs", "method=kd", "schedule.epochs=1")
+    report([str(tmp_path / "runs"), "--paper", "--out", str(tmp_path / "paper")])
+    assert (
+        "**Were there runs that are not reported?** In these folders, and in no table of scores: 1 run found twice, with the "
+        "settings and seed of a run that counts; 1 run alone, with nothing to be compared with. Of runs elsewhere, or "
+        "deleted, nothing is known."
+    ) in (tmp_path / "paper" / "checklist.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Nothing beside tokenizing."),
+        (["task.class_weights=balanced"], "classes weighted in training (balanced)."),
+        (["task.class_weights={entailment: 2, other: 1}"], "classes weighted in training (entailment 2, other 1)."),
+        (["task.weight=who/how"], "training examples weighted by the column who/how."),
+        (["task.missing=drop"], "rows without a label, text or answer left out."),
+        (["task.missing=keep"], "rows with a blank text kept."),
+    ],
+)
+def test_what_was_done_to_the_data_is_told(words: list[str], said: str, tmp_path: Path) -> None:
+    make_run(tmp_path, *words)
+    assert dict(checklist([study_of(tmp_path)], []))["Was anything done to the data?"] == said
+
+
+def test_answers_that_a_round_added_are_told(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["task"]["added"] = "/somewhere/added.parquet"
+    settings["self_training"] = {"name": "star", "round": 2, "samples": 4, "temperature": 1.0}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert dict(checklist([study_of(tmp_path)], []))["Was anything done to the data?"] == (
+        "answers added that the model of the round before drew to training problems (star round 2, 4 drawn at 1.0)."
+    )
 
 
 @pytest.mark.parametrize(("overrides", "results", "words"), [

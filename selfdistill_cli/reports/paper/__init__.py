@@ -36,7 +36,8 @@ def write_paper(runs: Sequence[Run], title: str, folder: Path) -> list[str]:
 
     Returns the names of the files, those of folders by their number. Raises `ValueError` if no run has finished.
     """
-    studies = gather(runs).studies
+    gathered = gather(runs)
+    studies = gathered.studies
     if not studies:
         raise ValueError("no run has finished")
     titled = [(section.title or chapter.title, section) for chapter in chapters(runs) for section in chapter.sections]
@@ -50,7 +51,8 @@ def write_paper(runs: Sequence[Run], title: str, folder: Path) -> list[str]:
         _write(folder / "tables" / f"{table.name}.tex", latex_table(table))
     for figure in figures:
         _draw(figure, folder / "figures" / f"{figure.name}.pdf")
-    answers = checklist(studies, [run for run in runs if not run.finished])
+    unfinished = [run for run in runs if not run.finished]
+    answers = checklist(studies, unfinished, gathered.alone, gathered.duplicates)
     _write(folder / "methods.tex", _paragraphs(methods_paragraphs(studies)))
     _write(folder / "checklist.tex", _checklist_tex(answers))
     _write(folder / "checklist.md", _checklist_md(answers))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from selfdistill_cli.reports.origins import ROUND
 from selfdistill_cli.reports.paper.facts import (
     UNKNOWN,
     commands,
@@ -13,6 +15,7 @@ from selfdistill_cli.reports.paper.facts import (
     each,
     environment,
     hours,
+    in_words,
     operations,
     result,
     searched,
@@ -29,6 +32,11 @@ from selfdistill_cli.system.words import listed
 
 Answers = list[tuple[str, str]]
 """Questions and their answers."""
+WITHOUT = {
+    "drop": "rows without a label, text or answer left out",
+    "keep": "rows with a blank text kept",
+}
+"""What `task.missing` did, where it refused nothing."""
 YOURS = (
     "Are the licences of data, models and code stated, and is this use allowed by them?",
     "Do the data name or offend people, and what was done about it? Did people consent?",
@@ -40,8 +48,11 @@ YOURS = (
 """What no run can know."""
 
 
-def checklist(studies: Sequence[Study], others: Sequence[Run]) -> Answers:
-    """Questions with answers. `others`: the runs beside those of the studies, which did not finish."""
+def checklist(
+    studies: Sequence[Study], others: Sequence[Run], alone: Sequence[Study] = (), twice: Sequence[tuple[Run, Run]] = ()
+) -> Answers:
+    """Questions with answers. Beside the runs of the studies there are `others`, which did not finish, those `alone`,
+    and those that were found `twice`."""
     runs = [run for study in studies for run in study.runs]
     return [
         ("Which models were trained, and how large are they?", told(runs, _model)),
@@ -61,7 +72,7 @@ def checklist(studies: Sequence[Study], others: Sequence[Run]) -> Answers:
         ("What do the scores and error bars mean, and how was significance tested?", STATISTICS),
         ("How much computation did it take, and on what?", _compute(runs)),
         ("What stood out in the runs?", _by_study(studies, _remarks)),
-        ("Were there runs that are not reported?", _unreported(others)),
+        ("Were there runs that are not reported?", _unreported(others, len(alone), len(twice))),
         ("Is the code available, and in which version?", _code(runs)),
         ("Which commands made the results?", _commands(runs)),
         ("Would the same command give the same numbers?", _determinism(runs)),
@@ -113,10 +124,25 @@ def _preparation(study: Study) -> str:
     for key, words in (
         ("task.train_examples", "a seeded subset of {} training examples"),
         ("task.label_noise", "labels replaced with probability {}"),
+        ("task.weight", "training examples weighted by the column {}"),
+        ("task.added", "training examples of a file added ({})"),
+        (ROUND, "answers added that the model of the round before drew to training problems ({})"),
     ):
         values = [one for one in each(runs, setting(key)) if one != "0"]
+        values = [Path(one).name for one in values] if key == "task.added" else values
         said += [words.format(listed(values))] if values else []
+    weights = listed(each(runs, _class_weights))
+    said += [f"classes weighted in training ({weights})"] if weights else []
+    said += [WITHOUT[one] for one in each(runs, setting("task.missing")) if one in WITHOUT]
     return "; ".join(said) or "Nothing beside tokenizing"
+
+
+def _class_weights(run: Run) -> str | None:
+    """`balanced`, or `spam 2, ham 1`."""
+    key = "task.class_weights"
+    given = {name: value for name, value in run.settings.items() if name.startswith(f"{key}.") and value is not None}
+    named = ", ".join(f"{name.removeprefix(f'{key}.')} {in_words(value)}" for name, value in given.items())
+    return named or run.settings.get(key) or None
 
 
 def _search(study: Study) -> str:
@@ -139,11 +165,16 @@ def _compute(runs: Sequence[Run]) -> str:
     return f"{hours(runs)} of training on {place}; {counted}."
 
 
-def _unreported(others: Sequence[Run]) -> str:
-    if not others:
-        return "Not in these folders. Of runs elsewhere, or deleted, nothing is known."
+def _unreported(others: Sequence[Run], alone: int, twice: int) -> str:
     counts = listed([f"{sum(run.status == s for run in others)} {s}" for s in sorted({run.status for run in others})])
-    return f"{counted(len(others), 'run')} in these folders did not finish or cannot be read ({counts}) and are not counted. Of runs elsewhere, or deleted, nothing is known."
+    told = {
+        f"not finished or not readable ({counts})": len(others),
+        "found twice, with the settings and seed of a run that counts": twice,
+        "alone, with nothing to be compared with": alone,
+    }
+    found = [f"{counted(number, 'run')} {what}" for what, number in told.items() if number]
+    said = f"In these folders, and in no table of scores: {'; '.join(found)}." if found else "Not in these folders."
+    return f"{said} Of runs elsewhere, or deleted, nothing is known."
 
 
 def _code(runs: Sequence[Run]) -> str:
