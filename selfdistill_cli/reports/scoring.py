@@ -40,7 +40,7 @@ class Scored:
 
 
 def scored(path: Path, metric: str) -> Scored | None:
-    """The predictions in a parquet file for a metric; None if it is no function of sums (F1 of texts, ROUGE, groups)."""
+    """The predictions in a parquet file for a metric; None if it cannot be computed again (F1 of texts, ROUGE, groups, loss)."""
     table = read_predictions(path, leave_out=() if metric == "auroc" else ("logits",))
     order = np.argsort(table["index"], kind="stable")
     columns = {name: values[order] for name, values in table.items()}

@@ -75,6 +75,22 @@ def test_auroc_of_counts_is_that_of_repeated_examples(classes: int, tmp_path: Pa
     assert found.value(counts) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("metric", ["f1", "rougeL", "loss", "accuracy"])
+def test_of_written_answers_exact_match_alone_is_compared(metric: str, tmp_path: Path) -> None:
+    right = [True, False, True, True]
+    table = {"split": ["validation"] * 4, "index": range(4), "text": ["a"] * 4, "correct": right}
+    parquet.write_table(pa.table({name: list(values) for name, values in table.items()}), tmp_path / "p.parquet")
+    assert scored(tmp_path / "p.parquet", metric) is None
+    found = scored(tmp_path / "p.parquet", "exact_match")
+    assert found is not None
+    assert found.value(np.ones((1, 4)))[0] == 0.75
+
+
+@pytest.mark.parametrize("metric", ["loss", "exact_match"])
+def test_of_labels_the_loss_and_scores_of_groups_are_not_compared(metric: str, tmp_path: Path) -> None:
+    assert scored(file(tmp_path, np.array([0, 1, 1]), np.array([0, 1, 0])), metric) is None
+
+
 def test_spearman_is_scipys(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     label = rng.normal(size=50)
