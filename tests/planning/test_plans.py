@@ -338,7 +338,7 @@ def test_the_seed_of_the_trials_is_none_that_is_compared(tmp_path: Path, monkeyp
 
 
 def test_of_a_metric_that_is_not_resampled_nothing_is_said_of_examples() -> None:
-    of_seeds_alone = Seen("rte", "rouge_l", Spread(0.0, 0.2**2, 2), 1)
+    of_seeds_alone = Seen("rte", "rougeL", Spread(0.0, 0.2**2, 2), 1)
     said = in_words(of_seeds_alone, 0.01, seeds=3)
     assert said.startswith("Not even 1,000 seeds show a difference of 0.01")
     assert "examples" not in said

@@ -79,11 +79,11 @@ def test_one_seed_ranks_nothing(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_is_not_compared_is_the_reason_and_not_the_seeds(tmp_path: Path) -> None:
-    make(tmp_path, "method=vanilla", metric="rouge_l", score=0.4)
-    make(tmp_path, "method=kd", metric="rouge_l", score=0.5, draw=1)
+    make(tmp_path, "method=vanilla", metric="rougeL", score=0.4)
+    make(tmp_path, "method=kd", metric="rougeL", score=0.5, draw=1)
     assert said(tmp_path).said == (
-        "No difference of two settings of vanilla and kd is tested, since rouge_l cannot be told again from resampled "
-        "predictions: rouge_l 40.0 to 50.0."
+        "No difference of two settings of vanilla and kd is tested, since rougeL cannot be told again from resampled "
+        "predictions: rougeL 40.0 to 50.0."
     )
 
 
