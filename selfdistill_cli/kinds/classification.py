@@ -41,7 +41,8 @@ class Classification(LabelledKind):
 
     def check_data(self, data: TaskData) -> None:
         require_two_classes(data.metrics, len(data.label_names), data.label_names)
-        for split in data.validation:
+        beside = (split for split in (data.selection, data.test) if split is not None)
+        for split in (*data.validation, *beside):
             if "auroc" in data.metrics and len(set(split.labels.tolist())) < 2:
                 only = data.label_names[int(split.labels[0])]
                 raise UserError(
