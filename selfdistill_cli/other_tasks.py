@@ -35,6 +35,9 @@ NOT_OF_A_SCORE = frozenset(
 AS_BEFORE = {"missing": "error", "folds": None, "fold": 0, "no_answer": None, "messages": None, "turns": "all"}
 """Settings that came later, at the value that scores of before were made with."""
 
+OF_CLASS_ONE = frozenset({"f1", "precision", "recall"})
+"""Metrics of a class that once was the model's class 1, and not the scored task's."""
+
 
 def score_on_other_tasks(
     cfg: DictConfig, run: Path, tasks: Sequence[DictConfig], runtime: Runtime, keep: bool = True
@@ -57,6 +60,8 @@ def score_on_other_tasks(
         task_cfg, data = _validation_of(cfg, asked)
         place = run / "evaluations" / f"{data.name}.json"
         settings = _settings(cfg, task_cfg)
+        if data.kind.has_classes and not OF_CLASS_ONE.isdisjoint(data.metrics):
+            settings["class_one"] = data.label_names[1]
         before = read_json(place)
         if before is None or (before["fingerprint"], before.get("settings")) != (data.fingerprint, settings):
             log.info("evaluating %s of %s on %s", results["method"], results["task"], data.name)

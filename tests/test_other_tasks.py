@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pyarrow import parquet
+from sklearn.metrics import f1_score
 
 from selfdistill_cli import experiment, other_tasks
 from selfdistill_cli.engine.runtime import make_runtime
@@ -127,6 +128,19 @@ def test_a_score_without_its_settings_is_made_anew(run: Path, evaluated: list[st
     place = run / "evaluations" / "custom.json"
     place.write_text(json.dumps({name: value for name, value in found.items() if name != "settings"} | {"score": -1}))
     assert score(run, own(path)) == found
+    assert len(evaluated) == 2
+
+
+def test_an_f1_of_the_models_class_one_is_made_anew(run: Path, evaluated: list[str], tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.parquet", {"text": TEXTS, "label": ["not_entailment", "entailment"] * 3})
+    task = own(path, "task.metric=f1", labels="[not_entailment,entailment]", label_map={})
+    found = score(run, task)
+    table = parquet.read_table(run / "evaluations" / "custom.parquet").to_pydict()
+    assert table["label"] == [0, 1] * 3
+    assert found["score"] == pytest.approx(f1_score(table["label"], table["prediction"], zero_division=0))
+    place = run / "evaluations" / "custom.json"
+    place.write_text(json.dumps(found | {"settings": {n: v for n, v in found["settings"].items() if n != "class_one"}}))
+    assert score(run, task) == found
     assert len(evaluated) == 2
 
 

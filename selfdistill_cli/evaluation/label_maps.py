@@ -23,19 +23,21 @@ def common_labels(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """How the labels of the data [C] and of the model [M] are numbered in their common labels, and these labels.
 
-    Labels of the same name are the same; else the finer side's map is used. Raises `UserError` if neither fits.
+    Labels of the same name are the same; else the finer side's map is used. They are numbered as the data's are, those
+    that only the model has behind. Raises `UserError` if neither fits.
     """
     if set(data) <= set(model):
-        names, coarse_data, coarse_model = list(model), list(data), list(model)
+        coarse_data, coarse_model = list(data), list(model)
     elif {data_map.get(name, name) for name in data} <= set(model):
-        names, coarse_data, coarse_model = list(model), [data_map.get(name, name) for name in data], list(model)
+        coarse_data, coarse_model = [data_map.get(name, name) for name in data], list(model)
     elif {model_map.get(name, name) for name in model} == set(data):
-        names, coarse_data, coarse_model = list(data), list(data), [model_map.get(name, name) for name in model]
+        coarse_data, coarse_model = list(data), [model_map.get(name, name) for name in model]
     else:
         raise UserError(
             f"the labels {', '.join(data)} are none of the model's ({', '.join(model)}), and no label_map of either task "
             "makes them so. Give the task one: label_map: {own label: the other's label}."
         )
+    names = list(dict.fromkeys([*coarse_data, *coarse_model]))  # F1 is of the scored task's class 1
     numbers = {name: number for number, name in enumerate(names)}
     return np.array([numbers[n] for n in coarse_data]), np.array([numbers[n] for n in coarse_model]), names
 

@@ -123,7 +123,7 @@ def test_what_needs_the_data_is_checked_when_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="test of custom holds 'a' alone"):
         load(*two, f"task.test_path={alone}", "task.metric=auroc")
     few = ("task.selection=held_out", "task.selection_share=0.12")  # of 8 training examples, 1
-    with pytest.raises(UserError, match="selection of custom holds '[ab]' alone"):
+    with pytest.raises(UserError, match=r"selection of custom holds '[ab]' alone"):
         load(*two, *few, "task.metric=auroc")
 
 
