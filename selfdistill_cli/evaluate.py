@@ -137,6 +137,8 @@ def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
         labels=list(run.results.labels) or None,
         label_map={},
     )
+    if run.results.labels and not run.cfg.task.labels:  # in sorted order: a number in another file is not its place
+        task.class_numbers = False
     return task
 
 

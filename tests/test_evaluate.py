@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from selfdistill_cli import experiment
 from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of
@@ -60,6 +62,37 @@ def test_a_file_of_one_class_is_scored(run: Path, tmp_path: Path, capsys: pytest
     ]  # fmt: skip
     shares = [float(words.split("accuracy ")[1].split()[0]) for words in right]
     assert sum(shares) / 3 == pytest.approx(results(run)["score"], abs=1e-3)
+
+
+def of_words(folder: Path, *further: str) -> Path:
+    """A run that learned two classes with names, once."""
+    train = write(folder / "train.parquet", {"text": TEXTS[:20], "stars": ["pos", "neg"] * 10})
+    words = (*SETTINGS, f"task.path={train}", f"paths.outputs={folder}/outputs", "paths.data=nowhere", *further)
+    experiment.run(composed(*words, "schedule.epochs=1"))
+    return only_run(folder / "outputs")
+
+
+def test_numbers_are_no_classes_where_nobody_said_in_which_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbered: dict[str, list[Any]] = {"text": TEXTS[:20], "stars": [1, 0] * 10}
+    file = write(tmp_path / "numbers.csv", numbered)
+    hub = write(tmp_path / "named.parquet", numbered)
+    for number, names in enumerate((["neg", "pos"], ["bad", "good"])):
+        features = {"stars": {"_type": "ClassLabel", "names": names}}
+        about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+        named = parquet.read_table(hub).replace_schema_metadata(about)
+        parquet.write_table(named, tmp_path / f"named{number}.parquet")
+    run = of_words(tmp_path / "sorted")
+    with pytest.raises(UserError, match=r"unknown label '1'\. Allowed are neg, pos"):
+        evaluate([str(run), "--file", str(file)])
+    with pytest.raises(UserError, match=r"unknown label 'good'\. Allowed are neg, pos"):
+        evaluate([str(run), "--file", str(tmp_path / "named1.parquet")])
+    held = said(capsys, str(run), "--file", str(tmp_path / "named0.parquet"))
+    with_words = said(capsys, str(run), "--file", str(tmp_path / "sorted" / "train.parquet"))
+    assert held.partition("accuracy")[2] == with_words.partition("accuracy")[2]
+    run = of_words(tmp_path / "said", "task.labels=[neg,pos]")
+    assert "(20 examples)" in said(capsys, str(run), "--file", str(file))
 
 
 def test_a_run_that_may_not_be_written_is_scored_and_the_score_not_kept(

@@ -102,11 +102,14 @@ class LabelCodec:
 
     @classmethod
     def for_task(cls, task: DictConfig, kind: str, splits: Sequence[RawSplit]) -> LabelCodec:
-        """The configured classes, else those of the training split in sorted order (numbers by size)."""
+        """The configured classes, else those of the training split in sorted order (numbers by size).
+
+        `class_numbers` of false in the settings: their order is nobody's choice, so that numbers say nothing.
+        """
         if kind == "regression":
             return cls(kind, [], configured=False)
         if task.labels:
-            return cls(kind, list(task.labels), configured=True)
+            return cls(kind, list(task.labels), configured=task.get("class_numbers", True))
         found = distinct_labels(task, splits[0])
         endless = [label for label in found if isinstance(label, float) and parsed_number(label) is None]
         if endless:

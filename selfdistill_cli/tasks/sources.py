@@ -154,7 +154,7 @@ def reading_of(task: DictConfig) -> Reading:
         encoding=task.encoding,
         header=task.header,
         quoting=task.quoting,
-        labels=tuple(task.labels) if task.labels else None,
+        labels=tuple(task.labels) if task.labels and task.get("class_numbers", True) else None,
         columns=frozenset(columns) | renamed,
         inside=fields_inside(columns),
         as_json=[name for name in {*columns, *renamed} if task.rename.get(name, name) == task.messages],
