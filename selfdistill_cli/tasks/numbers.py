@@ -7,13 +7,18 @@ written_list("['red', 'blue']")  # ["red", "blue"]; of "red": None
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
 import re
+import tokenize
 from decimal import Decimal
+from io import StringIO
+from itertools import pairwise
 from typing import Any
 
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+SIDE_BY_SIDE = re.compile(r"[\"']\s+[\"']")
 NO_VALUE = frozenset({"na", "n/a", "nan", "null", "none"})
 """How programs write that a number is missing (R: NA; pandas, NumPy: nan). As texts and class names they are words."""
 
@@ -64,3 +69,18 @@ def written_list(value: Any) -> list[str] | None:
     if not isinstance(found, list) or any(isinstance(one, list | dict | tuple | set) or one is None for one in found):
         return None
     return [one if isinstance(one, str) else str(one) for one in found]
+
+
+def is_printed_array(value: str) -> bool:
+    """Whether texts in brackets lack the commas between them, as NumPy and pandas print an array.
+
+    Python reads texts that stand side by side as one.
+    """
+    text = value.strip()
+    if not (text.startswith("[") and text.endswith("]") and SIDE_BY_SIDE.search(text)):
+        return False
+    found = []
+    with contextlib.suppress(tokenize.TokenError, SyntaxError):  # what came before is enough
+        for token in tokenize.generate_tokens(StringIO(text).readline):
+            found.append(token.type)
+    return (tokenize.STRING, tokenize.STRING) in pairwise(kind for kind in found if kind != tokenize.NL)

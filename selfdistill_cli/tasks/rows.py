@@ -16,7 +16,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.words import named_rows
 from selfdistill_cli.tasks.labels import LabelCodec, label_values
 from selfdistill_cli.tasks.missing import without_answer
-from selfdistill_cli.tasks.numbers import parsed_number, written_list
+from selfdistill_cli.tasks.numbers import is_printed_array, parsed_number, written_list
 from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.templates import lists, render, values
@@ -118,13 +118,22 @@ def as_answers(choices: list[list[str]]) -> list[list[str]]:
 
 
 def _lists(setting: str, raw: RawSplit, written: re.Pattern[str]) -> list[list[str]]:
-    """Several texts a row; a list that is written as a text, as CSV must, is read if it looks like `written`."""
+    """Several texts a row; a list that is written as a text, as CSV must, is read if it looks like `written`.
+
+    Raises `UserError` on one without commas.
+    """
     found = lists(setting, raw)
     if "{" in setting:
         return found
-    return [
-        written_list(texts[0]) or texts if len(texts) == 1 and written.match(texts[0]) else texts for texts in found
-    ]
+    for row, texts in enumerate(found):
+        if len(texts) == 1 and written.match(texts[0]):
+            if is_printed_array(texts[0]):
+                raise UserError(
+                    f"{raw.at(row)}: '{setting}' holds {texts[0][:60]!r}, texts without commas between them, as NumPy and "
+                    'pandas print an array. Write lists as JSON does, ["red", "green"]: json.dumps(list(array)).'
+                )
+            found[row] = written_list(texts[0]) or texts
+    return found
 
 
 def _texts_only(task: DictConfig, raw: RawSplit) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -359,3 +360,23 @@ def test_a_benchmark_is_scored_without_its_training_split(tmp_path: Path) -> Non
 def test_a_generated_task_is_scored_on_what_it_generates_for_validation() -> None:
     scored, trained = validation_of("task=synth_entailment"), load("task=synth_entailment")
     assert list(scored.validation[0].texts) == list(trained.validation[0].texts)
+
+
+def test_lists_that_were_printed_as_an_array_are_refused_and_written_ones_read(tmp_path: Path) -> None:
+    golds = [["Denver", "The Denver Broncos"], ["it's", 'an "inch"']]
+    words = ("task=custom", "task.kind=generation", "task.text=q", "task.answer=a", "task.references=refs")
+    columns: dict[str, list[Any]] = {"q": ["who", "what"], "a": ["Denver", "it's"]}
+    for number, written in enumerate(([json.dumps(one) for one in golds], [str(one) for one in golds])):
+        path = write(tmp_path / f"written{number}.csv", columns | {"refs": written})
+        assert (
+            load_validation(composed(*words, f"task.validation_path={path}").task, "x").validation[0].references
+            == golds
+        )
+    for printed in (str(np.array(golds[1])), "['a' 'b' ... 'z']", "['a'\n 'b']"):
+        path = write(tmp_path / "printed.csv", columns | {"refs": ["['Denver']", printed]})
+        with pytest.raises(UserError, match=r"row 1: 'refs' holds .* without commas .* Write lists as JSON"):
+            load_validation(composed(*words, f"task.validation_path={path}").task, "x")
+    of_choices = ("task=custom", "task.kind=multiple_choice", "task.text=q", "task.choices=refs")
+    path = write(tmp_path / "choices.csv", columns | {"label": [0, 1], "refs": ["['a', 'b']", "['a' 'b']"]})
+    with pytest.raises(UserError, match=r"row 1: 'refs' holds .* without commas"):
+        load_validation(composed(*of_choices, f"task.validation_path={path}").task, "x")
