@@ -206,9 +206,9 @@ def encode_answers(
     """Tokenize prompts and answers (`rows`). `task.max_length` (`settings`: cfg.task) counts the tokens of a decoder's row, or
     of an encoder–decoder's two rows each.
 
-    A prompt that leaves no room for an answer is an error, or loses its beginning (`long_prompts=cut`). An answer
-    that is too long loses its end, and with it the end of sequence. Raises `UserError` if that happens to more than
-    5 % of the examples, or an answer has no tokens. `what` names the split in messages.
+    A prompt that leaves no room for an answer is an error, or loses its beginning, so much that its answer has room
+    (`long_prompts=cut`). An answer that is too long loses its end, and with it the end of sequence. Raises `UserError` if
+    that happens to more than 5 % of the examples, or an answer has no tokens. `what` names the split in messages.
     """
     prompts, answers = as_chat(tokenizer, *rows) if form.chat else rows
     with unchanged(tokenizer):
@@ -224,7 +224,8 @@ def encode_prompts(
     tokenizer: Any, form: Form, prompts: Sequence[str | Turns], settings: DictConfig, what: str
 ) -> AnswerExamples:
     """Tokenize prompts (in a chat format also whole conversations) whose answers are to be written, as `encode_answers`
-    does; each answer is its end alone.
+    does; each answer is its end alone. What is written may go beyond `task.max_length`, so a prompt that is cut keeps
+    all but one token of it.
 
     Raises `UserError` as it does.
     """
@@ -259,7 +260,7 @@ def _examples(
     """Prompts and answers in `tokens`, cut to `task.max_length`. `learned`: of the prompts' tokens."""
     prompts, answers = tokens
     decoder = form.decoder_start is None
-    cut, uncut = fit(prompts, answers, tokenizer.eos_token_id, Room(settings, decoder, what, learned is not None))
+    cut, uncut = fit(prompts, answers, tokenizer.eos_token_id, Room(settings, decoder, what))
     of_prompts = None
     if learned is not None:  # of a prompt that lost its beginning, the rest; nothing stands before a row's first token
         kept = [mask[len(mask) - len(ids) :] for mask, ids in zip(learned, prompts, strict=True)]

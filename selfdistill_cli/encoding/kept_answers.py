@@ -19,6 +19,9 @@ DETERMINE_TOKENS = ("max_length", "long_prompts", "no_answer", "turns")
 CHAT_VERSION = 2
 """Raise it when a chat template's rendering is cut or told otherwise, so that the same template gives other tokens."""
 
+CUT_VERSION = 2
+"""Raise it when `task.long_prompts=cut` leaves other tokens of the same prompts."""
+
 
 def kept_examples(
     where: tuple[Path | None, Any], form: Form, settings: DictConfig, kind: str, make: Callable[[], AnswerExamples]
@@ -31,6 +34,8 @@ def kept_examples(
     """
     folder, tokenizer = where
     asked = {name: settings.get(name) for name in DETERMINE_TOKENS}
+    if asked["long_prompts"] == "cut":
+        asked["cut"] = CUT_VERSION
     chat = (CHAT_VERSION, tokenizer.chat_template) if form.chat else None
     place = place_below(folder, tokenizer, kind, form, asked, chat)
     if place is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 from omegaconf import DictConfig
@@ -51,8 +52,6 @@ class Room:
     """Prompt and answer share the room; else each has it."""
     what: str
     """Names the split in messages."""
-    for_answers: bool = False
-    """Prompts that may be cut lose as much as their answers need."""
 
     @property
     def of_prompts(self) -> int:
@@ -63,18 +62,21 @@ class Room:
 def fit(prompts: list[list[int]], answers: list[list[int]], end: int, room: Room) -> tuple[int, int]:
     """Cut prompts and answers [N] in place, and put `end` behind each answer that is whole.
 
-    Returns how many were cut, and the tokens of the longest example before. A prompt that leaves no room for an answer
-    is an error, or loses its beginning (`long_prompts=cut`); a long answer loses its end. Raises `UserError` if that
-    happens to more than 5 % of the examples.
+    Returns how many were cut, and the tokens of the longest example before. A prompt that leaves no room at all is an
+    error; with `long_prompts=cut` a decoder's prompt loses as much of its beginning as its answer needs, and prompts
+    that stand one behind the other and are equal, as those of several choices, lose the same. A long answer loses its
+    end. Raises `UserError` if that happens to more than 5 % of the examples.
     """
     most, count = room.settings.max_length, len(answers)
     lengths = [(len(prompt), len(answer) + 1) for prompt, answer in zip(prompts, answers, strict=True)]
     uncut = max(sum(pair) if room.decoder else max(pair) for pair in lengths)
     cut_prompts, cut = 0, 0
-    if room.for_answers and room.settings.long_prompts == "cut":
-        for row, (before, needed) in enumerate(lengths):
-            prompts[row] = prompts[row][-max(1, most - needed) :]
-            cut_prompts += before > len(prompts[row])
+    if room.decoder and room.settings.long_prompts == "cut":
+        for rows in [list(rows) for _, rows in groupby(range(count), key=prompts.__getitem__)]:
+            left = max(1, most - max(lengths[row][1] for row in rows))
+            cut_prompts += len(rows) * (lengths[rows[0]][0] > left)
+            for row in rows:
+                prompts[row] = prompts[row][-left:]
     cut_prompts += fit_prompts(prompts, room)
     for row, answer in enumerate(answers):
         left = most - len(prompts[row]) if room.decoder else most

@@ -100,6 +100,24 @@ def test_a_prompt_that_leaves_no_room_is_an_error_or_loses_its_beginning() -> No
     assert cut.truncated == 2
 
 
+def test_a_prompt_that_is_cut_leaves_its_answer_whole() -> None:
+    prompts = ["how many apples how many", "how many", "how many apples", "many many many"]
+    answers = ["one two", "one", "one", "one two three one two three"]
+    cut = encode(tokenizer(), DECODER, prompts[:3], answers[:3], 4, "cut")
+    assert [cut.prompts.row(row).tolist() for row in range(3)] == [[3], [2, 3], [3, 4]]
+    assert [cut.answers.row(row).tolist() for row in range(3)] == [[5, 6, 1], [5, 1], [5, 1]]
+    assert (cut.truncated, cut.uncut) == (2, 8)
+    with pytest.raises(UserError, match="1 of 4 answers do not fit"):  # an answer that never fits
+        encode(tokenizer(), DECODER, prompts, answers, 4, "cut")
+
+
+def test_choices_to_one_prompt_stand_behind_the_same_part_of_it() -> None:
+    prompts, answers = [*["how many apples"] * 2, *["many many apples"] * 2], ["one", "one two", "one", "two"]
+    cut = encode(tokenizer(), DECODER, prompts, answers, 4, "cut")
+    assert [cut.prompts.row(row).tolist() for row in range(4)] == [[4], [4], [3, 4], [3, 4]]
+    assert cut.truncated == 4
+
+
 def test_cut_answers_are_counted_and_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     prompts, answers = ["how many"] * 40, ["one"] * 38 + ["one two three"] * 2
     with caplog.at_level(logging.WARNING):
