@@ -116,7 +116,8 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> LabelledExamples:
             part = slice(begin, begin + ROWS_AT_ONCE)
             yield _tokenized(tokenizer, texts[part], None if pairs is None else pairs[part], max_length)
 
-    place = place_below(split.folder, tokenizer, max_length)
+    joined = pairs is not None and not separates_pairs(tokenizer)
+    place = place_below(split.folder, tokenizer, max_length, *(["longest first"] if joined else []))
     tokens = kept_tokens(place, make) if place else gathered_tokens(make())
     lengths = np.diff(tokens.offsets)
     if len(lengths) and not lengths.min():
@@ -139,13 +140,19 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> LabelledExamples:
 
 def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenPart:
     texts, pairs = list(texts), None if pairs is None else list(pairs)
+    firsts: list[str] | None = None
     if pairs is not None and not separates_pairs(tokenizer):
-        texts, pairs = [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)], None
+        firsts, texts = texts, [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)]
+        pairs = None
     with unchanged(tokenizer):
         encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length, return_attention_mask=False)
         cut = [row for row, encoding in enumerate(encoded.encodings or []) if encoding.overflowing]
         uncut = _longest(tokenizer, texts, pairs, cut)
-    ids = encoded["input_ids"]
+        ids = encoded["input_ids"]
+        if firsts is not None and cut:
+            both = [(firsts[row], texts[row]) for row in cut]
+            for row, tokens in zip(cut, _longer_cut(tokenizer, both, max_length), strict=True):
+                ids[row] = tokens
     size = sum(map(len, ids))
     return TokenPart(
         tokens=flat_tokens(ids, np.int32, size),
@@ -154,6 +161,27 @@ def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None
         truncated=len(cut),
         uncut=max(uncut, *map(len, ids), 0),
     )
+
+
+def _longer_cut(tokenizer: Any, rows: list[tuple[str, str]], max_length: int) -> Iterator[list[int]]:
+    """Tokens of texts with a second one behind a line's end, as pairs are cut (`longest_first`): the longer part loses.
+
+    rows: the first text, and both. Where their end is cut, the line's end stays at the second's beginning; where their
+    beginning is, at the first's end.
+    """
+    left = tokenizer.truncation_side == "left"
+    whole = tokenizer([both for _, both in rows], return_attention_mask=False, verbose=False)
+    for (first, _), encoding in zip(rows, whole.encodings, strict=True):
+        special = np.array(encoding.special_tokens_mask, dtype=bool)
+        behind = np.array([stop for _, stop in encoding.offsets]) > len(first) + left
+        parts = [np.flatnonzero(~special & ~behind), np.flatnonzero(~special & behind)]
+        shorter = min(map(len, parts))
+        room = max_length - int(special.sum())
+        least = min(shorter, room // 2)
+        sizes = (least, room - least) if len(parts[0]) == shorter else (room - least, least)
+        kept = [part[len(part) - size :] if left else part[:size] for part, size in zip(parts, sizes, strict=True)]
+        places = np.sort(np.concatenate([np.flatnonzero(special), *kept]))
+        yield np.array(encoding.ids)[places].tolist()
 
 
 def _longest(tokenizer: Any, texts: list[str], pairs: list[str] | None, cut: list[int]) -> int:
