@@ -15,7 +15,7 @@ from selfdistill_cli.engine.processes import on_main
 from selfdistill_cli.engine.progress import Scores
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.kinds import load_validation
+from selfdistill_cli.kinds import kind_of, load_validation
 from selfdistill_cli.models import load_finished
 from selfdistill_cli.runs.results import save_predictions
 from selfdistill_cli.system.files import read_json, write_json
@@ -28,7 +28,7 @@ NOT_OF_A_SCORE = frozenset(
     {"hub", "train_hub", "path", "validation_path", "generator"}  # where data lies: its content counts
     | {"train", "train_task", "train_examples", "added", "label_noise"}  # what is trained on
     | {"test", "test_path", "selection", "selection_share"}  # what else is scored, and what chooses
-    | {"max_length"}  # the run's is used
+    | {"max_length"}  # named apart: the run's, or of answers the larger one
     | {"strict"}  # refuses or says, and changes no score
 )
 """Settings of a task that a model of another one is scored without."""
@@ -110,8 +110,13 @@ def require_scorable(cfg: DictConfig, trained: TaskData, tasks: Sequence[DictCon
 
 def _validation_of(cfg: DictConfig, asked: DictConfig) -> tuple[DictConfig, TaskData]:
     """A task's settings as the run's model is scored on it, and its validation splits."""
-    task_cfg = asked.copy()
-    task_cfg.max_length = cfg.task.max_length  # as the model was trained
+    task_cfg, kind = asked.copy(), kind_of(asked)
+    own = asked.max_length if kind.refuses_long else 0
+    task_cfg.max_length = max(own, cfg.task.max_length)  # else as the model was trained
+    if "chat_template" in kind.uses and not cfg.task.get(
+        "messages"
+    ):  # conversations leave their format in the tokenizer
+        task_cfg.chat_template = cfg.task.get("chat_template", asked.chat_template)
     return task_cfg, load_validation(task_cfg, str(cfg.paths.data), Path(cfg.paths.cache).absolute())
 
 
@@ -130,7 +135,7 @@ def _settings(cfg: DictConfig, task_cfg: DictConfig) -> dict[str, Any]:
             if name not in NOT_OF_A_SCORE and (name not in AS_BEFORE or value != AS_BEFORE[name])
         },
         "label_map": OmegaConf.to_container(cfg.task.label_map, resolve=True),
-        "max_length": cfg.task.max_length,
+        "max_length": task_cfg.max_length,
     }
 
 
@@ -142,8 +147,22 @@ def _evaluated(
     trained = replace(data, settings=cfg.task, label_names=results["labels"])
     loaded = load_finished(run / "model", trained, cfg.model.trust_remote_code)
     prepared = runtime.prepare(loaded.model)
+    data = _within_context(data, loaded.model.config, cfg.task.max_length)
     examples = [data.kind.encode(data, loaded, split) for split in data.validation]
     data, shown = data.kind.on_labels_of(data, examples, trained)
     evaluator = data.kind.evaluator(data, loaded, shown, data.kind.losses(data, prepared), runtime, cfg.seed)
     found: tuple[Scores, list[pa.Table]] = evaluator.scored(prepared)
     return found
+
+
+def _within_context(data: TaskData, config: Any, of_run: int) -> TaskData:
+    """The data with a `max_length` that the model has room for: the task's own may be longer, the run's (`of_run`) is not.
+
+    What is written stands behind the longest prompt, which a task that cuts them makes as long as it may.
+    """
+    context, settings = getattr(config, "max_position_embeddings", None), data.settings.copy()
+    if not data.kind.refuses_long or context is None:
+        return data
+    written = settings.decoding.max_new_tokens if data.kind.writes and settings.long_prompts == "cut" else 0
+    settings.max_length = max(of_run, min(settings.max_length, context - written))
+    return replace(data, settings=settings)

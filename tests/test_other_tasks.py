@@ -15,6 +15,7 @@ from sklearn.metrics import f1_score
 
 from selfdistill_cli import experiment, other_tasks
 from selfdistill_cli.engine.runtime import make_runtime
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.other_tasks import score_on_other_tasks
 from tests.helpers.runs import SMALL, composed, only_run
 from tests.helpers.task_files import write
@@ -153,3 +154,59 @@ def test_a_regression_is_scored_on_another(tmp_path: Path) -> None:
     table = parquet.read_table(run / "evaluations" / "custom.parquet").to_pydict()
     pair = torch.tensor([table["prediction"], table["label"]])
     assert found["score"] == pytest.approx(torch.corrcoef(pair)[0, 1].item(), abs=1e-4)
+
+
+# --- what language models are scored with ---------------------------------------------------------
+
+WRITES = ("task=custom", "task.kind=generation", "task.text=q", "task.answer=a", "task.decoding.max_new_tokens=4")
+
+
+def asked(path: Path, *overrides: str) -> DictConfig:
+    task: DictConfig = composed(*WRITES, f"task.validation_path={path}", *overrides).task
+    return task
+
+
+def test_a_longer_task_is_scored_at_its_own_length_as_far_as_the_model_goes(tmp_path: Path) -> None:
+    sizes = ["model=tiny_llama", "model.config.hidden_size=32", "model.config.intermediate_size=64"]
+    train = write(
+        tmp_path / "train.jsonl", {"q": [f"{n} and {n} is" for n in range(20)], "a": [f" {n}" for n in range(20)]}
+    )
+    words = ("method=vanilla", *sizes, *WRITES, f"task.path={train}", "task.max_length=24", "tracking=none")
+    outputs = (f"paths.outputs={tmp_path}/outputs", "paths.data=nowhere", "runtime.device=cpu", "schedule.epochs=1")
+    experiment.run(composed(*words, *outputs, "schedule.batch_size=8", "model.config.max_position_embeddings=64"))
+    run = only_run(tmp_path / "outputs")
+    long = write(tmp_path / "long.jsonl", {"q": ["1 and 2 and 3 and 4 and 5 and 6 is " * 2], "a": [" 4"]})
+    with pytest.raises(UserError, match=r"prompts leave no room .* task.max_length=24 tokens"):
+        score(run, asked(long, "task.max_length=20"))
+    found = score(run, asked(long, "task.max_length=512"))
+    assert (found["examples"], found["settings"]["max_length"]) == (1, 512)
+    longer = write(tmp_path / "longer.jsonl", {"q": ["1 and 2 and 3 and 4 and 5 and 6 is " * 9], "a": [" 4"]})
+    with pytest.raises(UserError, match=r"prompts leave no room .* task.max_length=64 tokens"):
+        score(run, asked(longer, "task.max_length=512"))
+    assert score(run, asked(longer, "task.max_length=512", "task.long_prompts=cut"))["examples"] == 1
+
+
+@pytest.mark.parametrize(
+    ("of_run", "own", "expected"),
+    [
+        (["task.chat_template=off"], [], "off"),
+        ([], ["task.chat_template=off"], "auto"),
+        (["task.messages=q", "task.text=q", "task.answer=null", "task.chat_template=off"], [], "auto"),
+    ],
+)
+def test_prompts_have_the_form_that_the_run_learned(
+    of_run: list[str], own: list[str], expected: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "rows.jsonl", {"q": ["1 and 1"], "a": ["2"], "c": [["1", "2"]], "label": [1]})
+    cfg = composed(*WRITES, *of_run)
+    assert other_tasks._validation_of(cfg, asked(path, *own))[0].chat_template == expected
+    choices: DictConfig = composed(
+        "task=custom", "task.kind=multiple_choice", "task.text=q", "task.choices=c", f"task.validation_path={path}"
+    ).task
+    assert other_tasks._validation_of(cfg, choices)[0].chat_template == "auto"  # it reads none
+
+
+def test_a_classifier_reads_other_tasks_at_its_own_length(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.parquet", {"text": TEXTS, "label": LABELS})
+    task, data = other_tasks._validation_of(composed("task.max_length=12"), own(path, "task.max_length=200"))
+    assert task.max_length == data.settings.max_length == 12

@@ -25,6 +25,7 @@ class AnswerKind(Kind):
     """Predictions are values at the answer tokens of each example."""
 
     uses = frozenset({"long_prompts", "weight"})
+    refuses_long = True
     diagnostics = ("gradients", "examples", "maps")
     model_words = "language model"
     pipeline_tag = "text-generation"

@@ -46,6 +46,8 @@ class Kind:
     """Whether labels are classes, of which one can stand for another (`task.label_noise`)."""
     writes: ClassVar[bool] = False
     """Whether the model writes answers, so that it can draw some in training (`answer_writer`)."""
+    refuses_long: ClassVar[bool] = False
+    """Whether an example that is too long is an error and not cut, so that each task needs its own `max_length`."""
     diagnostics: ClassVar[tuple[str, ...]] = ("gradients", "examples")
     """Those that `runtime.diagnostics` may name."""
     model_words: ClassVar[str]
