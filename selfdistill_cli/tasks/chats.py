@@ -146,6 +146,10 @@ def _content(content: Any, where: str) -> str:
         raise _BadTurnsError(f"the content of {where} is no text")
     if content is None or not content.strip():
         raise _BadTurnsError(f"{where} has no content")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise _BadTurnsError(f"{where} holds half of a character (a lone surrogate)") from None
     return content
 
 

@@ -70,6 +70,7 @@ def test_conversations_are_prompts_with_the_last_answer_and_said_in_the_line(tmp
         ),
         ([{"role": "user", "content": {"a": 1}}, TOLD], r"content of messages\[0\] is no text"),
         ([ASKED, {**TOLD, "tool_calls": [{"name": "f"}]}], r"messages\[1\] calls tools"),
+        ([ASKED, {"role": "assistant", "content": "Yes \ud83d"}], r"messages\[1\] holds half of a character \(a lone"),
         ("hello", "is no list of turns"),
         ({"role": "user"}, "is no list of turns"),
         (["hello"], r"messages\[0\] has no role and content \(it is no record"),
