@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError, end_in_words
+from selfdistill_cli.kinds.settings import text_beside_messages
 from selfdistill_cli.runs.finished import (
     OF_A_FILE,
     FinishedRun,
@@ -118,6 +119,8 @@ def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
     Raises `UserError` if the run was scored on another file under the same name.
     """
     task = with_file_flags(run.cfg.task, arguments, arguments.file)
+    if arguments.text is not None and task.messages is not None:
+        raise text_beside_messages(arguments.text, task.messages)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", arguments.name or stem_of(arguments.file)).strip("-.") or "file"
     name, file = f"file-{stem}", arguments.file.expanduser().absolute()
     before = read_json(run.path / "evaluations" / f"{name}.json")

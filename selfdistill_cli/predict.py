@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError, did_you_mean, end_in_words
 from selfdistill_cli.evaluation.glue_server import file_name, require_glue_task, write_for_server
-from selfdistill_cli.kinds import KINDS
+from selfdistill_cli.kinds import KINDS, check_task
+from selfdistill_cli.kinds.settings import text_beside_messages
 from selfdistill_cli.runs.finished import (
     FinishedRun,
     add_file_flags,
@@ -102,6 +103,9 @@ def _asked(run: FinishedRun, task: DictConfig, arguments: argparse.Namespace) ->
     elif arguments.file is None:
         raise UserError("name the file that holds the new rows: sdpredict <run> new.csv")
     kind, cache = KINDS[run.results.kind], Path(run.cfg.paths.cache).absolute()
+    check_task(kind, task)  # what a flag names and the kind does not read
+    if arguments.text is not None and task.messages is not None:
+        raise text_beside_messages(arguments.text, task.messages)
     found = []
     for raw in unlabelled_rows(task, str(run.cfg.paths.data), arguments.file, cache):
         _require_columns(task, raw.names, raw.origin)

@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from selfdistill_cli import experiment
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.evaluate import evaluate
 from selfdistill_cli.evaluation.glue_server import write_for_server
 from selfdistill_cli.predict import main, predict
 from selfdistill_cli.runs.finished import with_file_flags
@@ -147,6 +148,42 @@ def test_what_cannot_be_is_refused_in_words(
     with pytest.raises(UserError, match=expected):
         predict([word.format(run=runs["classification"], folder=tmp_path) for word in words])
     assert (tmp_path / "there.csv").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "expected"),
+    [
+        (
+            "generation",
+            "--text-pair",
+            "task.text_pair=other: a task of generation does not use it, only classification",
+        ),
+        ("generation", "--choices", "task.choices=other: a task of generation does not use it"),
+        ("classification", "--choices", "task.choices=other: a task of classification does not use it"),
+        ("regression", "--messages", "task.messages=other: a task of regression does not use it"),
+        ("multiple_choice", "--text-pair", "task.text_pair=other: a task of multiple_choice does not use it"),
+    ],
+)
+def test_a_flag_that_the_run_would_ignore_is_refused(
+    kind: str, flag: str, expected: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    new = write(tmp_path / "new.csv", {"text": TEXTS[:2], "choices": ["['a', 'b']"] * 2, "other": TEXTS[:2]})
+    with pytest.raises(UserError, match=expected):
+        predict([str(runs[kind]), str(new), flag, "other"])
+    assert not (tmp_path / "new.predictions.csv").exists()
+
+
+def test_a_run_of_conversations_has_no_texts_beside_them(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Which door?"}, {"role": "assistant", "content": "The red one."}]
+    files = [write(tmp_path / f"{name}.jsonl", {name: [turns] * 10}) for name in ("messages", "chats")]
+    words = ("task=chat", f"task.path={files[0]}", *QUICK, *LLAMA, "schedule.max_steps=1", "task.max_length=128")
+    experiment.run(composed(*words, f"paths.outputs={tmp_path}/outputs", "task.decoding.max_new_tokens=2"))
+    run, new = str(only_run(tmp_path / "outputs")), str(files[1])
+    for ask in (lambda *more: predict([run, new, *more]), lambda *more: evaluate([run, "--file", new, *more])):
+        with pytest.raises(UserError, match=r"task.text=chats does nothing beside task.messages=messages"):
+            ask("--text", "chats")
+        ask("--messages", "chats")
+    assert (tmp_path / "chats.predictions.csv").is_file()
 
 
 def test_predictions_stand_beside_the_file_under_its_whole_name(

@@ -12,6 +12,7 @@ from selfdistill_cli.config.methods import draws_answers
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.answers import AnswerKind
 from selfdistill_cli.kinds.base import Recipe
+from selfdistill_cli.kinds.settings import text_beside_messages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,10 +45,7 @@ class Generation(AnswerKind):
                 raise UserError(f"task.turns={task.turns} is of conversations: it needs task.messages, their column.")
             return
         if task.text != task.messages:
-            raise UserError(
-                f"task.text={task.text} does nothing beside task.messages={task.messages}, the column of whole "
-                "conversations: leave one of them out."
-            )
+            raise text_beside_messages(task.text, task.messages)
         if draws_answers(cfg.method):
             what = "method.outputs=sampled" if "outputs" in cfg.method else f"method={cfg.method.name}"
             raise UserError(

@@ -103,3 +103,11 @@ def require_two_classes(metrics: Iterable[str], classes: int, names: Iterable[st
                 f"task.metrics: {metric} is that of class 1 of two, and this task has {classes} classes"
                 f"{f' ({shown})' if shown else ''}. Take {OF_TWO_CLASSES[metric]}, the mean over all of them."
             )
+
+
+def text_beside_messages(text: str, messages: str) -> UserError:
+    """What is said of a `task.text` of its own where whole conversations are read."""
+    return UserError(
+        f"task.text={text} does nothing beside task.messages={messages}, the column of whole conversations: leave one of "
+        "them out."
+    )
