@@ -145,6 +145,15 @@ def test_a_dialect_is_recognised_and_said(case: str, tmp_path: Path) -> None:
     assert ", ".join(found.notes) == note
 
 
+def test_below_excels_line_quotes_are_characters_where_the_task_says_so(tmp_path: Path) -> None:
+    content = 'sep=;\ntext;label\nan "inch";x\n"a;"b"\n'
+    assert "a quote stands inside of a field" in words_of(tmp_path / "t.csv", content)
+    assert cells(tmp_path / "t.csv", content, quoting="none") == {"text": ['an "inch"', '"a'], "label": ["x", '"b"']}
+    assert cells(tmp_path / "t.csv", 'sep=;\ntext;label\n"a;b";x\n', quoting="double")["text"] == ["a;b"]
+    with pytest.raises(UserError, match="line 3 has 3 fields"):
+        cells(tmp_path / "t.csv", "sep=;\ntext;label\na;b;x\n", quoting="none")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
 def test_an_encoding_is_known_by_its_mark(encoding: str, tmp_path: Path) -> None:
     for name, content in (("t.csv", "text,label\ncafé,ü\n"), ("t.jsonl", '{"text": "café", "label": "ü"}')):

@@ -41,7 +41,7 @@ def read_delimited(path: Path, how: Reading) -> Read:
         above = EXCELS_LINE.match(lines.head) if how.delimiter is None else None
         head = lines.head[above.end() :] if above else lines.head
         first = next((line for line in re.split(r"\r?\n|\r", head) if line), "")
-        dialect = Dialect(above[1], True) if above else dialect_of(format_of(path), first, how)
+        dialect = Dialect(above[1], how.quoting != "none") if above else dialect_of(format_of(path), first, how)
         if above:
             next(lines.stream)
         windows = head.lstrip("\r\n").partition("\n")[0].endswith("\r")
@@ -61,7 +61,7 @@ def _records(path: Path, lines: Iterator[str], dialect: Dialect, one_above: bool
     if dialect.delimiter is not None and dialect.quoted:
         yield from _quoted_records(path, lines, dialect.delimiter, int(one_above))
         return
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines, start=1 + one_above):
         yield number, line, dialect.cut(line.removesuffix("\n").removesuffix("\r"))
 
 
