@@ -201,27 +201,38 @@ class AnswerExamples:
 
 
 def encode_answers(
-    tokenizer: Any, form: Form, rows: tuple[list[str], list[str]], settings: DictConfig, what: str
+    tokenizer: Any,
+    form: Form,
+    rows: tuple[list[str], list[str]],
+    settings: DictConfig,
+    what: str,
+    numbers: Sequence[int] | None = None,
 ) -> AnswerExamples:
     """Tokenize prompts and answers (`rows`). `task.max_length` (`settings`: cfg.task) counts the tokens of a decoder's row, or
     of an encoder–decoder's two rows each.
 
     A prompt that leaves no room for an answer is an error, or loses its beginning, so much that its answer has room
     (`long_prompts=cut`). An answer that is too long loses its end, and with it the end of sequence. Raises `UserError` if
-    that happens to more than 5 % of the examples, or an answer has no tokens. `what` names the split in messages.
+    that happens to more than 5 % of the examples, or an answer has no tokens. `what` names the split in messages, `numbers` [N]
+    its examples.
     """
+    room = Room(settings, form.decoder_start is None, what, numbers)
     prompts, answers = as_chat(tokenizer, *rows) if form.chat else rows
     with unchanged(tokenizer):
         answer_ids = tokenizer(answers, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     for row, answer in enumerate(answer_ids):
         if not answer and rows[1][row] != settings.get("no_answer"):
-            raise UserError(f"{what}, row {row}: the answer has no tokens, so there is nothing to learn from it.")
-    prompt_ids = _prompt_tokens(tokenizer, form, prompts, what)
-    return _examples(tokenizer, form, (prompt_ids, answer_ids), settings, what)
+            raise UserError(f"{what}, {room.row(row)}: the answer has no tokens, so there is nothing to learn from it.")
+    return _examples(tokenizer, form, (_prompt_tokens(tokenizer, form, prompts, room), answer_ids), room)
 
 
 def encode_prompts(
-    tokenizer: Any, form: Form, prompts: Sequence[str | Turns], settings: DictConfig, what: str
+    tokenizer: Any,
+    form: Form,
+    prompts: Sequence[str | Turns],
+    settings: DictConfig,
+    what: str,
+    numbers: Sequence[int] | None = None,
 ) -> AnswerExamples:
     """Tokenize prompts (in a chat format also whole conversations) whose answers are to be written, as `encode_answers`
     does; each answer is its end alone. What is written may go beyond `task.max_length`, so a prompt that is cut keeps
@@ -230,8 +241,9 @@ def encode_prompts(
     Raises `UserError` as it does.
     """
     asked = as_chat(tokenizer, prompts)[0] if form.chat else [str(prompt) for prompt in prompts]
-    prompt_ids = _prompt_tokens(tokenizer, form, asked, what)
-    cut = fit_prompts(prompt_ids, Room(settings, form.decoder_start is None, what))
+    room = Room(settings, form.decoder_start is None, what, numbers)
+    prompt_ids = _prompt_tokens(tokenizer, form, asked, room)
+    cut = fit_prompts(prompt_ids, room)
     return AnswerExamples(Flat.of(prompt_ids), Flat.of([[tokenizer.eos_token_id]] * len(prompt_ids)), form, cut)
 
 
@@ -246,21 +258,20 @@ def encode_conversations(
     found = conversation_tokens(tokenizer, conversations, settings.turns, what)
     tokens = [one.prompt for one in found], [one.answer for one in found]
     earlier = [one.learned for one in found]
-    return _examples(tokenizer, form, tokens, settings, what, earlier)
+    room = Room(settings, form.decoder_start is None, what, conversations.rows)
+    return _examples(tokenizer, form, tokens, room, earlier)
 
 
 def _examples(
     tokenizer: Any,
     form: Form,
     tokens: tuple[list[list[int]], list[list[int]]],
-    settings: DictConfig,
-    what: str,
+    room: Room,
     learned: list[list[bool]] | None = None,
 ) -> AnswerExamples:
     """Prompts and answers in `tokens`, cut to `task.max_length`. `learned`: of the prompts' tokens."""
     prompts, answers = tokens
-    decoder = form.decoder_start is None
-    cut, uncut = fit(prompts, answers, tokenizer.eos_token_id, Room(settings, decoder, what))
+    cut, uncut = fit(prompts, answers, tokenizer.eos_token_id, room)
     of_prompts = None
     if learned is not None:  # of a prompt that lost its beginning, the rest; nothing stands before a row's first token
         kept = [mask[len(mask) - len(ids) :] for mask, ids in zip(learned, prompts, strict=True)]
@@ -268,7 +279,7 @@ def _examples(
     return AnswerExamples(Flat.of(prompts), Flat.of(answers), form, cut, uncut, learned=of_prompts)
 
 
-def _prompt_tokens(tokenizer: Any, form: Form, prompts: list[str], what: str) -> list[list[int]]:
+def _prompt_tokens(tokenizer: Any, form: Form, prompts: list[str], room: Room) -> list[list[int]]:
     """Prompts in tokens. Raises `UserError` if one has none."""
     end = tokenizer.eos_token_id
     with unchanged(tokenizer):
@@ -278,5 +289,5 @@ def _prompt_tokens(tokenizer: Any, form: Form, prompts: list[str], what: str) ->
         prompt_ids = [ids[:-1] if ids and ids[-1] == end else ids for ids in prompt_ids]
     for row, prompt in enumerate(prompt_ids):
         if not prompt:
-            raise UserError(f"{what}, row {row}: the prompt has no tokens, so there is nothing to answer.")
+            raise UserError(f"{room.what}, {room.row(row)}: the prompt has no tokens, so there is nothing to answer.")
     return list(prompt_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -52,11 +53,18 @@ class Room:
     """Prompt and answer share the room; else each has it."""
     what: str
     """Names the split in messages."""
+    rows: Sequence[int] | None = None
+    """What messages call its examples by; None: their places."""
 
     @property
     def of_prompts(self) -> int:
         """Tokens that a prompt may have."""
         return int(self.settings.max_length) - self.decoder
+
+    def row(self, place: int) -> str:
+        """An example in messages: by its row in the source, which examples of `task.added` have none in."""
+        number = place if self.rows is None else int(self.rows[place])
+        return f"row {number}" if number >= 0 else "task.added"
 
 
 def fit(prompts: list[list[int]], answers: list[list[int]], end: int, room: Room) -> tuple[int, int]:
@@ -102,7 +110,7 @@ def fit_prompts(prompts: list[list[int]], room: Room) -> int:
         row = too_long[0]
         raise UserError(
             f"{what}: {len(too_long):,} of {len(prompts):,} prompts leave no room for an answer in "
-            f"task.max_length={settings.max_length} tokens (the first in row {row}: {len(prompts[row])} tokens; the longest: "
+            f"task.max_length={settings.max_length} tokens (the first in {room.row(row)}: {len(prompts[row])} tokens; the longest: "
             f"{max(map(len, prompts))}). Give a larger task.max_length, or task.long_prompts=cut to drop their beginning."
         )
     for row in too_long:

@@ -90,7 +90,7 @@ class AnswerKind(Kind):
         """The split's prompts and answers. `what` names it in messages."""
         from selfdistill_cli.encoding.answers import encode_answers
 
-        return encode_answers(tokenizer, form, self.rows(split), settings, what)
+        return encode_answers(tokenizer, form, self.rows(split), settings, what, self.numbers(split))
 
     def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:
         """Whether prompts and answers are turns of a conversation. Choices are scored as they stand behind a text."""
@@ -99,6 +99,10 @@ class AnswerKind(Kind):
     def rows(self, split: Split) -> tuple[list[str], list[str]]:
         """Prompts and answers that are encoded."""
         return list(split.texts), list(split.answers or [])
+
+    def numbers(self, split: Split) -> list[int]:
+        """Their rows in the source."""
+        return [int(row) for row in split.rows]
 
     def losses(self, task: TaskData, model: Any) -> AnswerLosses:
         """They read the model's output layer as it is at each time."""

@@ -181,7 +181,7 @@ class Generation(AnswerKind):
         settings, what = task.settings, f"{task.name}, {split.name}"
         form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
         asked = list(split.texts) if split.turns is None else list(split.turns)
-        examples = encode_prompts(loaded.tokenizer, form, asked, settings, what)
+        examples = encode_prompts(loaded.tokenizer, form, asked, settings, what, self.numbers(split))
         require_room(examples, loaded.model.config, settings.decoding, what)
         texts = write_answers(loaded.model, loaded.tokenizer, examples, settings.decoding, runtime, seed).texts
         rule = RULES[settings.answer_rule]

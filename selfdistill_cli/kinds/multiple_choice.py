@@ -53,6 +53,11 @@ class MultipleChoice(AnswerKind):
         prompts = [text for text, choices in zip(split.texts, split.choices, strict=True) for _ in choices]
         return prompts, [choice for choices in split.choices for choice in choices]
 
+    def numbers(self, split: Split) -> list[int]:
+        if split.role == "train" or split.choices is None:
+            return super().numbers(split)
+        return [int(row) for row, choices in zip(split.rows, split.choices, strict=True) for _ in choices]
+
     def evaluator(
         self, task: TaskData, loaded: LoadedModel, validation: Sequence[Any], losses: Any, runtime: Runtime, seed: int
     ) -> Evaluator:

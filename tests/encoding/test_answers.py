@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from selfdistill_cli.encoding.answers import AnswerExamples, Form, encode_answers
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds.generation import Generation
+from selfdistill_cli.kinds.multiple_choice import MultipleChoice
+from selfdistill_cli.tasks import Split
 
 WORDS = ["<pad>", "</s>", "how", "many", "apples", "one", "two", "three", "####", "?"]
 
@@ -134,6 +138,27 @@ def test_cut_answers_are_counted_and_warned_of(caplog: pytest.LogCaptureFixture)
 def test_nothing_to_learn_or_to_answer_is_an_error(prompt: str, answer: str, what: str) -> None:
     with pytest.raises(UserError, match=f"row 1: {what} has no tokens"):
         encode(tokenizer(), DECODER, ["how", prompt], ["one", answer], 32)
+
+
+@pytest.mark.parametrize(
+    ("texts", "answer", "says"),
+    [
+        (["how", ""], "one", "t, row 31: the prompt has no tokens"),
+        (["how", "how many apples"], "one", r"prompts leave no room .* \(the first in row 31: 3 tokens"),
+        (["how", "how"], " ", "t, row 31: the answer has no tokens"),
+    ],
+)
+def test_messages_name_the_row_of_the_file(texts: list[str], answer: str, says: str) -> None:
+    split = Split("train", "train", texts, None, np.zeros(2, np.int64), np.array([5, 31]), answers=["one", answer])
+    settings = OmegaConf.create({"max_length": 3, "long_prompts": "error"})
+    with pytest.raises(UserError, match=says):
+        Generation().in_tokens(tokenizer(), DECODER, split, settings, "t")
+    choices = replace(split, role="validation", choices=[["one", "two", "three"], ["one", answer]])
+    with pytest.raises(UserError, match=says):
+        MultipleChoice().in_tokens(tokenizer(), DECODER, choices, settings, "t")
+    added = replace(split, rows=np.array([5, -1]))
+    with pytest.raises(UserError, match=says.replace("row 31", r"task\.added")):
+        Generation().in_tokens(tokenizer(), DECODER, added, settings, "t")
 
 
 def test_the_digest_knows_where_prompts_end() -> None:
