@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError, end_in_words
-from selfdistill_cli.kinds.settings import text_beside_messages
+from selfdistill_cli.kinds.settings import OF_GROUPS, asked_metrics, text_beside_messages
 from selfdistill_cli.runs.finished import (
     OF_A_FILE,
     FinishedRun,
@@ -139,6 +139,7 @@ def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
         generator=None,
         labels=list(run.results.labels) or None,
         label_map={},
+        group=task.group if OF_GROUPS in asked_metrics(task) else None,
     )
     if run.results.labels and not run.cfg.task.labels:  # in sorted order: a number in another file is not its place
         task.class_numbers = False

@@ -95,6 +95,16 @@ def test_numbers_are_no_classes_where_nobody_said_in_which_order(
     assert "(20 examples)" in said(capsys, str(run), "--file", str(file))
 
 
+def test_groups_that_only_keep_examples_together_need_not_be_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = write(tmp_path / "train.parquet", {"text": TEXTS, "stars": STARS * 10, "of": [n // 3 for n in range(30)]})
+    words = (*SETTINGS, f"task.path={train}", f"paths.outputs={tmp_path}/outputs", "paths.data=nowhere")
+    experiment.run(composed(*words, "task.group=of", "schedule.max_steps=1"))
+    new = write(tmp_path / "new.parquet", {"text": TEXTS, "stars": STARS * 10})
+    assert "(30 examples)" in said(capsys, str(only_run(tmp_path / "outputs")), "--file", str(new))
+
+
 def test_a_run_that_may_not_be_written_is_scored_and_the_score_not_kept(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,17 +80,11 @@ def require_metrics(task: DictConfig, kind: str, allowed: Iterable[str]) -> None
 
 
 def require_group(task: DictConfig) -> None:
-    """Raise `UserError` if the share of groups is asked for without groups, or groups of a user's file without it."""
-    if OF_GROUPS in asked_metrics(task):
-        if task.group is None:
-            raise UserError(
-                f"task.metrics={OF_GROUPS} is the share of groups of examples that are right as a whole: name what a "
-                "group has in common, task.group=<column or template>. For single examples take accuracy."
-            )
-    elif task.group is not None and task.path is not None:  # a benchmark's own groups may go unused
+    """Raise `UserError` if the share of groups is asked for without groups. Groups without it stay on one side of a split."""
+    if OF_GROUPS in asked_metrics(task) and task.group is None:
         raise UserError(
-            f"task.group={task.group} is read by the metric {OF_GROUPS} alone: give task.metrics=[accuracy,{OF_GROUPS}], "
-            "or leave it out."
+            f"task.metrics={OF_GROUPS} is the share of groups of examples that are right as a whole: name what a "
+            "group has in common, task.group=<column or template>. For single examples take accuracy."
         )
 
 

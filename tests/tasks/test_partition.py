@@ -178,6 +178,26 @@ def test_a_fifth_of_the_groups_is_held_out_whole(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("kind", ["classification", "multiple_choice"])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"folds": 4, "fold": 1}, {"selection": "held_out", "selection_share": 0.2}],
+    ids=["fifth", "fold", "share"],
+)
+def test_groups_stay_on_one_side_whatever_is_scored(kind: str, how: dict[str, Any], tmp_path: Path) -> None:
+    groups = [f"g{i % 20}" for i in range(100)]
+    columns = {**ROWS, "text": [f"t{i}" for i in range(100)], "of": groups}
+    if kind == "multiple_choice":
+        columns |= {"label": [i % 3 for i in range(100)], "options": [["a", "b", "c"]] * 100}
+        how = how | {"choices": "options"}
+    task = load_table(columns, tmp_path, kind=kind, group="of", **how)
+    assert "exact_match" not in task.metrics
+    parts = [part for part in (task.train, task.validation[0], task.selection) if part is not None]
+    sides = [{groups[row] for row in part.rows} for part in parts]
+    assert sum(map(len, sides)) == len(set(groups))
+    assert sum(map(len, parts)) == 100
+
+
 def test_a_test_file_is_read_with_the_training_files_labels(tmp_path: Path) -> None:
     test = write(tmp_path / "later.csv", {"text": ["x", "y"], "label": ["b", "a"]})
     task = load_table(ROWS, tmp_path, test_path=str(test), validation_examples=1)
