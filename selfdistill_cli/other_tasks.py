@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def score_on_other_tasks(
     same. Returns what the JSON files hold, by task. Raises `UserError` if a task's data is not there, or it is of
     another kind or of other labels than the run's.
     """
-    results = read_json(run / "results.json")
+    results = on_main(runtime.accelerator, lambda: read_json(run / "results.json"))  # what one sees, all go by
     if results is None:
         raise UserError(f"{run} has not finished: there is no model to evaluate.")
     found: dict[str, dict[str, Any]] = {}
@@ -62,7 +63,7 @@ def score_on_other_tasks(
         settings = _settings(cfg, task_cfg)
         if data.kind.has_classes and not OF_CLASS_ONE.isdisjoint(data.metrics):
             settings["class_one"] = data.label_names[1]
-        before = read_json(place)
+        before = on_main(runtime.accelerator, partial(read_json, place))
         if before is None or (before["fingerprint"], before.get("settings")) != (data.fingerprint, settings):
             log.info("evaluating %s of %s on %s", results["method"], results["task"], data.name)
             before_it = runtime.compute.writing
@@ -113,9 +114,8 @@ def _validation_of(cfg: DictConfig, asked: DictConfig) -> tuple[DictConfig, Task
     task_cfg, kind = asked.copy(), kind_of(asked)
     own = asked.max_length if kind.refuses_long else 0
     task_cfg.max_length = max(own, cfg.task.max_length)  # else as the model was trained
-    if "chat_template" in kind.uses and not cfg.task.get(
-        "messages"
-    ):  # conversations leave their format in the tokenizer
+    learned_conversations = cfg.task.get("messages") is not None  # their format is in the tokenizer
+    if "chat_template" in kind.uses and not learned_conversations:
         task_cfg.chat_template = cfg.task.get("chat_template", asked.chat_template)
     return task_cfg, load_validation(task_cfg, str(cfg.paths.data), Path(cfg.paths.cache).absolute())
 

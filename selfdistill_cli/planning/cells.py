@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.ready import require_ready
 from selfdistill_cli.runs.directory import RunDirectory
-from selfdistill_cli.self_training.rounds import ABOUT, ADDED, gold_alone, trains_itself
+from selfdistill_cli.self_training.rounds import ABOUT, gold_alone, place_of, trains_itself, with_added
 from selfdistill_cli.sequence import sequence_of, stages
 from selfdistill_cli.system.files import read_json
 from selfdistill_cli.system.lease import in_use
@@ -96,22 +94,16 @@ def _rounds(cfg: DictConfig) -> list[tuple[DictConfig, bool]]:
         folder, added = drawn
         if added == 0:
             break
-        stage = cfg.copy()
-        stage.task.added, stage.self_training.round = str(folder / ADDED), number
-        found.append((stage, True))
+        found.append((with_added(cfg, folder, number), True))
     return found
 
 
 def _drawn(cfg: DictConfig, before: DictConfig, number: int) -> tuple[Path, int] | None:
-    """Where the run `before` left what this round adds, by the name that `run_rounds` gives it, and how many; None: it is
-    yet to draw."""
+    """Where the run `before` left what this round adds, and how many; None: it is yet to draw."""
     directory = RunDirectory(before)
     if cfg.rerun or directory.results() is None:
         return None
-    settings: Any = OmegaConf.to_container(cfg.self_training, resolve=True)
-    settings |= {"rounds": None, "round": number, "decoding": OmegaConf.to_container(cfg.task.decoding)}
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
-    folder = directory.path / "rounds" / key
+    folder = place_of(cfg, directory.path, number)
     about = read_json(folder / ABOUT)
     return None if about is None else (folder, int(about["added"]))
 

@@ -84,8 +84,7 @@ def run_rounds(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
             log.warning("round %d: %s; round %d stands", number, _why_nothing_joined(about), number - 1)
             rows.append({"round": number, "about": about})
             break
-        stage = cfg.copy()
-        stage.task.added, stage.self_training.round = str(folder / ADDED), number
+        stage = with_added(cfg, folder, number)
         results = experiment.run(stage, group)
         rows.append({"round": number, "about": about, "results": results, **_second_attempts(stage, results)})
     if is_main():
@@ -117,6 +116,21 @@ def gold_alone(cfg: DictConfig) -> DictConfig:
     return first
 
 
+def place_of(cfg: DictConfig, before: Path, number: int) -> Path:
+    """The folder for what this round adds, in that of the run before: named by what it depends on."""
+    settings: Any = OmegaConf.to_container(cfg.self_training, resolve=True)
+    settings |= {"rounds": None, "round": number, "decoding": OmegaConf.to_container(cfg.task.decoding)}
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    return before / "rounds" / key
+
+
+def with_added(cfg: DictConfig, folder: Path, number: int) -> DictConfig:
+    """A later round: the run that learns from what lies in the folder as well."""
+    stage = cfg.copy()
+    stage.task.added, stage.self_training.round = str(folder / ADDED), number
+    return stage
+
+
 def _why_nothing_joined(about: dict[str, Any]) -> str:
     if about["right"] == 0:
         return f"none of {about['drawn']} drawn answers was right"
@@ -131,10 +145,7 @@ def _additions(cfg: DictConfig, run: Path, number: int) -> tuple[Path, dict[str,
     from selfdistill_cli.engine.processes import on_main
     from selfdistill_cli.engine.runtime import make_runtime
 
-    settings: Any = OmegaConf.to_container(cfg.self_training, resolve=True)
-    settings |= {"rounds": None, "round": number, "decoding": OmegaConf.to_container(cfg.task.decoding)}
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
-    folder = run / "rounds" / key
+    folder = place_of(cfg, run, number)
     runtime = make_runtime(cfg.runtime, cfg.model.dtype)
     with contextlib.ExitStack() as lock:
 

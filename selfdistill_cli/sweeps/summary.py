@@ -64,8 +64,9 @@ def print_summary(
 def means_over_seeds(records: Sequence[Record], varied: Sequence[str] | None = None) -> list[Column]:
     """A row for each setting of everything but what is repeated (REPEATED); none if no two jobs differ by that alone.
 
-    Of a round of self-training that fewer runs reached than there are, their number stands behind the mean. The standard deviation is the sample's (n - 1); a run that several jobs asked for counts once. `varied`: the settings
-    that are shown; None: those in which these jobs differ.
+    Of a round of self-training that fewer runs reached than there are, their number stands behind the mean. The standard
+    deviation is the sample's (n - 1); a run that several jobs asked for counts once. `varied`: the settings that are shown;
+    None: those in which these jobs differ.
     """
     from selfdistill_cli.tracking.tables import Column
 
@@ -87,9 +88,8 @@ def means_over_seeds(records: Sequence[Record], varied: Sequence[str] | None = N
         scores.append(f"{name}{mean(values):.4f}{spread}" if values else ABSENT)
         for name, cells in by_round.items():
             found = [of[name] for of in map(scores_by_round, runs.values()) if name in of]
-            fewer = (
-                f" ({len(found)})" if len(found) < len(values) else ""
-            )  # in the others nothing joined, or it was not asked for
+            # In the others nothing joined, or it was not asked for.
+            fewer = f" ({len(found)})" if len(found) < len(values) else ""
             cells.append(f"{mean(found):.4f}{fewer}" if found else ABSENT)
         failed = sum(record["status"] == "failed" for record in group)
         seeds.append(f"{len(values)} of {len(values) + failed}" if failed else str(len(values)))
