@@ -49,7 +49,7 @@ class StaticSD(Method):
     tau: float = number(above=0, acts=Acts(acts_in=OF_DISTRIBUTIONS, or_with=OF_WIDTH, void_as=3))
     alpha: float = number(at_least=0)
     overlap: str = choice("append", "half", "none")
-    match: str = choice("vmm", "token", acts=Acts(acts_in=("generation", "multiple_choice"), void_as="vmm"))
+    match: str = choice("vmm", "token")
     # Neutral is what runs from before the setting computed, and not the default: those are no runs of the default.
     regression: str = choice("scaled", "width", neutral="width", acts=Acts(acts_in=("regression",)))
     start_epoch: float = number(at_least=0, neutral=0)

@@ -94,7 +94,8 @@ def fit(prompts: list[list[int]], answers: list[list[int]], end: int, room: Room
     if cut > MOST_CUT * count:
         raise UserError(
             f"{room.what}: {cut:,} of {count:,} answers do not fit into task.max_length={most} tokens "
-            f"and would lose their end (at most {MOST_CUT:.0%} may). Give a larger task.max_length, or a shorter prompt."
+            f"and would lose their end (at most {MOST_CUT:.0%} may). Give a larger task.max_length"
+            f"{', or a shorter prompt' * (room.settings.long_prompts != 'cut')}."
         )
     if cut:
         words = "%s: %d of %d answers are cut off at task.max_length=%d tokens and lack their end"

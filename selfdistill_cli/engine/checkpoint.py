@@ -178,7 +178,10 @@ def restore_random_state(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"])
+    card = state["cuda"]
+    if isinstance(card, list):  # of versions that kept those of all cards that were shown
+        card = card[min(torch.cuda.current_device(), len(card) - 1)] if card else None
+    if card is not None:
+        torch.cuda.set_rng_state(card)
     if state["mps"] is not None:
         torch.mps.set_rng_state(state["mps"])

@@ -18,20 +18,25 @@ from selfdistill_cli.errors import UserError
 
 
 def as_here(settings: DictConfig) -> DictConfig:
-    """Settings (`cfg.runtime`) with which this machine computes what a run was trained for on another: without a card on
+    """Settings (`cfg.runtime`) with which this machine computes what a run was trained for on another: without a GPU on
     the processor, and not in fp16."""
     here = settings.copy()
     if here.device != "cpu":
         here.device = "auto"
-    if here.precision == "fp16" and not torch.cuda.is_available():
+    if here.precision == "fp16" and (here.device == "cpu" or not any(_gpus().values())):
         here.precision = "fp32"
     return here
+
+
+def _gpus() -> dict[str, bool]:
+    """Kinds of GPU, and whether this machine has one."""
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
 
 def make_accelerator(runtime: DictConfig) -> Accelerator:
     """An Accelerator for `runtime.device` and `runtime.precision`. Raises `UserError` if the machine has neither."""
     threads = runtime.threads or _threads_given_by_slurm()
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = _gpus()
     if not available.get(runtime.device, True):
         raise UserError(f"runtime.device={runtime.device}: this machine has none. Use runtime.device=auto.")
     on_cpu = runtime.device == "cpu" or not any(available.values())

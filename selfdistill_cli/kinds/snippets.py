@@ -45,6 +45,11 @@ def labelled(settings: DictConfig, regression: bool, adapter: bool, one_text: bo
         shown = f'"text": {row["text"]} + "\\n" + {row["text_pair"]}'
     how = 'function_to_apply="none"' if regression else "top_k=None"
     call = f"print(score({{{shown}}}, truncation=True, max_length={settings.max_length}))\n"
+    if one_text and settings.text_pair:
+        call = (
+            "# Of a pair that is longer than max_length the longer text was cut in training; this cuts the end.\n"
+            + call
+        )
     if not adapter:
         return (
             "from transformers import pipeline\n\n"

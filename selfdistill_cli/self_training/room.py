@@ -38,7 +38,8 @@ def require_room(cfg: DictConfig, task: TaskData, loaded: LoadedModel) -> None:
     )
     prompts = max(int(split.prompts.lengths.max()) for split in (train, validation)) + new
     decoder = form.decoder_start is None
-    whole = train.lengths + new if decoder else train.answers.lengths
+    cuts = decoder and cfg.task.long_prompts == "cut"  # all but one token of a prompt may go
+    whole = train.answers.lengths + 1 if cuts else train.lengths + new if decoder else train.answers.lengths
     needed = int(np.quantile(whole, 1 - MOST_CUT, method="higher"))
     if cfg.task.long_prompts == "error":
         needed = max(needed, prompts + decoder)
@@ -76,7 +77,8 @@ def that_fit(
         return [], [], 0
     form, most = _form(loaded, task), int(task.settings.max_length)
     taken = _uncut(loaded, form, task, (prompts, answers), "drawn answers")
-    left = most - np.minimum(taken.prompts.lengths, most - 1) if form.decoder_start is None else most
+    beside = 1 if task.settings.long_prompts == "cut" else np.minimum(taken.prompts.lengths, most - 1)
+    left = most - beside if form.decoder_start is None else most
     fits = taken.answers.lengths <= left
     kept = [(p, a) for p, a, whole in zip(prompts, answers, fits, strict=True) if whole]
     return [p for p, _ in kept], [a for _, a in kept], len(prompts) - len(kept)

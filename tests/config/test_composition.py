@@ -257,8 +257,6 @@ def test_a_method_that_acts_in_the_last_part_of_training_is_taken() -> None:
         (["task=gsm8k", "task.decoding.num_beams=4"], []),
         (["task=rte", "method=kd", "method.teacher.top_k=5"], ["method.teacher.top_k"]),
         (["task=rte", "method=reweight", "method.error_quantile=0.5"], ["method.error_quantile"]),
-        (["task=rte", "method.match=token"], ["method.match"]),
-        (["task=hellaswag", "method.match=token"], []),
         (["task=stsb", "method.tau=1", "method.tau_rule=constant"], ["method.tau", "method.tau_rule"]),
         (["task=stsb", "method.regression=width", "method.tau=1"], []),
     ],

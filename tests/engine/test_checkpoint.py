@@ -152,3 +152,15 @@ def test_of_several_cards_the_generator_of_this_process_s_own_is_kept(monkeypatc
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # of two, where it goes on one is shown
     restore_random_state(saved)
     assert [state.tolist() for state in restored] == [[3, 3]]
+
+
+@pytest.mark.parametrize(("kept", "own"), [([], []), ([[1, 1], [2, 2]], [[2, 2]]), ([[1, 1]], [[1, 1]])])
+def test_a_checkpoint_with_all_cards_generators_is_taken_up(
+    kept: list[list[int]], own: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As versions before wrote it; on a processor there were none."""
+    restored = list[torch.Tensor]()
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", restored.append)
+    restore_random_state(random_state() | {"cuda": [torch.tensor(one, dtype=torch.uint8) for one in kept]})
+    assert [state.tolist() for state in restored] == own

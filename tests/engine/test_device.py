@@ -77,7 +77,8 @@ def test_what_was_prepared_is_not_held_as_long_as_the_run_lasts() -> None:
 def test_a_run_of_a_card_is_taken_up_on_a_processor() -> None:
     asked = composed("runtime.device=cuda", "runtime.precision=fp16").runtime
     here = as_here(asked)
-    assert (here.device, here.precision) == ("auto", "fp16" if torch.cuda.is_available() else "fp32")
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    assert (here.device, here.precision) == ("auto", "fp16" if has_gpu else "fp32")
     assert (asked.device, asked.precision) == ("cuda", "fp16")
     stays = as_here(composed("runtime.device=cpu", "runtime.precision=bf16").runtime)
     assert (stays.device, stays.precision) == ("cpu", "bf16")

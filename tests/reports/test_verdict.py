@@ -337,6 +337,14 @@ def test_a_default_that_was_chosen_on_a_seed_stands_without_it_alone(tmp_path: P
     assert row.group.scores == [0.6, 0.7]
 
 
+def test_a_default_beside_one_that_was_tried_once_was_not_chosen(tmp_path: Path) -> None:
+    tried(tmp_path, {1: (0.5,), 3: (0.9, 0.6, 0.7)})
+    assert [(row.name, row.chosen_of, len(row.groups[0].runs)) for row in rows(study_of(tmp_path))] == [
+        ("dynsdpb", 0, 3),
+        ("dynsdpb (tau=1)", 0, 1),
+    ]
+
+
 def test_a_sweep_that_is_not_through_has_chosen_nothing(tmp_path: Path) -> None:
     tried(tmp_path, {1: (0.5, 0.6, 0.7), 2: (0.9,)})  # the second setting is better on the seed that both have
     assert [(row.name, row.chosen_of, len(row.groups[0].runs)) for row in rows(study_of(tmp_path))] == [

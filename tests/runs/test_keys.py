@@ -154,7 +154,6 @@ def test_a_later_option_at_its_neutral_value_keeps_the_key(smoothing: float, flo
         (("method=ema", "task=synth_similarity"), "method.tau=7"),
         (("method=static_sd", "task=synth_similarity"), "method.tau=7"),  # it cancels, but with regression=width
         (("method=dynsdpb", "task=synth_similarity"), "method.tau_rule=constant"),
-        (("method=dynsdpb", "task=synth_entailment"), "method.match=token"),  # of written answers
         ((), "task.strict=true"),  # refuses, or changes nothing
     ],
 )
@@ -169,8 +168,6 @@ def test_what_is_void_without_another_setting_acts_with_it() -> None:
         ("method=sdft", "method.ema_beta=0.1"),
         ("method.divergence=jsd", "method.beta=0.9"),
     ]
-    choices = ("task=hellaswag", "method=dynsdpb")  # an answer is written out, token by token
-    assert run_key(composed(*choices, "method.match=token")) != run_key(composed(*choices))
     of_width = ("task=synth_similarity", "method.regression=width")
     assert run_key(composed(*of_width, "method.tau=7")) != run_key(composed(*of_width))
     assert run_key(composed("method=dcs", "method.max_weight=3")) != run_key(composed("method=dcs"))

@@ -58,6 +58,14 @@ def test_drawn_answers_that_would_lose_their_end_are_left_out(model: str, tmp_pa
 
 
 @pytest.mark.parametrize("model", ["tiny_llama", "tiny_t5"])
+def test_behind_a_prompt_that_is_cut_an_answer_has_room(model: str, tmp_path: Path) -> None:
+    cfg, task, loaded = parts(tmp_path, f"model={model}", "task.max_length=60", "task.long_prompts=cut")
+    prompts, answers = [f"Q: {'so ' * 90}1 + 1?\nA:"] * 2, [" #### 2", f" {'so ' * 90}#### 2"]
+    assert that_fit(loaded, task, prompts, answers) == (prompts[:1], answers[:1], 1)
+    require_room(cfg, task, loaded)  # second prompts are longer than 60 tokens, gold answers are not
+
+
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_t5"])
 def test_what_the_refusal_advises_is_enough_and_no_more(model: str, tmp_path: Path) -> None:
     cfg, task, loaded = parts(tmp_path, f"model={model}", "task.max_length=60")
     with pytest.raises(UserError) as refusal:
