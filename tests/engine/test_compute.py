@@ -72,14 +72,15 @@ def test_operations_are_those_of_a_count_over_the_whole_run(
     assert parts.get("predictions", Passes()).forward == rounds * SIZE
 
 
+@pytest.mark.parametrize("kind", ["classification", "decoder"])
 def test_operations_without_padding_are_those_of_a_count_over_the_whole_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last layer's work is for each example rather than each token, and attention's grows with length."""
     monkeypatch.setattr("selfdistill_cli.engine.loop.recorded", lambda *_: False)
-    examples, model, runtime = make_examples("classification"), make_model("classification"), cpu_runtime()
+    examples, model, runtime = make_examples(kind), make_model(kind), cpu_runtime()
     assert concatenate(model)
-    method = made("classification", "static_sd_late", examples, model)
+    method = made(kind, "static_sd_late", examples, model)
     loop = make_loop(model, method, examples, runtime, tmp_path, epochs=EPOCHS)
     with counting(True) as everything:
         loop.run()
