@@ -21,7 +21,6 @@ from tests.helpers.steps import (
     CASES,
     SIZE,
     gradients_of_second_step,
-    is_language,
     make_examples,
     make_methods,
     make_model,
