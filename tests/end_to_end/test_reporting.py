@@ -27,7 +27,7 @@ def test_diagnostics_change_nothing_and_leave_their_rows(sdrun: Sdrun, tmp_path:
     for kind in ("train", "eval"):
         assert [*map(without_times, rows(plain, kind))] == [*map(without_times, rows(looked, kind))]
     asked_later = sdrun(*words, DIAGNOSTICS, SDRUN_OUTPUTS=str(tmp_path / "plain"))
-    assert "It was run without runtime.diagnostics=gradients,examples; rerun=true does it again" in asked_later.out
+    assert "It was run without runtime.diagnostics=gradients,examples; rerun=true adds them" in asked_later.out
     gradients = rows(looked, "gradients")
     assert [row["step"] for row in gradients] == list(range(1, 11))
     total = sum(value**2 for name, value in gradients[0].items() if name.startswith("norm/")) ** 0.5

@@ -65,7 +65,7 @@ def test_several_processes_take_what_is_asked_for_and_not_their_share_of_the_mac
 
 
 def test_what_was_prepared_is_not_held_as_long_as_the_run_lasts() -> None:
-    runtime = make_runtime(composed("runtime.device=cpu", "runtime.precision=bf16").runtime, "float32")
+    runtime = make_runtime(composed("runtime.device=cpu").runtime, "float32")
     model = torch.nn.Linear(2, 2)
     alive = weakref.ref(model)
     runtime.prepare(model)
