@@ -166,8 +166,9 @@ def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None
 def _longer_cut(tokenizer: Any, rows: list[tuple[str, str]], max_length: int) -> Iterator[list[int]]:
     """Tokens of texts with a second one behind a line's end, as pairs are cut (`longest_first`): the longer part loses.
 
-    Of a fast tokenizer, which says where tokens stand in the text; another one cuts at the end. rows: the first text, and both. Where their end is cut, the line's end stays at the second's beginning; where their
-    beginning is, at the first's end.
+    Of a fast tokenizer, which says where tokens stand in the text; another one cuts at the end. rows: the first text, and
+    both. Where their end is cut, the line's end stays at the second's beginning; where their beginning is, at the first's
+    end.
     """
     left = tokenizer.truncation_side == "left"
     whole = tokenizer([both for _, both in rows], return_attention_mask=False, verbose=False)
