@@ -27,6 +27,9 @@ from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
 
 SUFFIX = "_concatenated"
 """Of the attention function's name: the one that it stands for takes padded rows."""
+SHORT = 64
+"""Tokens of a micro-batch's longest example up to which an encoder's attention is computed in float32 under bf16: its
+products are as fast, and a kernel of bf16 is compiled and kept for each number of rows."""
 TOLERANCE = 1e-4
 """Of the difference to padded rows, beside the size of what differs."""
 
@@ -39,12 +42,12 @@ class Layout:
     """Tokens of each [m], and at the end of what the row is filled up with, if it is."""
     first: Tensor
     """The place of each one's first token [m]."""
-    last: bool = False
-    """Whether it is the last layer's, of which first tokens alone are read."""
     few_shapes: bool = False
-    """Whether products of attention come in few shapes."""
+    """Whether products of attention are in bf16, and so come in few shapes."""
     causal: bool = False
     """Whether a token attends to those before it alone."""
+    last: bool = False
+    """Whether it is the last layer's, of which first tokens alone are read."""
     _groups: dict[tuple[int, bool], Groups] = field(default_factory=dict)
 
     def groups(self, heads: int) -> Groups:
@@ -83,6 +86,7 @@ def concatenated(model: nn.Module, batch: dict[str, Tensor], device: torch.devic
     first = on_device(torch.from_numpy(np.cumsum(lengths) - lengths), device)
     inputs = {name: tensor[real] for name, tensor in batch.items() if name != "attention_mask"}
     inputs["position_ids"] = how.positions(batch["input_ids"], real)[real]
+    few_shapes = how.few_shapes and (how.causal or int(lengths.max()) > SHORT)
     spare = coarse_total(int(lengths.sum())) - int(lengths.sum()) if how.few_shapes else 0
     if spare:
         lengths = np.append(lengths, spare)
@@ -90,7 +94,7 @@ def concatenated(model: nn.Module, batch: dict[str, Tensor], device: torch.devic
     moved: dict[str, Any] = {name: on_device(tensor[None], device) for name, tensor in inputs.items()}
     if how.causal:  # what has four dimensions is taken for a mask that is made already, and handed on as it is
         moved["attention_mask"] = torch.empty(1, 1, 1, 1, device=device)
-    return moved | {"layout": Layout(lengths, first, few_shapes=how.few_shapes, causal=how.causal)}
+    return moved | {"layout": Layout(lengths, first, few_shapes, how.causal)}
 
 
 @dataclass(frozen=True)
@@ -226,8 +230,11 @@ def _registered(name: str) -> str:
         if layout.causal:
             return attention_in_rows(q, k, v, layout.rows, lambda *x: padded(module, *x, None, **others)[0])[None], None
         scale, dropout = others.get("scaling") or q.shape[-1] ** -0.5, others.get("dropout", 0.0)
-        groups = layout.groups(q.shape[1])
-        return grouped_attention(q, k, v, groups, scale, dropout)[None], None
+        if not layout.few_shapes:
+            q, k, v = (x.float() for x in (q, k, v))
+        with torch.autocast("cpu", enabled=False):  # it would cast them back
+            attended = grouped_attention(q, k, v, layout.groups(q.shape[1]), scale, dropout)
+        return attended[None].to(query.dtype), None
 
     AttentionInterface.register(name + SUFFIX, attention)
     # Asked each time: `models.masks` puts another in place where there is a card.

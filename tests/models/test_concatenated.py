@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.models import concatenated
 from selfdistill_cli.models.concatenated import concatenate, leave_out_padding, model_inputs
 from selfdistill_cli.models.cpu.dropout import dropout
 from selfdistill_cli.models.cpu.groups import Groups, grouped_attention
@@ -69,8 +70,9 @@ def outputs_and_gradients(model: Any, batch: dict[str, torch.Tensor]) -> list[to
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("tuned", "few_shapes"), [(True, False), (True, True), (False, False)])
 def test_outputs_and_gradients_are_those_of_padded_rows(
-    family: str, outputs: int, tuned: bool, few_shapes: bool
+    family: str, outputs: int, tuned: bool, few_shapes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(concatenated, "SHORT", 0)  # few shapes in attention as well
     torch.manual_seed(0)
     theirs = FAMILIES[family](num_labels=outputs, **NO_DROPOUT).train()
     ours = copy.deepcopy(theirs)
@@ -147,6 +149,34 @@ def test_grouped_attention_is_the_formula_for_each_example(p: float, first: bool
     weights = torch.cos(torch.arange(found.numel())).view(found.shape)
     ours, theirs = (torch.autograd.grad((each * weights).sum(), (q, k, v)) for each in (found, expected))
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(("longest", "dtype"), [(64, torch.float32), (65, torch.bfloat16)])
+def test_under_bf16_attention_of_short_examples_is_that_of_float32(
+    longest: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(**SIZES | {"max_position_embeddings": 70}, **NO_DROPOUT)).train()
+    assert concatenate(model, few_shapes=True)
+    lengths, seen = (3, longest, 17), []
+
+    def spied(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> Tensor:
+        found = grouped_attention(q, k, v, *others)
+        seen.append((q, k, v, found))
+        return found
+
+    monkeypatch.setattr(concatenated, "grouped_attention", spied)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(**model_inputs(model, batch_of(model, lengths), CPU)).logits
+    logits.sum().backward()
+    assert {tensor.dtype for call in seen for tensor in call} == {dtype}
+    starts = np.cumsum(lengths) - lengths
+    for start, length in zip(starts, lengths, strict=True):
+        *qkv, found = (x[start : start + length].transpose(0, 1) for x in seen[0])
+        expected = nn.functional.scaled_dot_product_attention(*(x.float() for x in qkv))
+        tolerance = 1e-6 if dtype == torch.float32 else 2e-2
+        assert torch.allclose(found.float(), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in model.parameters())
 
 
 def test_short_examples_share_rows_and_others_those_of_their_length() -> None:

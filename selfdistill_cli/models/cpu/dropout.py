@@ -2,14 +2,15 @@
 
 torch draws a mask on a processor one double at a time. The distribution here is the same: elements are dropped
 independently, at a rate rounded to a multiple of 2^−16, and the rest is scaled by the inverse of exactly that
-rate of keeping. Draws come from torch's global generator, so `torch.manual_seed` seeds them and a checkpoint's
-random state continues them.
+rate of keeping. Each mask is drawn by NumPy's SFC64, twice as fast as torch's Mersenne twister, from a seed that torch's
+global generator draws: so `torch.manual_seed` seeds them all and a checkpoint's random state continues them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
@@ -37,8 +38,8 @@ def dropout(x: Tensor, p: float) -> Tensor:
 def drawn(like: Tensor, kept: int, *shape: int) -> Tensor:
     """1 with probability kept/`LEVELS`, else 0, of this shape, or that of `like`, and the type of `like`."""
     size = torch.Size(shape or like.shape)
-    draws = torch.empty(-(-size.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    mask = draws.view(torch.int16)[: size.numel()].view(size)
+    draws = np.random.SFC64(int(torch.randint(2**63 - 1, ()))).random_raw(-(-size.numel() // 4))
+    mask = torch.from_numpy(draws.view(np.int16))[: size.numel()].view(size)
     # In place on the draws and then to the type asked for: torch is slow at booleans beside floating point.
     return mask.lt_(kept - LEVELS // 2).to(like.dtype)
 
