@@ -102,10 +102,8 @@ def _open(cfg: DictConfig, directory: RunDirectory, lock: contextlib.ExitStack) 
     if finished is not None and not directory.checkpoints.exists():
         return finished
     lock.callback(directory.remove_if_empty)
-    lock.enter_context(directory.held())
-    if afresh:
-        directory.clear()
-    finished = directory.results()  # another process may have finished it in the meantime
+    lock.enter_context(directory.held(afresh))
+    finished = None if afresh else directory.results()  # another process may have finished it in the meantime
     if finished is not None:
         Checkpoints(directory.checkpoints).clear()  # a run killed as it finished still had them
         lock.close()
@@ -133,11 +131,10 @@ def _train(
     padding = "longest" if runtime.compiles else cfg.runtime.padding  # what has no padding has a form of its own
     leave_out_padding(loaded.model, padding, runtime.device, few_shapes=runtime.precision == "bf16")
     fingerprints = {"data": task.fingerprint, **loaded.fingerprints}
-    identity = on_main(runtime.accelerator, lambda: directory.begin(cfg, fingerprints))
+    on_main(runtime.accelerator, lambda: directory.require_same(fingerprints))
     task.kind.prepare_tokenizer(task, loaded.tokenizer)
     train = _encoded(task, loaded, task.train)
-    weights = training_weights(task)
-    if weights is not None:
+    if (weights := training_weights(task)) is not None:
         train = replace(train, weights=weights)
     task.kind.require_suitable(loaded.model, train)
     findings.report_cut(cfg.task, train, runtime.is_main)
@@ -167,6 +164,8 @@ def _train(
     # Whatever the data and the teacher drew, training starts from the seed alone; each process drops out its own.
     torch.manual_seed(cfg.seed + RANK_STRIDE * runtime.accelerator.process_index)
 
+    # Nothing is refused from here on, so what a rerun replaces may go.
+    identity = on_main(runtime.accelerator, lambda: directory.begin(cfg, fingerprints))
     recorder = _recorder(cfg, directory, task, identity["wandb_id"], group) if runtime.is_main else SilentRecorder()
     log.info(_opening(cfg, task, train, directory))
     if cfg.runtime.shard == "full" and not runtime.shards:
@@ -185,8 +184,8 @@ def _train(
             checkpoints=Checkpoints(directory.checkpoints, may_write=directory.require_lock),
             make_probes=make_probes(task.while_training, loaded, losses, runtime),
         )
-        never = never_acts(cfg.method, loop.total_steps / loop.order.steps_per_epoch)
-        if never:  # with schedule.max_steps it takes the data to know
+        steps = loop.order.steps_per_epoch  # with schedule.max_steps, or in the last step, it takes the data to know
+        if never := never_acts(cfg.method, loop.total_steps / steps, 1 / steps):
             log.warning("%s", never)
         with overhead.not_counted():
             outcome = loop.run()

@@ -22,6 +22,7 @@ from selfdistill_cli.runs.results import save_predictions
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.system.overhead import peak_memory_mb
 from selfdistill_cli.tasks import TaskData
+from selfdistill_cli.tasks.findings import say_cut
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,9 @@ def _evaluated(
     prepared = runtime.prepare(loaded.model)
     data = _within_context(data, loaded.model.config, cfg.task.max_length)
     examples = [data.kind.encode(data, loaded, split) for split in data.validation]
+    if runtime.is_main:
+        for split, encoded in zip(data.validation, examples, strict=True):
+            say_cut(f"{data.name}, {split.name}", data.settings, encoded)
     data, shown = data.kind.on_labels_of(data, examples, trained)
     evaluator = data.kind.evaluator(data, loaded, shown, data.kind.losses(data, prepared), runtime, cfg.seed)
     found: tuple[Scores, list[pa.Table]] = evaluator.scored(prepared)

@@ -40,6 +40,22 @@ def sequence_of(cfg: DictConfig) -> list[str]:
     return names
 
 
+def of_no_stage(cfg: DictConfig, given: Sequence[str]) -> list[str]:
+    """What to say of settings of a task that were `given` (their keys) and reach no stage: those that it has by itself."""
+    names, said = sequence_of(cfg), []
+    if names and "task" in given and cfg.task.name not in names:
+        said.append(f"task={cfg.task.name} does nothing here: sequence names the tasks.")
+    for key in (key for key in given if names and key.startswith("task.")):
+        value, own = OmegaConf.select(cfg, key), key.removeprefix("task.")
+        others = [name for name in names if OmegaConf.select(option("task", name), own) != value]
+        if others and value == OmegaConf.select(option("task", cfg.task.name), own):
+            said.append(
+                f"{key}={value} does nothing here: task={cfg.task.name} has it by itself, and the tasks of a sequence take "
+                f"over what is changed. Name one of them that has it otherwise: task={others[0]}."
+            )
+    return said
+
+
 def run_sequence(cfg: DictConfig, group: str | None = None) -> dict[str, Any]:
     """Do the stages of `cfg.sequence` in order, print their forgetting matrix, and return the last one's results.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pyarrow import parquet
@@ -21,7 +23,7 @@ TEXTS = [f"{word} door number {n}" for n in range(10) for word in ("bad", "plain
 SETTINGS = (
     *("task=custom", "task.text=text", "task.label=stars", "method=vanilla", "tracking=none", "runtime.device=cpu"),
     *("model=tiny_bert", "model.config.hidden_size=32", "model.config.intermediate_size=64"),
-    *("schedule.batch_size=10", "schedule.lr=3e-3", "schedule.epochs=6"),
+    *("schedule.batch_size=10", "schedule.lr=3e-3", "schedule.epochs=12"),
 )
 
 
@@ -55,6 +57,40 @@ def test_a_file_is_scored_whole_in_the_classes_of_the_run(
     assert f"file-may: accuracy {score:.4f} (30 examples)" in out
 
 
+def test_a_run_that_would_start_afresh_and_is_refused_leaves_what_it_would_have_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = settings(tmp_path, "schedule.epochs=1")
+    experiment.run(asked)
+    run = only_run(tmp_path / "outputs")
+
+    def bits() -> dict[str, bytes]:
+        files = (file for file in run.rglob("*") if file.is_file() and file.name != "train.log")
+        return {str(file.relative_to(run)): file.read_bytes() for file in files}
+
+    before, asked.rerun = bits(), True
+    with monkeypatch.context() as broken:
+        broken.setattr(experiment, "make_method", Mock(side_effect=UserError("not this one")))
+        with pytest.raises(UserError, match="not this one"):
+            experiment.run(asked)
+    assert bits() == before
+    experiment.run(asked)
+    after = bits()
+    assert after.keys() == before.keys()
+    assert after["model/model.safetensors"] == before["model/model.safetensors"]
+    assert after["run.json"] != before["run.json"]  # its record elsewhere is another one
+
+
+def test_texts_that_are_cut_are_counted(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    long = write(tmp_path / "long.parquet", {"text": [*TEXTS[:2], "door " * 300], "stars": STARS})
+    said(capsys, str(run), "--file", str(long))
+    assert re.search(
+        r"file-long, \w+: 1 of 3 rows were cut to 128 tokens \(task.max_length\); the longest has 30\d\.", caplog.text
+    )
+
+
 def test_a_file_of_one_class_is_scored(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     right = [
         said(capsys, str(run), "--file", str(write(tmp_path / f"only{n}.parquet", {"text": TEXTS[n::3], "stars": [s] * 10})))
@@ -68,7 +104,7 @@ def of_words(folder: Path, *further: str) -> Path:
     """A run that learned two classes with names, once."""
     train = write(folder / "train.parquet", {"text": TEXTS[:20], "stars": ["pos", "neg"] * 10})
     words = (*SETTINGS, f"task.path={train}", f"paths.outputs={folder}/outputs", "paths.data=nowhere", *further)
-    experiment.run(composed(*words, "schedule.epochs=1"))
+    experiment.run(composed(*words, "schedule.epochs=12"))
     return only_run(folder / "outputs")
 
 

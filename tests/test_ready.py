@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.ready import notes, require_ready, runs_of
+from selfdistill_cli.runs.directory import RunDirectory
 from tests.helpers.runs import composed
 
 ROUNDS = ("self_training=star", "model=tiny_llama", "task=synth_arithmetic")
@@ -39,6 +41,48 @@ def test_a_file_in_a_folders_place_is_refused_with_what_to_name(
     for value in (name, tmp_path / name):
         with pytest.raises(UserError, match=rf"{setting}=.*{name} is a file: {said}"):
             require_ready(composed("method=kd", f"{setting}={value}"))
+
+
+def test_what_has_finished_is_shown_without_its_data_but_not_made_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("task=rte", "model=tiny_bert", f"paths.data={tmp_path}", "paths.cache=nowhere")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(RunDirectory, "results", lambda self: object())
+    require_ready(composed(*words))
+    with pytest.raises(UserError, match="rte"):
+        require_ready(composed(*words, "rerun=true"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("eval_tasks=[snly]",), "there is no task 'snly'. Did you mean 'snli'"),
+        (("runtime.diagnostics=maps",), "runtime.diagnostics=maps compares vocabulary maps"),
+        ((*ROUNDS, "self_training.round=2"), "How many there are is self_training.rounds=2"),
+    ],
+)
+def test_what_settings_alone_tell_is_refused_before_any_job_begins(words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        require_ready(composed(*words))
+
+
+def test_settings_of_a_task_that_reach_no_stage_of_a_sequence_are_named() -> None:
+    given = ["task", "task.decoding.max_new_tokens"]
+    cfg = composed(
+        "sequence=[gsm8k,svamp]", "model=tiny_llama", "task=synth_arithmetic", "task.decoding.max_new_tokens=8"
+    )
+    first = "task=synth_arithmetic does nothing here: sequence names the tasks."
+    assert notes(cfg, given) == [first]  # other than synth_arithmetic's own, so that all take it over
+    own = composed("task=synth_arithmetic").task.decoding.max_new_tokens
+    cfg.task.decoding.max_new_tokens = own
+    said = notes(cfg, given)
+    assert said[0] == first
+    assert said[1].startswith(
+        f"task.decoding.max_new_tokens={own} does nothing here: task=synth_arithmetic has it by itself"
+    )
+    assert said[1].endswith("Name one of them that has it otherwise: task=gsm8k.")
+    assert notes(composed("sequence=[gsm8k,svamp]", "model=tiny_llama", "task=gsm8k"), ["task"]) == []
 
 
 @pytest.mark.parametrize("words", [(), ROUNDS, SEQUENCE])

@@ -133,7 +133,8 @@ def _check_splits(cfg: DictConfig) -> None:
 
 def selects_on_test(task: DictConfig) -> bool:
     """Whether the split that is reported is a benchmark's test set, and chooses as well."""
-    return task.selection == "validation" and task.validation_path is None and task.validation[0] == "test"
+    own = task.path is not None or task.validation_path is not None
+    return task.selection == "validation" and not own and task.validation[0] == "test"
 
 
 def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
@@ -154,6 +155,12 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
             ("task.train", "task.train_task", "task.validation"),
             ("rows come from task.path, and task.validation_path=<file> names others to be scored on", own_file),
         ),
+        **(
+            {}
+            if own_file or cfg.task.validation_path is None
+            else {"task.validation": (f"task.validation_path={cfg.task.validation_path} is scored in its place", True)}
+        ),
+        "self_training.request": ("it is for self_training=correction", cfg.self_training.name != "correction"),
         "method.teacher.epochs": (
             "the teacher is method.teacher.path",
             bool((method.get("teacher") or {}).get("path")),

@@ -79,11 +79,14 @@ def _check_that_it_acts(cfg: DictConfig) -> None:
             raise UserError(f"{words} Choose a smaller value, a longer schedule.epochs, or method=vanilla.")
 
 
-def never_acts(method: DictConfig, epochs: float) -> str:
-    """What to say of a method that begins at or after the end of a training of so many epochs; empty if it acts."""
+def never_acts(method: DictConfig, epochs: float, step: float = 0.0) -> str:
+    """What to say of a method that begins after the last step of a training of so many epochs; empty if it acts.
+
+    step: epochs that a step takes, once it is known.
+    """
     for name in ("start_epoch", "warmup_epochs"):
         begins = method.get(name)
-        if isinstance(begins, int | float) and 0 < epochs <= begins:
+        if isinstance(begins, int | float) and begins > 0 and 0 < epochs <= begins + step * (1 - 1e-6):
             return (
                 f"method.{name}={begins:g}: training ends after {epochs:.4g} epochs, so nothing of {method.name} would "
                 "ever act: it would be plain training."

@@ -15,7 +15,6 @@ from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.probes import Probe
 from selfdistill_cli.engine.results import StepResult
 from selfdistill_cli.engine.runtime import Runtime
-from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import LoadedModel
 from selfdistill_cli.tasks import TaskData
 
@@ -37,15 +36,8 @@ class ExampleProbe:
 
 
 def make_probes(task: TaskData, loaded: LoadedModel, losses: Any, runtime: Runtime) -> Callable[[int], Sequence[Probe]]:
-    """What makes the run's probes, once its number of steps is known. Raises `UserError` if one does not fit the task."""
+    """What makes the run's probes, once its number of steps is known."""
     names = diagnostics_of(runtime.settings.diagnostics)
-    allowed = task.kind.diagnostics
-    for name in names:
-        if name not in allowed:
-            raise UserError(
-                f"runtime.diagnostics={name} compares vocabulary maps, which only generation and multiple choice have. "
-                f"Allowed here are {', '.join(allowed)}."
-            )
 
     def make(total_steps: int) -> Sequence[Probe]:
         makers: dict[str, Callable[[], Probe]] = {
@@ -63,9 +55,12 @@ def _predict_few(
 ) -> Callable[[nn.Module], TokenRows]:
     """Predicts the first validation examples, their gold answers forced, dropout off."""
     split = task.validation[0]
-    whole = task.kind.encode(task, loaded, split.take(np.arange(min(MOST_EXAMPLES, len(split)))))
-    count = examples_within_memory(whole.predicted, len(loaded.tokenizer))
-    few = task.kind.encode(task, loaded, split.take(np.arange(count)))
+    first = split.take(np.arange(min(MOST_EXAMPLES, len(split))))
+    tokens = task.kind.encode(task, loaded, first).predicted
+    if first.choices is not None:  # each is a row of its own
+        sizes = np.array([len(offered) for offered in first.choices])
+        tokens = np.add.reduceat(tokens, sizes.cumsum() - sizes)
+    few = task.kind.encode(task, loaded, first.take(np.arange(examples_within_memory(tokens, len(loaded.tokenizer)))))
 
     def keep(rows: TokenRows) -> TokenRows:
         return TokenRows(rows.lengths, {"log_p": losses.log_probabilities(rows).float()}).cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -110,13 +110,14 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> LabelledExamples:
     if tokenizer.pad_token_id is None:
         raise UserError("This model's tokenizer has no padding token, so examples cannot be put into batches.")
     texts, pairs = split.texts, split.pairs
+    joined = pairs is not None and not separates_pairs(tokenizer)
 
     def make() -> Iterator[TokenPart]:
         for begin in range(0, len(texts), ROWS_AT_ONCE):
             part = slice(begin, begin + ROWS_AT_ONCE)
-            yield _tokenized(tokenizer, texts[part], None if pairs is None else pairs[part], max_length)
+            seconds = None if pairs is None else list(pairs[part])
+            yield _tokenized(tokenizer, list(texts[part]), seconds, max_length, joined)
 
-    joined = pairs is not None and not separates_pairs(tokenizer)
     place = place_below(split.folder, tokenizer, max_length, *(["longest first"] if joined else []))
     tokens = kept_tokens(place, make) if place else gathered_tokens(make())
     lengths = np.diff(tokens.offsets)
@@ -138,10 +139,10 @@ def encode(tokenizer: Any, split: Split, max_length: int) -> LabelledExamples:
     )
 
 
-def _tokenized(tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenPart:
-    texts, pairs = list(texts), None if pairs is None else list(pairs)
+def _tokenized(tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int, joined: bool) -> TokenPart:
+    """joined: second texts stand behind the first ones, behind a line's end."""
     firsts: list[str] | None = None
-    if pairs is not None and not separates_pairs(tokenizer):
+    if pairs is not None and joined:
         firsts, texts = texts, [f"{text}\n{pair}" for text, pair in zip(texts, pairs, strict=True)]
         pairs = None
     with unchanged(tokenizer):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.checks import diagnostics_of
 from selfdistill_cli.config.methods import draws_answers
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.settings import require_metrics
@@ -58,8 +59,14 @@ class Kind:
     # --- settings -------------------------------------------------------------------------------
 
     def check(self, cfg: DictConfig, labels: Sequence[str] | None = None) -> None:
-        """Raise `UserError` unless task and method settings go with this kind. labels: class names, once they are known."""
+        """Raise `UserError` unless the settings go with this kind. labels: class names, once they are known."""
         self.check_task(cfg.task)
+        for name in diagnostics_of(cfg.runtime.diagnostics):
+            if name not in self.diagnostics:
+                raise UserError(
+                    f"runtime.diagnostics={name} compares vocabulary maps, which only generation and multiple choice have. "
+                    f"Allowed here are {', '.join(self.diagnostics)}."
+                )
         if draws_answers(cfg.method) and not self.writes:
             what = "method.outputs=sampled" if "outputs" in cfg.method else f"method={cfg.method.name}"
             raise UserError(

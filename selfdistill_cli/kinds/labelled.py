@@ -95,7 +95,11 @@ class LabelledKind(Kind):
     def predicted(
         self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
     ) -> dict[str, Sequence[Any]]:
-        return self.shown(task, runtime.predict(loaded.model, self.encode(task, loaded, split)))
+        from selfdistill_cli.tasks.findings import say_cut
+
+        examples = self.encode(task, loaded, split)
+        say_cut(split.name, task.settings, examples)
+        return self.shown(task, runtime.predict(loaded.model, examples))
 
     def shown(self, task: TaskData, logits: Any) -> dict[str, Sequence[Any]]:
         """Columns that say in words what logits [N, C], or outputs [N], mean."""

@@ -83,6 +83,8 @@ class DCS(KD):
             return {}
         if self.update == "epoch":
             self._reweight(torch.arange(len(self.weights)), predict())
+        elif epoch + 1 == self.warmup_epochs:
+            return {}  # nothing was compared yet
         return self._describe()
 
     def _reweight(self, rows: Tensor, student: Any) -> None:

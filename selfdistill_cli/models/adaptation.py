@@ -39,7 +39,8 @@ def set_padding(tokenizer: Any, config: Any) -> None:
             )
         tokenizer.pad_token = tokenizer.eos_token
         log.debug("the tokenizer has no padding token: rows are filled with its end of sequence")
-    if config.pad_token_id is None:  # where a decoder's classifier looks for the last token
+    # A decoder's classifier reads the last token that is not this one. (Encoders may count positions from it.)
+    if config.pad_token_id is None or tokenizer.cls_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
 
 

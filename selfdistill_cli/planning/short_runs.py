@@ -97,6 +97,11 @@ def shortened(cfg: DictConfig, sizes: Sizes, steps: int) -> DictConfig:
     OmegaConf.set_struct(short, False)
     short.task.train_examples = min(sizes.train, steps * cfg.schedule.batch_size)
     short.task.validation_examples = min(scored, cfg.task.validation_examples or scored)
+    # Of so few examples none may be left to hold out, or to be of a second class; a row costs the same either way.
+    short.task.selection = "validation"
+    if short.task.metrics and "auroc" in short.task.metrics:
+        short.task.metrics = [name for name in short.task.metrics if name != "auroc"] or ["accuracy"]
+        short.task.metric = None if short.task.metric == "auroc" else short.task.metric
     short.schedule.update(epochs=1, max_steps=None, evaluate_every="epoch", keep="last", patience=None)
     for name in ("passes", "start_epoch", "warmup_epochs"):
         if name in short.method:

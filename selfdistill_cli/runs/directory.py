@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class RunDirectory:
             self.path = next(self._of_what_the_labels_were(cfg), self.path)
             self.key = self.path.name
         self._lease: SoftFileLease | None = None
+        self._afresh = False
 
     def _of_what_the_labels_were(self, cfg: DictConfig) -> Iterator[Path]:
         """Finished runs whose labels, read since, tell that they differ only in settings that do nothing for them."""
@@ -63,11 +64,13 @@ class RunDirectory:
         return read_results(self.path / "results.json")
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, afresh: bool = False) -> Iterator[None]:
         """Hold the run for this process, with what a killed one left half-written removed; wait for another.
 
-        Two jobs of a sweep may need the same teacher at the same time: one trains it, the other waits.
+        Two jobs of a sweep may need the same teacher at the same time: one trains it, the other waits. afresh: what is
+        here goes, but not before `begin`, when the new run is known to be one that can be made.
         """
+        self._afresh = afresh
         with held(self.path / "lock") as self._lease:
             remove_partials(self.path)
             yield
@@ -87,17 +90,22 @@ class RunDirectory:
         if self._lease is not None:
             require(self._lease)
 
-    def clear(self) -> None:
+    def clear(self, but: Sequence[str] = ()) -> None:
         """Throw away everything but the lock; first of all what says that the run is finished, should this be cut off."""
         (self.path / "results.json").unlink(missing_ok=True)
         for entry in self.path.iterdir() if self.path.is_dir() else ():
             if entry.is_dir():
                 shutil.rmtree(entry)
-            elif entry.name != "lock":
+            elif entry.name not in ("lock", *but):
                 entry.unlink()
 
     def withdraw(self) -> None:
-        """Take back what a refused run has written, unless anything was trained: it is no interrupted one."""
+        """Take back what a refused run has written, unless anything was trained: it is no interrupted one.
+
+        One that would have started afresh leaves what it would have replaced.
+        """
+        if self._afresh and (self.path / "run.json").exists():
+            return
         rows = self.path / "metrics.jsonl"
         trained = self.checkpoints.exists() or (rows.is_file() and rows.stat().st_size > 0)
         held_still = self._lease is not None and self._lease.compromise is None
@@ -112,24 +120,31 @@ class RunDirectory:
                     break
                 folder.rmdir()
 
-    def begin(self, cfg: DictConfig, fingerprints: dict[str, str]) -> dict[str, Any]:
-        """Write config.yaml, environment.json and run.json, or take up those of an interrupted run.
+    def require_same(self, fingerprints: dict[str, str]) -> None:
+        """Raise `UserError` if data, starting weights or tokenizer are no longer those that an interrupted run began with.
 
-        Returns the run's identity. Raises `UserError` if data, starting weights or tokenizer are no longer those
-        that this run began with; what an earlier version took no fingerprint of is not compared.
+        What an earlier version took no fingerprint of is not compared.
         """
-        identity = read_json(self.path / "run.json")
-        if identity is None:
-            identity = {"key": self.key, "wandb_id": f"{self.key}-{secrets.token_hex(4)}", "fingerprints": fingerprints}
-            identity |= {"slurm_job": os.environ.get("SLURM_JOB_ID")}
-            write_json(self.path / "run.json", identity)
-        began_with = identity["fingerprints"]
+        if self._afresh:
+            return
+        began_with = (read_json(self.path / "run.json") or {}).get("fingerprints", {})
         changed = [name for name, value in fingerprints.items() if began_with.get(name, value) != value]
         if changed:
             raise UserError(
                 f"{self.path} was begun with other {' and '.join(changed)} under the same settings. "
                 "To keep them apart nothing is mixed: rerun=true throws the earlier run away and starts afresh."
             )
+
+    def begin(self, cfg: DictConfig, fingerprints: dict[str, str]) -> dict[str, Any]:
+        """Write config.yaml, environment.json and run.json, or take up those of an interrupted run; its identity."""
+        if self._afresh:
+            self.clear(but=["train.log"])  # it is open
+            self._afresh = False
+        identity = read_json(self.path / "run.json")
+        if identity is None:
+            identity = {"key": self.key, "wandb_id": f"{self.key}-{secrets.token_hex(4)}", "fingerprints": fingerprints}
+            identity |= {"slurm_job": os.environ.get("SLURM_JOB_ID")}
+            write_json(self.path / "run.json", identity)
         with new_file(self.path / "config.yaml") as beside:
             beside.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
         write_json(self.path / "environment.json", environment())

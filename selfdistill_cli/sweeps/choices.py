@@ -8,8 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config.command_line import quoted
-from selfdistill_cli.config.options import default_groups
+from selfdistill_cli.config.messages import lacking
+from selfdistill_cli.config.options import default_groups, options_of
 from selfdistill_cli.config.settings import holders, run_settings
+from selfdistill_cli.errors import UserError
 
 Job = Sequence[str]
 """The overrides of one job."""
@@ -71,6 +73,10 @@ def for_the_jobs_alone(words: Sequence[str]) -> list[str]:
         group = key.partition(".")[0]
         name = chosen.get(group, default_groups().get(group, ""))
         several = "," in name or group not in chosen
+        if group in chosen and key in (having := holders(group, words)):
+            names = set(name.split(","))
+            if names <= set(options_of(group, words)) and not names & having[key].keys():
+                raise UserError(lacking(key, words))
         if (
             "." in key
             and group in default_groups()

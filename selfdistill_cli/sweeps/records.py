@@ -10,6 +10,7 @@ Hydra numbers jobs from 0; people, and so these files, from 1: the last one is j
 
 from __future__ import annotations
 
+import contextlib
 import math
 import traceback
 from collections.abc import Sequence
@@ -44,7 +45,8 @@ class JobRecords:
         """Keep the traceback of a job that failed, and its record."""
         self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / f"{number + 1}.log"
-        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk; the record may still find room
+            log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         return self.write(number, overrides, _failure(_reason(error), seconds) | {"log": str(log)})
 
     def lost(self, number: int, overrides: Sequence[str], reason: str, log: Path) -> None:

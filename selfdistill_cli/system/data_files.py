@@ -91,7 +91,8 @@ def _together(files: list[Path], where: str) -> list[Path]:
         if len(found) > 1:
             names = ", ".join(file.name for file in found.values())
             name = "train" if "train" in found else next(iter(found))
-            one, pattern = found[name], f"*.{name}" if kind == "formats" else f"*{name}*"
+            one = found[name]
+            pattern = f"*.{name}{'.gz' * (one.suffix == '.gz')}" if kind == "formats" else f"*{name}*"
             raise UserError(
                 f"{where} holds files of several {kind} ({names}): name one of them, or a pattern that fits "
                 f"those that belong together: '{one.parent / pattern}'."

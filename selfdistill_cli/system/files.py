@@ -146,7 +146,8 @@ def _file_digest(path: Path, size: int, changed: int, cache: Path | None) -> str
         content = read_json(known)
     if content is None or {name: content.get(name) for name in about} != about:
         content = {**about, "sha256": sha256(path)}
-        write_json(known, content)
+        with suppress(OSError, UserError):  # it is found again next time
+            write_json(known, content)
     return str(content["sha256"])
 
 

@@ -158,6 +158,15 @@ def report_cut(settings: DictConfig, train: Cut, speaks: bool) -> None:
         _report(settings, [words], speaks)
 
 
+def say_cut(what: str, settings: DictConfig, examples: Cut) -> None:
+    """How many of these examples, which are not trained on, `task.max_length` cuts."""
+    if examples.truncated:
+        log.warning(
+            "%s: %s of %s rows were cut to %s tokens (task.max_length); the longest has %s.",
+            *(what, f"{examples.truncated:,}", f"{len(examples):,}", f"{settings.max_length:,}", f"{examples.uncut:,}"),
+        )
+
+
 def _report(settings: DictConfig, found: Sequence[str], speaks: bool) -> None:
     if not found:
         return

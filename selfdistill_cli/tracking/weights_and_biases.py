@@ -95,7 +95,7 @@ class WandbTracker:
                 self._run = self._begin(cfg, group, mode)
             self._run.define_metric("*", step_metric="step")
             self._first_step = self._run.starting_step  # after those that the server has
-            if mode != "online" and self._sent:
+            if mode != "online" and self._sent and not self._run.disabled:
                 log.warning(
                     "Weights & Biases has %s until the interruption; the whole run is recorded as %s.",
                     run_id,
@@ -135,7 +135,7 @@ class WandbTracker:
         """
         for values in earlier:
             self.row(values)
-        if self._run is None:
+        if self._run is None or self._run.disabled:  # nothing holds the whole run in their place
             return
         here = Path(self._run.dir).parent
         for folder in self._folder.glob(f"wandb/offline-run-*-{self._run_id}*"):

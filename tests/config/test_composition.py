@@ -239,6 +239,9 @@ def test_a_method_that_acts_in_the_last_part_of_training_is_taken() -> None:
     check(composed("method=dcs", "schedule.epochs=1.5"))
     check(composed("method=dcs", "schedule.epochs=1", "schedule.max_steps=9"))  # the data will tell
     assert "nothing of dcs" in never_acts(composed("method=dcs").method, 0.5)
+    late = composed("method=static_sd", "method.start_epoch=2.9").method
+    assert never_acts(late, 3.0, step=1 / 10) == ""  # the last of 30 steps begins at 2.9
+    assert "nothing of static_sd" in never_acts(late, 3.0, step=1 / 7)  # the last of 21 at 2.86
 
 
 @pytest.mark.parametrize(
@@ -259,6 +262,9 @@ def test_a_method_that_acts_in_the_last_part_of_training_is_taken() -> None:
         (["task=rte", "method=reweight", "method.error_quantile=0.5"], ["method.error_quantile"]),
         (["task=stsb", "method.tau=1", "method.tau_rule=constant"], ["method.tau", "method.tau_rule"]),
         (["task=stsb", "method.regression=width", "method.tau=1"], []),
+        (["task=mnli", "task.validation=[validation_matched]", "task.validation_path=hans.csv"], ["task.validation"]),
+        (["task=gsm8k", "self_training=star", "self_training.request=again"], ["self_training.request"]),
+        (["task=gsm8k", "self_training=correction", "self_training.request=again"], []),
     ],
 )
 def test_settings_that_do_nothing_beside_others_are_named(overrides: list[str], idle_ones: list[str]) -> None:

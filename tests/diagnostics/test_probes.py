@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,9 @@ from torch import nn
 
 from selfdistill_cli.diagnostics.gradients import GradientProbe, layer_norms, layer_of
 from selfdistill_cli.engine.probes import RECORDED_STEPS, recording_interval
+from selfdistill_cli.experiment import run
+from tests.helpers.runs import composed, only_run
+from tests.helpers.task_files import write
 
 
 @pytest.mark.parametrize(
@@ -28,6 +33,10 @@ from selfdistill_cli.engine.probes import RECORDED_STEPS, recording_interval
         ("shared.weight", "embeddings"),
         ("encoder.block.1.layer.0.SelfAttention.q.weight", "encoder layer 1"),
         ("decoder.block.1.layer.2.DenseReluDense.wo.weight", "decoder layer 1"),
+        ("model.encoder.layers.0.fc1.weight", "encoder layer 0"),
+        ("model.decoder.layers.0.fc1.weight", "decoder layer 0"),
+        ("bert.encoder.layer.1.output.dense.weight", "layer 1"),
+        ("embed_out.weight", "head"),
         ("classifier.weight", "head"),
         ("lm_head.weight", "head"),
     ],
@@ -74,3 +83,23 @@ def test_gradients_that_overflow_are_left_out() -> None:
     assert probe.observe(1, model, nothing) == {"norm/head": pytest.approx(6**0.5)}
     gradients[2][0, 0] = torch.nan
     assert probe.observe(1, model, nothing) is None
+
+
+def test_maps_of_few_questions_with_choices_are_those_of_the_questions(tmp_path: Path) -> None:
+    rows: dict[str, Any] = {
+        "text": [f"door number {n} is" for n in range(9)],
+        "choices": [["red", "blue", "very green"]] * 9,
+        "label": [0, 1, 2] * 3,
+    }
+    files = (f"task.path={write(tmp_path / 'rows.parquet', rows)}", "task.validation_examples=6")
+    asked = ("task=custom", "task.kind=multiple_choice", "task.text=text", "task.choices=choices", "task.label=label")
+    small = ("model=tiny_llama", "model.config.hidden_size=32", "method=vanilla", "tracking=none")
+    steps = ("schedule.max_steps=22", "schedule.batch_size=3", "schedule.evaluate_every=22")
+    cfg = composed(*asked, *files, *small, *steps, "runtime.diagnostics=maps", f"paths.outputs={tmp_path}/outputs")
+    cfg.task.validation_path = cfg.task.path
+    run(cfg)
+    metrics = (only_run(tmp_path / "outputs") / "metrics.jsonl").read_text().splitlines()
+    found = [row for row in map(json.loads, metrics) if "retrieval/chance" in str(row)]
+    assert found
+    (chance,) = {value for row in found for name, value in row.items() if name.endswith("retrieval/chance")}
+    assert chance == pytest.approx(1 / 18)  # three rows of each of six questions

@@ -75,6 +75,8 @@ from selfdistill_cli.tasks.synthetic import synth_arithmetic
         ("letter", "A boy has a dog", None),
         ("letter", "the answer is a boy", None),
         ("letter", "the answer is a", "A"),
+        ("letter", "The answer is A because B is too large", "A"),
+        ("letter", "Answer: A boy has two, so B", "B"),
         ("letter", "it leaves a profit of 5 dollars, which is a", None),
         ("letter", "B is more, which is a", "B"),
         ("letter", "so\n a \n", "A"),

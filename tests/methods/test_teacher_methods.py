@@ -212,6 +212,12 @@ def test_update_step_reweights_the_examples_just_trained_on_without_predicting()
     assert method.after_epoch(1, never)["weights/largest"] == pytest.approx(float(method.weights.max()))
 
 
+def test_what_no_step_has_compared_yet_is_not_logged() -> None:
+    method = dcs(update="step", warmup_epochs=2)
+    assert method.after_epoch(1, student) == {}
+    assert "discordant/fraction" in method.after_epoch(2, student)
+
+
 def test_what_an_epoch_logs() -> None:
     method = dcs()
     logged = method.after_epoch(0, student)

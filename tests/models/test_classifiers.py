@@ -280,3 +280,21 @@ def test_a_model_that_cannot_compute_activations_again_is_named() -> None:
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     with pytest.raises(UserError, match=r"runtime\.gradient_checkpointing=true: model=albert_base \(Albert"):
         recompute_activations(model, "albert_base")
+
+
+def test_a_decoder_s_classifier_reads_the_last_token_whatever_its_configuration_says_of_padding(tmp_path: Path) -> None:
+    loaded = models.load_model(settings("tiny_llama", config=TINY), task(), seed=3)
+    folder = tmp_path / "llama"
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(about | {"pad_token_id": 11}))
+    again = models.load_model(settings(str(folder)), task(), seed=3)
+    padding = again.tokenizer.pad_token_id
+    assert padding != 11
+    assert again.model.config.pad_token_id == padding
+    row = torch.tensor([[5, 6, 7]])
+    filled = torch.tensor([[5, 6, 7, padding, padding]])
+    with torch.no_grad():
+        alone, padded = (again.model.eval()(tokens).logits for tokens in (row, filled))
+    assert torch.allclose(alone, padded, atol=1e-6)

@@ -172,10 +172,10 @@ def test_under_bf16_attention_of_short_examples_is_that_of_float32(
     assert {tensor.dtype for call in seen for tensor in call} == {dtype}
     starts = np.cumsum(lengths) - lengths
     for start, length in zip(starts, lengths, strict=True):
-        *qkv, found = (x[start : start + length].transpose(0, 1) for x in seen[0])
-        expected = nn.functional.scaled_dot_product_attention(*(x.float() for x in qkv))
+        q, k, v, found = (x[start : start + length].transpose(0, 1).float() for x in seen[0])
+        expected = nn.functional.scaled_dot_product_attention(q, k, v)
         tolerance = 1e-6 if dtype == torch.float32 else 2e-2
-        assert torch.allclose(found.float(), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+        assert torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
     assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in model.parameters())
 
 

@@ -192,6 +192,13 @@ def test_a_short_run_of_any_method_is_one_that_can_be_run_and_acts_at_once(metho
     assert short.method.get("generations", 1) == 1
 
 
+def test_a_short_run_holds_nothing_out_and_tells_no_class_from_another() -> None:
+    asked = composed("task=rte", "task.selection=held_out", "task.metrics=[auroc]", "schedule.batch_size=1")
+    short = shortened(asked, Sizes(100, 10, 10), steps=4)
+    assert (short.task.selection, list(short.task.metrics), short.task.metric) == ("validation", ["accuracy"], None)
+    assert asked.task.selection == "held_out"
+
+
 def test_where_a_step_takes_long_fewer_are_timed() -> None:
     of_16_seconds = replace(COST, example_seconds=0.5)  # 16 examples forwarded twice
     assert steps_that_tell(COST, batch_size=16) == STEPS

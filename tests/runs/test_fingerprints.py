@@ -21,15 +21,16 @@ FINGERPRINTS = {"data": "one", "weights": "one", "tokenizer": "one"}
 def test_a_run_is_not_gone_on_with_once_a_fingerprint_changed(changed: str, tmp_path: Path) -> None:
     cfg = composed(f"paths.outputs={tmp_path}")
     begun = RunDirectory(cfg).begin(cfg, FINGERPRINTS)
+    RunDirectory(cfg).require_same(FINGERPRINTS)
     assert RunDirectory(cfg).begin(cfg, FINGERPRINTS) == begun
     with pytest.raises(UserError, match=f"begun with other {changed} under the same settings"):
-        RunDirectory(cfg).begin(cfg, FINGERPRINTS | {changed: "another"})
+        RunDirectory(cfg).require_same(FINGERPRINTS | {changed: "another"})
 
 
 def test_what_an_earlier_version_took_no_fingerprint_of_is_not_compared(tmp_path: Path) -> None:
     cfg = composed(f"paths.outputs={tmp_path}")
-    begun = RunDirectory(cfg).begin(cfg, {"data": "one", "weights": "one"})
-    assert RunDirectory(cfg).begin(cfg, FINGERPRINTS) == begun
+    RunDirectory(cfg).begin(cfg, {"data": "one", "weights": "one"})
+    RunDirectory(cfg).require_same(FINGERPRINTS)
 
 
 def test_a_tokenizer_s_fingerprint_follows_its_rules_and_not_how_it_was_called(tmp_path: Path) -> None:

@@ -241,6 +241,17 @@ def test_a_damaged_note_of_a_digest_is_made_anew(tmp_path: Path) -> None:
     assert expected in note.read_text()
 
 
+def test_a_digest_that_cannot_be_kept_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\n" + "some text,1\nother text,0\n" * 60_000)
+    (tmp_path / "cache").touch()  # where a folder is needed
+    cfg = own(tmp_path / "rows.csv")
+    cfg.paths.cache = str(tmp_path / "other")
+    key = run_key(cfg)
+    cfg.paths.cache = str(tmp_path / "cache")
+    files._file_digest.cache_clear()
+    assert run_key(cfg) == key
+
+
 def test_keys_need_neither_torch_nor_pyarrow(tmp_path: Path) -> None:
     shutil.copy(FINISHED / "reviews.csv", tmp_path)
     words = ("task=custom", "task.path=reviews.csv", "task.text=text", "task.label=label")

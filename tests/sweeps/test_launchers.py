@@ -6,17 +6,21 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 pytest.importorskip("submitit")
 
-from selfdistill_cli.errors import Interrupted
+from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.runs.directory import RunDirectory
+from selfdistill_cli.sweeps.choices import for_the_jobs_alone
 from selfdistill_cli.sweeps.launchers import runs_of_jobs, slurm
 from selfdistill_cli.sweeps.launchers.runs_of_jobs import RunsOfJob
 from selfdistill_cli.sweeps.launchers.telling import job_return, summary, time_left
+from selfdistill_cli.sweeps.launchers.workers import Worker
 from selfdistill_cli.sweeps.records import JobRecords
+from selfdistill_cli.system.files import write_json
 from tests.helpers.runs import composed
 
 
@@ -41,6 +45,36 @@ def test_after_ctrl_c_the_jobs_go_on_and_the_same_command_waits_for_them(
     )
     assert "checkpoint" not in str(stop.value)
     assert "1 job is in SLURM's queue already: 17" in capsys.readouterr().out
+
+
+def test_jobs_of_which_squeue_says_nothing_are_not_given_to_slurm_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "note.json"
+    write_json(note, {"job_id": "17_0", "log": "log", "sweep_dir": "sweep", "number": 0})
+    answers: list[dict[str, str] | None] = [None, {"17_0": "PENDING"}, None, None, None]
+    monkeypatch.setattr(slurm.SlurmJobs, "_note", lambda self, overrides: note)
+    monkeypatch.setattr(slurm, "_squeue", lambda array: answers.pop(0))
+    monkeypatch.setattr(slurm, "WAITS_FOR_SQUEUE", (0.0, 0.0, 0.0))
+    launcher = object.__new__(slurm.SlurmJobs)
+    (queued,) = launcher._in_the_queue_already([(0, ["seed=0"])])
+    assert queued.job_id == "17_0"
+    with pytest.raises(UserError, match=r"squeue does not say .* Give the same command again in a while"):
+        launcher._in_the_queue_already([(0, ["seed=0"])])
+
+
+def test_a_process_that_lives_on_without_a_record_is_not_waited_for() -> None:
+    worker = object.__new__(Worker)
+    worker._gone, worker._process = False, Mock(is_alive=lambda: True, join=Mock(side_effect=AssertionError))
+    assert worker.how_it_ended() == "it left no result"
+
+
+def test_a_setting_that_none_of_the_named_options_has_is_refused() -> None:
+    words = ["method=vanilla,static_sd", "method.epsilon=0.1,0.2"]
+    with pytest.raises(UserError, match="method=vanilla,static_sd has no epsilon: label_smoothing has it"):
+        for_the_jobs_alone(words)
+    kept = for_the_jobs_alone(["method=vanilla,label_smoothing", words[1]])
+    assert kept == ["method=vanilla,label_smoothing", '++hydra.sweeper.params={method.epsilon: "0.1,0.2"}']
 
 
 def test_jobs_of_several_runs_are_known_apart_and_never_finished_by_the_first(

@@ -289,6 +289,8 @@ def test_the_shards_of_a_folder_or_a_pattern_are_one_table(tmp_path: Path) -> No
 def test_files_that_are_no_parts_of_one_table_are_refused(tmp_path: Path) -> None:
     mixed = write_shards(tmp_path / "m", "a.parquet", "b.jsonl")
     assert "files of several formats (a.parquet, b.jsonl)" in words_of(mixed)
+    zipped = write_shards(tmp_path / "z", "a.csv.gz", "b.jsonl.gz")
+    assert f"'{zipped}/*.csv.gz'" in words_of(zipped)
     splits = write_shards(tmp_path / "s", "train-0.jsonl", "train-1.jsonl", "test-0.jsonl")
     assert "files of several splits" in words_of(splits)
     assert "*train*" in words_of(splits)

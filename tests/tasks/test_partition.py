@@ -236,6 +236,10 @@ def test_a_task_that_is_scored_on_a_test_set_selects_on_a_part_of_training(tmp_p
 CUSTOM = ("task=custom", "task.path=rows.csv", "task.text=text")
 
 
+def test_a_file_of_ones_own_in_place_of_a_benchmarks_is_no_test_set() -> None:
+    check(composed("task=gsm8k", "task.path=mine.jsonl", "task.selection=validation", "model=gpt2"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

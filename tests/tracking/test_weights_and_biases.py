@@ -82,12 +82,13 @@ def test_what_was_sent_before_an_interruption_stays_a_run_of_its_own(
     def init(**settings: Any) -> Any:
         made.append(tmp_path / "wandb" / f"offline-run-20260101_00000{len(made)}-{settings['id']}")
         (made[-1] / "files").mkdir(parents=True)
-        return Mock(starting_step=0, id=settings["id"], dir=str(made[-1] / "files"))
+        disabled = settings["mode"] == "disabled"
+        return Mock(starting_step=0, id=settings["id"], dir=str(made[-1] / "files"), disabled=disabled)
 
     monkeypatch.setattr(wandb, "init", init)
 
-    def begin() -> None:
-        WandbTracker(composed("tracking.mode=offline"), tmp_path, RUN, None).start(8, [step_row(1)])
+    def begin(mode: str = "offline") -> None:
+        WandbTracker(composed(f"tracking.mode={mode}"), tmp_path, RUN, None).start(8, [step_row(1)])
 
     begin()
     (made[0] / f"run-{RUN}.wandb.synced").touch()  # as `wandb sync` leaves it
@@ -99,6 +100,9 @@ def test_what_was_sent_before_an_interruption_stays_a_run_of_its_own(
         f"{RUN}-2",
     ]
     assert [folder.exists() for folder in made] == [True, False, True]
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    begin("auto")
+    assert made[2].exists()  # nothing holds it in its place
     assert f"Weights & Biases has {RUN} until the interruption; the whole run is recorded as {RUN}-2." in caplog.text
 
 

@@ -39,6 +39,8 @@ by PENDING."""
 GRACE_SECONDS = 90.0
 """So long a job has to stay in such a state. One that is being requeued shows it until its processes are gone,
 for which SLURM gives them KillWait (30 s by default); and a shared file system may show a record late."""
+WAITS_FOR_SQUEUE = (0.0, 5.0, 20.0)
+"""Seconds before squeue is asked about jobs of an earlier command, as long as it does not answer."""
 
 
 @dataclass
@@ -130,8 +132,15 @@ class SlurmJobs(Submitted, SlurmLauncher):
             if noted:
                 where = Path(noted["log"]), Path(noted["sweep_dir"]), noted["number"]
                 found.append(Queued(number, overrides, noted["job_id"], *where))
-        _look(found)
-        return [queued for queued in found if queued.state not in {*ENDED, "unknown"}]
+        for wait in WAITS_FOR_SQUEUE:
+            time.sleep(wait)
+            _look(found)
+            if all(queued.state != "unknown" for queued in found):
+                return [queued for queued in found if queued.state not in ENDED]
+        raise UserError(
+            f"squeue does not say whether {counted(len(found), 'job')} of an earlier command still wait or run, and they must "
+            "not be given to SLURM twice. Give the same command again in a while."
+        )
 
     def _note(self, overrides: Sequence[str]) -> Path | None:
         """Where it is noted which of SLURM's jobs does this run."""

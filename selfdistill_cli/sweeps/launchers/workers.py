@@ -130,7 +130,9 @@ class Worker:
         return not self._gone and self._process.is_alive()
 
     def how_it_ended(self) -> str:
-        """In words, of a process that has ended without being told to."""
+        """In words, of a process that has ended without being told to, or could not write down how its job ended."""
+        if self.alive():
+            return "it left no result"
         self._process.join()
         code = self._process.exitcode or 0
         return "its process ended without a result" + (f" ({signal.Signals(-code).name})" if code < 0 else "")
