@@ -114,7 +114,14 @@ def _read_what_was_typed() -> list[str]:
 
 def _but_not_afresh(words: list[str]) -> str:
     """What to say, after that the same command goes on, of one that throws away what there is."""
-    return " Leave out rerun=true, which would start afresh once more." if "rerun=true" in words else ""
+    if "rerun=true" not in words:
+        return ""
+    if sweeps(words):
+        return (
+            " But rerun=true would start its finished jobs afresh once more; without it, jobs that have not begun keep the "
+            "results that they had."
+        )
+    return " Leave out rerun=true, which would start afresh once more."
 
 
 def main() -> None:

@@ -140,6 +140,7 @@ def selects_on_test(task: DictConfig) -> bool:
 def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
     """What to say of settings that were given (their keys) and that another setting makes void."""
     schedule, method, own_file = cfg.schedule, cfg.method, cfg.task.path is not None
+    of_own_file = "rows come from task.path, and task.validation_path=<file> names others to be scored on"
     idle = {
         "model.lora": ("model.lora.rank is null: the whole model is trained", cfg.model.lora.rank is None),
         "schedule.epochs": (f"schedule.max_steps={schedule.max_steps} takes its place", schedule.max_steps is not None),
@@ -151,14 +152,10 @@ def idle(cfg: DictConfig, given: Iterable[str]) -> list[str]:
         ),
         "task.selection_share": ("task.selection=validation holds nothing out", cfg.task.selection == "validation"),
         "task.decoding": ("nothing is written", cfg.task.kind not in (None, "generation")),
-        **dict.fromkeys(
-            ("task.train", "task.train_task", "task.validation"),
-            ("rows come from task.path, and task.validation_path=<file> names others to be scored on", own_file),
-        ),
-        **(
-            {}
-            if own_file or cfg.task.validation_path is None
-            else {"task.validation": (f"task.validation_path={cfg.task.validation_path} is scored in its place", True)}
+        **dict.fromkeys(("task.train", "task.train_task"), (of_own_file, own_file)),
+        "task.validation": (
+            of_own_file if own_file else f"task.validation_path={cfg.task.validation_path} is scored in its place",
+            own_file or cfg.task.validation_path is not None,
         ),
         "self_training.request": ("it is for self_training=correction", cfg.self_training.name != "correction"),
         "method.teacher.epochs": (

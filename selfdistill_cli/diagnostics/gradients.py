@@ -43,9 +43,7 @@ def layer_of(parameter: str) -> str:
     """Which part of a network a parameter belongs to: `embeddings`, `layer 0` …, `encoder layer 0` …, `head`."""
     found = re.search(r"\b(?:layers?|h|blocks?|albert_layer_groups)\.(\d+)\.", parameter)
     if found:
-        side = re.search(
-            r"\b(encoder|decoder)\.(?:block|layers)\.", parameter
-        )  # an encoder–decoder has two such stacks
+        side = re.search(r"\b(encoder|decoder)\.(?:block|layers)\.", parameter)  # of an encoder–decoder's two stacks
         return f"{side[1]} layer {found[1]}" if side else f"layer {found[1]}"
     if re.search(r"embed(?!_out)|\bshared\.|\bwte\b|\bwpe\b", parameter):
         return "embeddings"

@@ -99,7 +99,8 @@ def letter(text: str) -> str | None:
     """The letter of a choice, A to E: the last one after `####`, "answer is" or "option", else the last one at all.
 
     A small letter counts in brackets or quotes, before a bracket or full stop, or at the end of a line; so does a
-    capital A, which may begin a sentence, but after `####` and "answer is". The article is no answer: a line that ends in "a" is one that was cut.
+    capital A, which may begin a sentence, except after `####` and "answer is". The article is no answer: a line that
+    ends in "a" is one that was cut.
     """
     begun, ended = r"[*'\"(\[]", r"(?=[*'\".):,\]])"
     marked = re.finditer(

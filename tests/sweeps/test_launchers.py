@@ -94,6 +94,10 @@ def test_jobs_of_several_runs_are_known_apart_and_never_finished_by_the_first(
     assert len({runs_of_jobs.work_of(None, job) for job in jobs}) == len(jobs)
     again = (*reversed(plain), "tracking=none")
     assert runs_of_jobs.work_of(None, again) == runs_of_jobs.work_of(None, plain)
+    afresh = (*plain, "rerun=true")  # known in the queue, and never finished before it has run
+    assert runs_of_jobs.work_of(None, afresh) not in {None, runs_of_jobs.work_of(None, plain)}
+    assert not runs_of_jobs.has_results(None, afresh)
+    assert runs_of_jobs.directory_of(None, afresh) is None
 
 
 def test_a_job_that_failed_is_none_to_a_sweeper_to_which_nan_would_be_a_score() -> None:

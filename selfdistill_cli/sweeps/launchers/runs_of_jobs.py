@@ -28,13 +28,13 @@ def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None
     None if the job is to be done afresh, or if its configuration is at fault, which the job itself will say.
     """
     found = _found(launcher, overrides)
-    return None if found is None else found[1]
+    return None if found is None or found[0].rerun else found[1]
 
 
 def has_results(launcher: Any, overrides: Sequence[str]) -> bool:
     """Whether all that the job would compute is there. Of a job of several runs nobody knows before it has looked at each."""
     found = _found(launcher, overrides)
-    if found is None or _several(found[0]):
+    if found is None or found[0].rerun or _several(found[0]):
         return False
     cfg, directory = found
     scored = [directory.path / "evaluations" / f"{name}.json" for name in eval_tasks_of(cfg.eval_tasks)]
@@ -42,16 +42,16 @@ def has_results(launcher: Any, overrides: Sequence[str]) -> bool:
 
 
 def work_of(launcher: Any, overrides: Sequence[str]) -> str | None:
-    """What tells a job from one that does something else: sixteen hexadecimal digits. None: as of `directory_of`.
+    """What tells a job from one that does something else: sixteen hexadecimal digits. None: its configuration is at fault.
 
-    The key of its run, and what makes more runs of it or has it write more, elsewhere.
+    The key of its run, what makes more runs of it or has it write more, elsewhere, and whether it is done afresh.
     """
     found = _found(launcher, overrides)
     if found is None:
         return None
     cfg, directory = found
     beside = {name: OmegaConf.to_object(cfg[name]) if OmegaConf.is_config(cfg[name]) else cfg[name] for name in BESIDE}
-    told = json.dumps([str(directory.path), beside], sort_keys=True, default=str)
+    told = json.dumps([str(directory.path), beside, *(["rerun"] if cfg.rerun else [])], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
@@ -104,10 +104,10 @@ def _composed(launcher: Any, overrides: Sequence[str]) -> DictConfig:
 
 
 def _found(launcher: Any, overrides: Sequence[str]) -> tuple[DictConfig, RunDirectory] | None:
-    """A job's configuration and the directory of its run; None as of `directory_of`."""
+    """A job's configuration and the directory of its run; None if the configuration is at fault."""
     try:
         cfg = _composed(launcher, overrides)
-        return None if cfg.rerun else (cfg, RunDirectory(_science(cfg)))
+        return cfg, RunDirectory(_science(cfg))
     except Exception:
         return None
 
