@@ -44,8 +44,8 @@ def require_ready(cfg: DictConfig) -> None:
 
 def notes(cfg: DictConfig, given: Sequence[str]) -> list[str]:
     """What to say of settings that were `given` (their keys) and do nothing in any of the runs."""
-    of_each = [idle(one, given) + of_no_stage(cfg, given) for one in runs_of(cfg)]
-    return [words for words in of_each[0] if all(words in others for others in of_each)]
+    of_each = [idle(one, given) for one in runs_of(cfg)]
+    return [*(words for words in of_each[0] if all(words in others for others in of_each)), *of_no_stage(cfg, given)]
 
 
 def runs_of(cfg: DictConfig) -> list[DictConfig]:
