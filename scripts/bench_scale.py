@@ -53,14 +53,17 @@ def measure(folder: Path, rows: int, model: str, seed: int) -> tuple[float, floa
         [sys.executable, "-m", "selfdistill_cli.train", *settings], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     first = last = 0.0
-    while run.poll() is None and not last:
+    ended, status, usage = os.wait4(run.pid, os.WNOHANG)
+    while not ended and not last:
         found = set(outputs.rglob("metrics.jsonl")) - before
         lines = next(iter(found)).read_text().count('"train"') if found else 0
         now = time.monotonic()
         first = first or (now if lines else 0.0)
         last = now if lines >= STEPS else 0.0
         time.sleep(0.005)
-    _, status, usage = os.wait4(run.pid, 0)
+        ended, status, usage = os.wait4(run.pid, os.WNOHANG)
+    if not ended:
+        _, status, usage = os.wait4(run.pid, 0)
     if status or not last:
         assert run.stderr is not None
         sys.exit(run.stderr.read().decode())

@@ -1,8 +1,7 @@
 """Losses and signals of self-distillation: pure functions on tensors, one value an example.
 
-Shapes: n examples, C classes. Entropies and divergences are in nats. Everything is computed in
-float32 at least, whatever the precision of the model. Nothing here is averaged over examples: the
-methods weigh the losses, so a batch may be split into micro-batches without changing the gradient.
+Shapes: n examples, C classes. Entropies and divergences are in nats. All is computed in float32 at least. Nothing is
+averaged over examples: methods weigh the losses, so a batch may be split into micro-batches with the same gradient.
 """
 
 from __future__ import annotations
@@ -231,6 +230,11 @@ def boost(weights: Tensor, discordant: Tensor, factor: float, max_weight: float)
 def to_mean_one(weights: Tensor) -> Tensor:
     """w · N / Σw. weights [N] -> [N]."""
     return weights * (len(weights) / weights.sum())
+
+
+def share(flags: Tensor) -> float:
+    """The share of them that are set. flags bool [k], k > 0."""
+    return int(flags.sum()) / len(flags)
 
 
 def weight_entropy(weights: Tensor) -> float:

@@ -136,6 +136,7 @@ def _start(cfg: DictConfig, task: DictConfig) -> DictConfig:
     start = _stage(cfg, task)
     OmegaConf.update(start, "method", option("method", "vanilla"), merge=False, force_add=True)
     start.schedule.epochs, start.schedule.max_steps = 0, None
+    start.rerun = False  # as of a teacher: other jobs read it
     return start
 
 

@@ -87,8 +87,9 @@ def never_acts(method: DictConfig, epochs: float, step: float = 0.0) -> str:
     for name in ("start_epoch", "warmup_epochs"):
         begins = method.get(name)
         if isinstance(begins, int | float) and begins > 0 and 0 < epochs <= begins + step * (1 - 1e-6):
+            last = f", its last step begins at {epochs - step:.4g}" if step else ""
             return (
-                f"method.{name}={begins:g}: training ends after {epochs:.4g} epochs, so nothing of {method.name} would "
-                "ever act: it would be plain training."
+                f"method.{name}={begins:g}: training ends after {epochs:.4g} epochs{last}, so nothing of {method.name} "
+                "would ever act: it would be plain training."
             )
     return ""

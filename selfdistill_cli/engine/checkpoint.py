@@ -170,7 +170,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Set every random generator to what `random_state` gave."""
+    """Set every random generator to what `random_state` gave; those of GPUs that this machine has not are not used."""
     import random
 
     import numpy as np
@@ -179,9 +179,9 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     card = state["cuda"]
-    if isinstance(card, list):  # of versions that kept those of all cards that were shown
-        card = card[min(torch.cuda.current_device(), len(card) - 1)] if card else None
-    if card is not None:
+    if isinstance(card, list) and card and torch.cuda.is_available():  # of versions that kept those of all cards shown
+        card = card[min(torch.cuda.current_device(), len(card) - 1)]
+    if isinstance(card, Tensor) and torch.cuda.is_available():
         torch.cuda.set_rng_state(card)
-    if state["mps"] is not None:
+    if state["mps"] is not None and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"])

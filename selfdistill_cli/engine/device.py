@@ -33,6 +33,11 @@ def _gpus() -> dict[str, bool]:
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """float64; float32 on Apple's GPUs, which have no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def make_accelerator(runtime: DictConfig) -> Accelerator:
     """An Accelerator for `runtime.device` and `runtime.precision`. Raises `UserError` if the machine has neither."""
     threads = runtime.threads or _threads_given_by_slurm()

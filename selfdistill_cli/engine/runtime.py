@@ -82,6 +82,7 @@ class Runtime:
     def rounding(self, model: nn.Module) -> dict[str, str]:
         """What this model's results depend on in their last bits, by the names of settings."""
         return {
+            "device": self.device.type,  # first: the others follow from it
             "precision": self.precision,
             "compile": str(self.compiles).lower(),  # before padding, which follows from it
             "padding": self.batching.of(model).padding,
@@ -92,7 +93,7 @@ class Runtime:
         """Raise `UserError` unless an interrupted run, begun by so many processes, can go on with the same rounding.
 
         begun: what `rounding` gave then; runs from before it knew of padding had the longest and whole matrices, and
-        compiled nothing.
+        compiled nothing. Of the device, those from before it knew of that say nothing.
         """
         if processes != self.processes:
             raise UserError(
@@ -100,7 +101,8 @@ class Runtime:
                 f"dropout would differ. Give it {processes}, or rerun=true to start afresh."
             )
         for name, now in self.rounding(model).items():
-            before = begun.get(name, {"padding": "longest", "shard": "none", "compile": "false"}.get(name))
+            silent = {"device": now, "padding": "longest", "shard": "none", "compile": "false"}
+            before = begun.get(name, silent.get(name))
             if before != now:
                 raise UserError(
                     f"This run was begun with runtime.{name}={before} and would go on with "

@@ -18,6 +18,7 @@ from selfdistill_cli.encoding.answers import AnswerExamples, Form
 from selfdistill_cli.encoding.chat import opening
 from selfdistill_cli.engine.batching import Batching, prediction_batches
 from selfdistill_cli.engine.compute import counting
+from selfdistill_cli.engine.device import widest
 from selfdistill_cli.engine.processes import gathered
 from selfdistill_cli.engine.runtime import Runtime
 from selfdistill_cli.engine.sharding import release_output
@@ -114,7 +115,8 @@ class _ByChance(LogitsProcessor):
         self.place = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        wide, unit = (torch.float32, 2**20) if scores.device.type == "mps" else (torch.float64, 2**48)
+        wide = widest(scores.device)
+        unit = 2**20 if wide == torch.float32 else 2**48
         shifted = scores.to(wide) - scores.amax(-1, keepdim=True)  # so that no temperature is too low
         heights = (shifted / self.temperature).softmax(-1).mul_(unit).round_().long().cumsum(-1)
         self.numbers = self.numbers.to(scores.device, wide)

@@ -281,4 +281,4 @@ def _copies_beside(rows: TokenRows, copies: int) -> TokenRows:
 
 def _any_token(rows: TokenRows, flags: Tensor) -> Tensor:
     """Whether an example has a flagged token. flags: bool [T] -> bool [m]."""
-    return TokenRows(rows.lengths, {"flags": flags}).mean(flags.double()) > 0
+    return TokenRows(rows.lengths, {"flags": flags}).mean(flags.float()) > 0

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfdistill_cli import objectives
+from selfdistill_cli.engine.device import widest
 from selfdistill_cli.engine.transfer import on_device
 from selfdistill_cli.losses.chunked import ChunkLoss
 from selfdistill_cli.losses.divergences import Measure
@@ -179,8 +180,9 @@ class TopEntries(ChunkLoss):
         if self.standardized_at is not None:
             logits = objectives.standardized(logits) / self.standardized_at
         log_p, entries = objectives.top_log_probabilities(logits, self.k)
-        # Entries are counted in float64, exact far beyond any vocabulary, to lie beside the probabilities.
-        return torch.stack([log_p.double(), entries.double()], dim=1), None
+        # Entries are exact in float64 far beyond any vocabulary, and in an Apple GPU's float32 up to 2²⁴.
+        wide = widest(logits.device)
+        return torch.stack([log_p.to(wide), entries.to(wide)], dim=1), None
 
 
 class OwnLoss(ChunkLoss):

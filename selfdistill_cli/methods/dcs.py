@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli import objectives
+from selfdistill_cli.engine.device import widest
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss, StepPlan
 from selfdistill_cli.engine.predictions import rows_of
 from selfdistill_cli.engine.transfer import on_device
@@ -48,8 +49,8 @@ class DCS(KD):
         self.warmup_epochs = warmup_epochs
         self.discordance_quantile = discordance_quantile
         size = context.examples
-        # float64: 2⁻²⁴ relative rounding would drift over thousands of `update=step` normalisations.
-        self.weights = torch.ones(size, dtype=torch.float64, device=context.device)
+        # 2⁻²⁴ relative rounding would drift over thousands of `update=step` normalisations.
+        self.weights = torch.ones(size, dtype=widest(context.device), device=context.device)
         self.discordant = torch.zeros(size, dtype=torch.bool, device=context.device)
         self.student_right = torch.zeros_like(self.discordant)
         self.teacher_right = torch.zeros_like(self.discordant)
@@ -106,14 +107,14 @@ class DCS(KD):
 
     def _describe(self) -> dict[str, float]:
         described = {
-            "discordant/fraction": float(self.discordant.double().mean()),
+            "discordant/fraction": objectives.share(self.discordant),
             "weights/entropy": objectives.weight_entropy(self.weights),
             "weights/effective_sample_size": objectives.effective_sample_size(self.weights),
             "weights/largest": float(self.weights.max()),
         }
         if self.discordant.any():
-            described["discordant/teacher_right"] = float(self.teacher_right[self.discordant].double().mean())
-            described["discordant/student_right"] = float(self.student_right[self.discordant].double().mean())
+            described["discordant/teacher_right"] = objectives.share(self.teacher_right[self.discordant])
+            described["discordant/student_right"] = objectives.share(self.student_right[self.discordant])
         return described
 
     def per_example(self) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from selfdistill_cli import objectives
+from selfdistill_cli.engine.device import widest
 from selfdistill_cli.engine.method import MicroBatch, PerExampleLoss
 from selfdistill_cli.methods.base import Method, Predict, TrainingContext
 
@@ -38,8 +39,8 @@ class Reweight(Method):
         self.max_weight = max_weight
         self.warmup_epochs = warmup_epochs
         self.error_quantile = error_quantile
-        # float64, as in dcs: rounding would drift over many rounds.
-        self.weights = torch.ones(context.examples, dtype=torch.float64, device=context.device)
+        # As in dcs: rounding would drift over many rounds.
+        self.weights = torch.ones(context.examples, dtype=widest(context.device), device=context.device)
         self.wrong = torch.zeros(context.examples, dtype=torch.bool, device=context.device)
 
     @property
@@ -65,7 +66,7 @@ class Reweight(Method):
         if finished < self.warmup_epochs:
             return {}
         return {
-            "wrong/fraction": float(self.wrong.double().mean()),
+            "wrong/fraction": objectives.share(self.wrong),
             "weights/entropy": objectives.weight_entropy(self.weights),
             "weights/effective_sample_size": objectives.effective_sample_size(self.weights),
             "weights/largest": float(self.weights.max()),

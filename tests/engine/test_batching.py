@@ -128,7 +128,13 @@ def test_a_coarse_scale_has_few_sizes_and_each_is_at_most_a_step_away() -> None:
 def test_an_interrupted_run_goes_on_with_the_padding_that_it_began_with() -> None:
     runtime: Any = cpu_runtime()
     padded, concatenating = torch.nn.Linear(1, 1), Concatenating()
-    assert runtime.rounding(padded) == {"precision": "fp32", "compile": "false", "padding": "longest", "shard": "none"}
+    assert runtime.rounding(padded) == {
+        "device": "cpu",
+        "precision": "fp32",
+        "compile": "false",
+        "padding": "longest",
+        "shard": "none",
+    }
     for model in (padded, concatenating):
         runtime.require_same(1, runtime.rounding(model), model)
     runtime.require_same(1, {"precision": "fp32"}, padded)  # as checkpoints once said
@@ -136,6 +142,8 @@ def test_an_interrupted_run_goes_on_with_the_padding_that_it_began_with() -> Non
         runtime.require_same(1, {"precision": "fp32"}, concatenating)
     with pytest.raises(UserError, match=r"padding=none and would go on with longest"):
         runtime.require_same(1, runtime.rounding(concatenating), padded)
+    with pytest.raises(UserError, match=r"begun with runtime.device=cuda and would go on with cpu"):
+        runtime.require_same(1, runtime.rounding(padded) | {"device": "cuda", "padding": "none"}, padded)
 
 
 def test_prediction_batches_cover_a_split_under_twice_the_budget() -> None:

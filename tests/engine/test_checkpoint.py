@@ -154,12 +154,23 @@ def test_of_several_cards_the_generator_of_this_process_s_own_is_kept(monkeypatc
     assert [state.tolist() for state in restored] == [[3, 3]]
 
 
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="this machine has a GPU")
+def test_a_run_on_a_processor_goes_on_where_there_is_no_gpu_although_it_began_beside_one() -> None:
+    state = torch.tensor([3, 3], dtype=torch.uint8)
+    saved = random_state() | {"cuda": state, "mps": state}
+    first = torch.rand(3)
+    restore_random_state(saved)
+    assert torch.equal(first, torch.rand(3))
+
+
 @pytest.mark.parametrize(("kept", "own"), [([], []), ([[1, 1], [2, 2]], [[2, 2]]), ([[1, 1]], [[1, 1]])])
 def test_a_checkpoint_with_all_cards_generators_is_taken_up(
     kept: list[list[int]], own: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As versions before wrote it; on a processor there were none."""
     restored = list[torch.Tensor]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: None)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_rng_state", restored.append)
     restore_random_state(random_state() | {"cuda": [torch.tensor(one, dtype=torch.uint8) for one in kept]})

@@ -17,6 +17,7 @@ from selfdistill_cli.engine.device import (
     be_deterministic,
     make_accelerator,
     naming_what_cannot_be_deterministic,
+    widest,
 )
 from selfdistill_cli.engine.runtime import make_runtime
 from selfdistill_cli.errors import UserError
@@ -30,6 +31,11 @@ def threads_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     yield
     torch.set_num_threads(before)
+
+
+def test_an_apple_gpu_has_no_float64() -> None:
+    kinds = {kind: widest(torch.device(kind)) for kind in ("cpu", "cuda", "mps")}
+    assert kinds == {"cpu": torch.float64, "cuda": torch.float64, "mps": torch.float32}
 
 
 def test_a_slurm_job_takes_the_threads_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
