@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from selfdistill_cli.config.methods import acting_elsewhere
+from selfdistill_cli.encoding.answers import AnswerExamples
 from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.processes import on_main
@@ -115,6 +116,8 @@ def teacher_logits(
     teacher = load_finished(folder, task, cfg.model.trust_remote_code)
     task.kind.require_same_outputs(task, teacher, student, folder)
     examples = task.kind.encode(task, teacher, task.train)
+    if isinstance(examples, AnswerExamples):
+        require_same_answers(examples, train, folder)
     _require_suitable(task, teacher, examples, folder)
     prepared = runtime.prepare(teacher.model)
     what, keep = task.kind.kept_of_teacher(task.kind.losses(task, prepared), cfg.method)
@@ -130,7 +133,6 @@ def teacher_logits(
     tensors = load_file(stored)
     if "logits" in tensors:
         return tensors["logits"]
-    require_same_cuts(tensors["lengths"], train.predicted)
     require_known(tensors["entries"], student, folder)
     return TokenRows(tensors.pop("lengths"), tensors)
 
@@ -156,12 +158,31 @@ def _require_suitable(task: TaskData, teacher: LoadedModel, examples: Any, folde
         raise UserError(f"The teacher in {folder}: {error}") from error
 
 
-def require_same_cuts(teacher: Tensor, student: np.ndarray) -> None:
-    """Raise `UserError` if the answers have other numbers of tokens for the teacher than for the student. [N], [N]."""
-    if teacher.tolist() != student.tolist():
+def require_same_answers(teacher: AnswerExamples, student: AnswerExamples, folder: Path) -> None:
+    """Raise `UserError` unless both have the same tokens to predict of each example; their prompts may differ.
+
+    `folder`: the teacher's.
+    """
+    both = teacher, student
+    if all(map(np.array_equal, *(_to_predict(of) for of in both))):
+        return
+    rows = ([of.answers.row(row).tolist() for row in range(len(of))] for of in both)
+    cuts_alone = all(one[: len(other)] == other[: len(one)] for one, other in zip(*rows, strict=True))
+    if cuts_alone and any(of.truncated for of in both):
         raise UserError(
             "Teacher and student cut the answers at different places: give a task.max_length that cuts none."
         )
+    raise UserError(
+        f"The teacher in {folder} reads or writes the training examples in other tokens than the student (special tokens, such "
+        "as the end of sequence, or a prompt format), so nothing can be compared token by token. Choose a teacher of the "
+        "same tokenizer."
+    )
+
+
+def _to_predict(examples: AnswerExamples) -> list[np.ndarray]:
+    """Tokens that are predicted, and how many of each example."""
+    earlier = [] if examples.learned is None else examples.prompts.tokens[examples.learned]
+    return [examples.predicted, examples.answers.offsets, examples.answers.tokens, np.asarray(earlier)]
 
 
 def require_known(entries: Tensor, student: LoadedModel, folder: Path) -> None:
