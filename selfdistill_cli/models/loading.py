@@ -126,7 +126,7 @@ def _from_files(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None) 
 
 
 def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False) -> LoadedModel:
-    """Model and tokenizer of a folder that `save_pretrained` wrote, an adapter's as well.
+    """Model and tokenizer of a folder that `save_pretrained` wrote, an adapter's as well, with something to fill rows with.
 
     trust_remote_code: run code that lies in it, as a model that came with code of its own is saved. Raises `UserError`
     if it cannot be read or is no model for such a task.
@@ -146,9 +146,10 @@ def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False)
                 "random. Train it anew (of a run: rerun=true)."
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        return LoadedModel(model, tokenizer, weights_digest(model.state_dict()))
     except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: another head
         raise UserError(f"{folder} holds no {task.kind.model_words}: {first_line(error)}") from error
+    set_padding(tokenizer, model.config)  # a teacher may lie as on the Hub; of an adapter, the base may lack one
+    return LoadedModel(model, tokenizer, weights_digest(model.state_dict()))
 
 
 def _load(

