@@ -20,7 +20,9 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import embedded
 from selfdistill_cli.models.lora import save_with_lora
 from selfdistill_cli.tasks import Split, TaskData
+from tests.helpers.every_method import refusal
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.runs import composed
 from tests.helpers.small_models import SIZES, settings, split_of, task, task_data
 
 
@@ -235,3 +237,29 @@ def test_trained_weights_hold_tied_ones_once_and_come_back(tmp_path: Path) -> No
     assert torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
     with pytest.raises(KeyError, match="another model"):
         load_trained_weights(model, {"other": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (("task=rte",), True),
+        (("task=gsm8k", "model=smollm2_135m"), True),
+        (("task=rte", "model.lora.rank=2"), True),
+        (("task=gsm8k", "model=smollm2_135m", "model.lora.rank=2"), False),
+    ],
+)
+def test_gradients_in_bfloat16_are_not_scaled(words: tuple[str, ...], refused: bool) -> None:
+    asked = ("method=vanilla", *words, "model.dtype=bfloat16")
+    said = refusal(*asked, "runtime.precision=fp16")
+    assert (said is not None and "runtime.precision=bf16 or model.dtype=float32" in said) == refused
+    assert refusal(*asked, "runtime.precision=bf16") is None
+
+
+def test_of_a_model_in_bfloat16_lora_trains_matrices_in_float32_and_a_head_in_bfloat16() -> None:
+    """What the check above stands on."""
+    found = {}
+    for name, data in (("tiny_llama", language_task()), ("tiny_bert", task())):
+        cfg = composed(f"model={name}", "model.dtype=bfloat16", "model.lora.rank=2").model
+        model = models.load_model(cfg, data, 0).model
+        found[name] = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    assert found == {"tiny_llama": {torch.float32}, "tiny_bert": {torch.float32, torch.bfloat16}}
