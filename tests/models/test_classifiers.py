@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,36 @@ def test_all_that_is_not_pretrained_is_trained_beside_an_adapter_and_saved_with_
         assert torch.allclose(again.eval()(tokens).logits, expected, atol=1e-5)
     onward = models.load_model(settings(str(tmp_path / "run")), task(), 7).model
     assert torch.allclose(onward.eval()(tokens).logits, expected, atol=1e-5)
+
+
+def test_an_adapter_comes_back_with_the_configuration_of_its_run_and_not_with_that_of_its_base(tmp_path: Path) -> None:
+    body("electra", tmp_path / "body")
+    transformers.AutoModel.from_pretrained(tmp_path / "body").bfloat16().save_pretrained(tmp_path / "body")
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": None, "merge": False}
+    cfg = settings(str(tmp_path / "body"), lora=lora, config={"hidden_act": "relu"})
+    loaded, tokens = models.load_model(cfg, task(), 0), torch.arange(5, 12)[None]
+    save_with_lora(loaded.model, cfg, tmp_path / "run")
+    loaded.tokenizer.save_pretrained(tmp_path / "run")
+    asked = replace(task(), label_names=["c", "b", "a"])  # by a student whose labels stand in another order
+    again = models.load_finished(tmp_path / "run", asked).model
+    assert again.dtype == torch.float32
+    assert torch.equal(again.eval()(tokens).logits, loaded.model.eval()(tokens).logits)
+    assert again.config.id2label == {0: "a", 1: "b", 2: "c"}
+
+
+def test_an_adapter_with_a_head_of_another_size_than_its_base_s_comes_back(tmp_path: Path) -> None:
+    three = models.load_model(settings("tiny_bert", config=TINY), task(), 0)
+    for folder in (tmp_path / "three", tmp_path / "run"):
+        three.tokenizer.save_pretrained(folder)
+    three.model.save_pretrained(tmp_path / "three")
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": None, "merge": False}
+    cfg, two = settings(str(tmp_path / "three"), lora=lora), replace(task(), label_names=["x", "y"])
+    model, tokens = models.load_model(cfg, two, 0).model, torch.arange(5, 12)[None]
+    save_with_lora(model, cfg, tmp_path / "run")
+    again = models.load_finished(tmp_path / "run", two).model
+    onward = models.load_model(settings(str(tmp_path / "run")), two, 7).model
+    for found in (again, onward):
+        assert torch.allclose(found.eval()(tokens).logits, model.eval()(tokens).logits, atol=1e-6)
 
 
 def test_a_folder_without_a_head_is_no_finished_model(tmp_path: Path) -> None:
