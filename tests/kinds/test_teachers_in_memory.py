@@ -56,8 +56,11 @@ def held(teacher: LoadedModel) -> None:
     Generation().require_same_reading(TASK, teacher, loaded(student), train, Path("runs/teacher"))
 
 
-def test_a_model_of_the_same_tokens_may_have_other_sizes() -> None:
+def test_a_model_of_the_same_tokens_may_have_other_sizes_and_fill_rows_otherwise() -> None:
     held(loaded(llama()))
+    other = tokenizer()
+    other.pad_token = "w0"
+    held(loaded(llama(), other))
 
 
 @pytest.mark.parametrize(
