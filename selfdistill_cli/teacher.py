@@ -16,7 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from selfdistill_cli.config.inputs import FILES
 from selfdistill_cli.config.methods import acting_elsewhere
+from selfdistill_cli.encoding.answers import AnswerExamples
 from selfdistill_cli.engine.passes import Passes
 from selfdistill_cli.engine.predictions import TokenRows
 from selfdistill_cli.engine.processes import on_main
@@ -26,7 +28,7 @@ from selfdistill_cli.methods import TeacherModel
 from selfdistill_cli.models import LoadedModel, load_finished
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import model_folder
-from selfdistill_cli.system.files import new_file
+from selfdistill_cli.system.files import new_file, read_json
 from selfdistill_cli.system.lease import held
 from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks import TaskData
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 
 STORED = "2"
 """The form of the files in which logits are stored; another one is another file."""
+NAMES_DATA = ("name", *FILES, "train", "train_task", "validation", "test", "hub", "train_hub", "generator")
+"""Settings of a task that say where its data is, but for the folder of named tasks."""
 
 
 def teacher_config(cfg: DictConfig) -> DictConfig:
@@ -73,7 +77,7 @@ def teacher_folder(cfg: DictConfig, task: TaskData, runtime: Runtime, train: Cal
     """The folder of the teacher's model: `method.teacher.path`, else trained now by `train` unless it is there.
 
     Raises `UserError` if the path is neither a finished run nor a model folder, or the task's data has changed since
-    the teacher was trained.
+    the default teacher was trained. One that is named may well know other data, so there a change is only said.
     """
     given = cfg.method.teacher.get("path")
     if given is None:
@@ -91,9 +95,25 @@ def teacher_folder(cfg: DictConfig, task: TaskData, runtime: Runtime, train: Cal
     path = Path(given).expanduser()
     folder = model_folder(path)
     if folder is not None:
+        if runtime.is_main and _knew_other_content(folder, task):
+            log.warning(
+                f"method.teacher.path={path}: the data of task={task.name} changed since this run was trained on it. The teacher "
+                "teaches what it learned then."
+            )
         return folder
     what = "an unfinished run" if (path / "config.yaml").is_file() else "no such run or model"
     raise UserError(f"method.teacher.path={path}: {what}. Name a finished run directory or a folder with a model.")
+
+
+def _knew_other_content(folder: Path, task: TaskData) -> bool:
+    """Whether a run of ours made this model from the files or data set of the task, when they held something else."""
+    run = folder.parent
+    made = read_json(run / "results.json") if folder.name == "model" else None
+    if made is None or not (run / "config.yaml").is_file():
+        return False
+    before: Any = OmegaConf.load(run / "config.yaml")
+    same = all(before.task.get(name) == task.settings.get(name) for name in NAMES_DATA)
+    return same and made.get("fingerprints", {}).get("data", task.fingerprint) != task.fingerprint
 
 
 def _in_words(cfg: DictConfig) -> str:
@@ -115,6 +135,8 @@ def teacher_logits(
     teacher = load_finished(folder, task, cfg.model.trust_remote_code)
     task.kind.require_same_outputs(task, teacher, student, folder)
     examples = task.kind.encode(task, teacher, task.train)
+    if isinstance(examples, AnswerExamples):
+        require_same_answers(examples, train, folder)
     _require_suitable(task, teacher, examples, folder)
     prepared = runtime.prepare(teacher.model)
     what, keep = task.kind.kept_of_teacher(task.kind.losses(task, prepared), cfg.method)
@@ -129,8 +151,9 @@ def teacher_logits(
     runtime.compute.parts["teacher"] = _cost(stored)  # the same whoever computed them
     tensors = load_file(stored)
     if "logits" in tensors:
+        if runtime.is_main and cfg.method.teacher.get("path") is not None:
+            say_what_it_knows(tensors["logits"], task, folder)
         return tensors["logits"]
-    require_same_cuts(tensors["lengths"], train.predicted)
     require_known(tensors["entries"], student, folder)
     return TokenRows(tensors.pop("lengths"), tensors)
 
@@ -156,12 +179,54 @@ def _require_suitable(task: TaskData, teacher: LoadedModel, examples: Any, folde
         raise UserError(f"The teacher in {folder}: {error}") from error
 
 
-def require_same_cuts(teacher: Tensor, student: np.ndarray) -> None:
-    """Raise `UserError` if the answers have other numbers of tokens for the teacher than for the student. [N], [N]."""
-    if teacher.tolist() != student.tolist():
+def require_same_answers(teacher: AnswerExamples, student: AnswerExamples, folder: Path) -> None:
+    """Raise `UserError` unless both have the same tokens to predict of each example; their prompts may differ.
+
+    `folder`: the teacher's.
+    """
+    both = teacher, student
+    if all(map(np.array_equal, *(_to_predict(of) for of in both))):
+        return
+    rows = ([of.answers.row(row).tolist() for row in range(len(of))] for of in both)
+    cuts_alone = all(one[: len(other)] == other[: len(one)] for one, other in zip(*rows, strict=True))
+    if cuts_alone and any(of.truncated for of in both):
         raise UserError(
             "Teacher and student cut the answers at different places: give a task.max_length that cuts none."
         )
+    raise UserError(
+        f"The teacher in {folder} reads or writes the training examples in other tokens than the student (special tokens, such "
+        "as the end of sequence, or a prompt format), so nothing can be compared token by token. Choose a teacher of the "
+        "same tokenizer."
+    )
+
+
+def _to_predict(examples: AnswerExamples) -> list[np.ndarray]:
+    """Tokens that are predicted, and how many of each example."""
+    earlier = [] if examples.learned is None else examples.prompts.tokens[examples.learned]
+    return [examples.predicted, examples.answers.offsets, examples.answers.tokens, np.asarray(earlier)]
+
+
+def say_what_it_knows(logits: Tensor, task: TaskData, folder: Path) -> None:
+    """Log how well logits [N, C], or outputs [N], fit the training labels; as a warning if a constant fits as well.
+
+    A model that does not name its outputs may mean other classes by them, and of a number nothing says what it means.
+    """
+    found, labels = logits.double().numpy(), task.train.labels
+    if found.ndim == 2:
+        right, constant = float(np.mean(found.argmax(1) == labels)), np.bincount(labels).max() / len(labels)
+        words = f"predicts {right:.1%} of the training labels (the most frequent class alone: {constant:.1%})"
+        knows, elsewise = right > constant, "classes in another order (id2label of its config.json)"
+    else:
+        error, constant = float(np.mean((found - labels) ** 2)), np.var(labels, dtype=float)
+        words = f"misses the training labels by a mean squared error of {error:.4g} (their mean alone: {constant:.4g})"
+        knows, elsewise = error < constant, "numbers on another scale"
+    if knows:
+        log.info("the teacher in %s %s", folder, words)
+        return
+    log.warning(
+        f"The teacher in {folder} {words}: no better than a constant. Its outputs may mean something else than those of "
+        f"task={task.name}, such as {elsewise}."
+    )
 
 
 def require_known(entries: Tensor, student: LoadedModel, folder: Path) -> None:

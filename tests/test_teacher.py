@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import check
 from selfdistill_cli.runs.directory import RunDirectory
 from selfdistill_cli.runs.keys import run_key
-from selfdistill_cli.teacher import teacher_config
+from selfdistill_cli.teacher import say_what_it_knows, teacher_config
 from tests.helpers.processes import Sdrun, run_command, user_environment
 from tests.helpers.runs import SMALL, assert_one_clear_message, assert_same, composed, only_run, results, rows
+from tests.helpers.small_models import task as small_task
 
 
 def born_again(generations: int, *words: str) -> DictConfig:
@@ -89,7 +94,7 @@ def test_generations_are_runs_of_their_own_and_go_on_after_a_kill(tmp_path: Path
     assert all(row["loss/kd"] > 0 for row in rows(first, "train"))
 
 
-def test_a_teacher_of_other_data_is_refused(sdrun: Sdrun, tmp_path: Path) -> None:
+def test_a_default_teacher_of_other_data_is_refused_and_a_named_one_said(sdrun: Sdrun, tmp_path: Path) -> None:
     def write(first: str) -> None:
         lines = ["sentence,label", first, *(f"film {i},{i % 2}" for i in range(15))]
         for split in ("train", "validation"):
@@ -102,6 +107,33 @@ def test_a_teacher_of_other_data_is_refused(sdrun: Sdrun, tmp_path: Path) -> Non
     ended = sdrun(*words)
     assert ended.code == 0, ended.err
     write("another film,1")
+    # One that is named may know other data on purpose.
+    named = ("method.alpha=0.1", f"method.teacher.path={only_run(tmp_path / 'outputs', 'vanilla')}")
+    told, silent = sdrun(*words, *named), sdrun(*words, *named, "task.validation=[train]", "seed=1")
+    assert (told.code, silent.code) == (0, 0), told.err + silent.err
+    changed = "the data of task=sst2 changed since this run was trained on it"
+    assert (told.err.count(changed), silent.err.count(changed)) == (1, 0)
     assert_one_clear_message(
         sdrun(*words, "method.alpha=0.1"), ["The data of task=sst2 changed since the teacher in", "trained anew"]
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "warns", "said"),
+    [
+        ("classification", lambda y: np.eye(3)[y], False, "predicts 100.0% of the training labels"),
+        ("classification", lambda y: np.eye(3)[(y + 1) % 3], True, "predicts 0.0% .*35.0%.*classes in another order"),
+        ("classification", lambda y: np.eye(3)[0 * y], True, "predicts 35.0% .*no better than a constant"),
+        ("regression", lambda y: y + 0.1, False, r"squared error of 0\.01 "),
+        ("regression", lambda y: y / 5, True, "squared error .*numbers on another scale"),
+    ],
+)
+def test_a_teacher_that_a_constant_beats_is_said(
+    kind: str, outputs: Any, warns: bool, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = small_task(kind)
+    with caplog.at_level("INFO"):
+        say_what_it_knows(torch.from_numpy(outputs(data.train.labels)), data, Path("runs/teacher"))
+    (record,) = caplog.records
+    assert (record.levelname == "WARNING") == warns
+    assert re.search(f"eacher in runs/teacher .*{said}", record.getMessage())

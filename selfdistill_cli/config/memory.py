@@ -1,4 +1,5 @@
-"""Checks on what makes large models fit: rounded weights (`model.quantization`), parts of a model (`runtime.shard`)."""
+"""Checks on what makes large models fit: weights in bfloat16 (`model.dtype`), rounded ones (`model.quantization`), parts of
+a model (`runtime.shard`)."""
 
 from __future__ import annotations
 
@@ -19,7 +20,19 @@ def check_memory(cfg: DictConfig) -> None:
             f"model.quantization={cfg.model.quantization} with sequence: the second stage starts from the first one's adapter, and "
             "merging it into rounded weights would round it. Leave one of them out."
         )
+    _check_dtype(cfg)
     _check_parts(cfg)
+
+
+def _check_dtype(cfg: DictConfig) -> None:
+    """Refuse gradients in bfloat16 in fp16. LoRA's matrices are float32 whatever the model is, but not a head beside them."""
+    if cfg.model.dtype != "bfloat16" or cfg.runtime.precision != "fp16":
+        return
+    if cfg.model.lora.rank is None or cfg.task.kind not in ("generation", "multiple_choice"):
+        raise UserError(
+            "runtime.precision=fp16 scales gradients, which torch cannot do for weights in bfloat16 "
+            "(model.dtype=bfloat16): take runtime.precision=bf16 or model.dtype=float32."
+        )
 
 
 def _check_quantization(model: DictConfig) -> None:

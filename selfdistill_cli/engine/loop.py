@@ -28,7 +28,7 @@ from selfdistill_cli.engine.checkpoint import (
 from selfdistill_cli.engine.forwards import with_weights
 from selfdistill_cli.engine.grad_shares import recorded
 from selfdistill_cli.engine.method import Examples, StepPlan, TrainingMethod
-from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
+from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer, restore_optimizer
 from selfdistill_cli.engine.probes import Probe, rows_of
 from selfdistill_cli.engine.processes import gathered, on_main
 from selfdistill_cli.engine.profiling import traced
@@ -262,7 +262,7 @@ class TrainingLoop:
         state = state_in_parts(state, self.model)
         load_trained_weights(self.runtime.unwrap(self.model), state["model"])
         self.selection.weights = state["best_model"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
         if state["gradient_scaler"]:
             self.accelerator.scaler.load_state_dict(state["gradient_scaler"])

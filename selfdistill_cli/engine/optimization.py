@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -27,6 +29,21 @@ def make_optimizer(model: nn.Module, schedule: DictConfig) -> Optimizer:
     from transformers import Adafactor
 
     return Adafactor(groups, lr=schedule.lr, scale_parameter=False, relative_step=False)
+
+
+def restore_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Take back what `state_dict` gave, bit for bit.
+
+    torch rounds it to the precision of the parameters, but Adafactor's state is in float32 whatever theirs is.
+    """
+    optimizer.load_state_dict(saved)
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    numbers = (number for group in saved["param_groups"] for number in group["params"])
+    for parameter, number in zip(parameters, numbers, strict=True):
+        own = optimizer.state[parameter]
+        for name, value in saved["state"].get(number, {}).items():
+            if isinstance(value, Tensor) and value.dtype != own[name].dtype:
+                own[name] = value.to(own[name].device)
 
 
 def make_lr_scheduler(optimizer: Optimizer, schedule: DictConfig, total_steps: int) -> LRScheduler:

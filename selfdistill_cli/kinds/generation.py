@@ -146,7 +146,8 @@ class Generation(AnswerKind):
 
         theirs = self.encode(task, teacher, task.train)
         entries = [len(output_layer(of.model).weights[0]) for of in (teacher, student)]  # type: ignore[arg-type]
-        if theirs.form != train.form or theirs.digest() != train.digest() or entries[0] != entries[1]:
+        starts = [of.form.decoder_start for of in (theirs, train)]  # what rows are filled with is read by neither
+        if starts[0] != starts[1] or theirs.digest() != train.digest() or entries[0] != entries[1]:
             raise UserError(
                 f"The teacher in {folder} reads or writes the training examples in other tokens than the student (a prompt "
                 f"format, special tokens, an encoder, or {entries[0]:,} outputs for {entries[1]:,}), so nothing can be "

@@ -17,11 +17,7 @@ import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from selfdistill_cli.errors import UserError, first_line
 from selfdistill_cli.models.adaptation import set_dropout, set_padding
@@ -126,40 +122,44 @@ def _from_files(cfg: DictConfig, task: TaskData, seed: int, cache: Path | None) 
 
 
 def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False) -> LoadedModel:
-    """Model and tokenizer of a folder that `save_pretrained` wrote, an adapter's as well.
+    """Model and tokenizer of a folder that `save_pretrained` wrote, an adapter's as well, with something to fill rows with.
 
     trust_remote_code: run code that lies in it, as a model that came with code of its own is saved. Raises `UserError`
     if it cannot be read or is no model for such a task.
     """
+    trusted = {"trust_remote_code": trust_remote_code}
     try:
         if is_adapter(folder):
-            base, head = base_of(folder), task.kind.head(task.label_names)
-            rounded = saved_arguments(config_file(folder))
-            body, absent = _load(base, task, head, rounded, trust_remote_code)
+            base, own = base_of(folder), config_file(folder)
+            if own is None:  # not of a run
+                config = AutoConfig.from_pretrained(base, **trusted, **task.kind.head(task.label_names))
+            else:  # the class, which may come with the base's own code, is the base's, and all values are the run's
+                config = type(AutoConfig.from_pretrained(base, **trusted)).from_json_file(own)
+            given = trusted | saved_arguments(own) | {"ignore_mismatched_sizes": True}  # of a head that the run changed
+            body, absent = _load(base, task, config, given)
             model = with_adapter(body, folder)
             absent = [name for name in absent if not is_held_whole(model, name)]
         else:
-            model, absent = _load(folder, task, {}, {}, trust_remote_code)
+            model, absent = _load(folder, task, AutoConfig.from_pretrained(folder, **trusted), trusted)
         if absent:
             raise UserError(
                 f"{folder} is not whole: neither it nor its base has weights for {', '.join(absent[:3])}, which would start at "
                 "random. Train it anew (of a run: rerun=true)."
             )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        return LoadedModel(model, tokenizer, weights_digest(model.state_dict()))
+        tokenizer = AutoTokenizer.from_pretrained(folder, **trusted)
     except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: another head
         raise UserError(f"{folder} holds no {task.kind.model_words}: {first_line(error)}") from error
+    set_padding(tokenizer, model.config)  # a teacher may lie as on the Hub; of an adapter, the base may lack one
+    return LoadedModel(model, tokenizer, weights_digest(model.state_dict()))
 
 
 def _load(
-    source: Path | str, task: TaskData, head: dict[str, Any], rounded: dict[str, Any], trust_remote_code: bool
+    source: Path | str, task: TaskData, config: Any, arguments: dict[str, Any]
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of the weights that its files lack."""
-    given: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    config = AutoConfig.from_pretrained(source, **given, **head)
-    given |= {"config": config, "use_safetensors": True, "output_loading_info": True, **rounded}
+    """The model, and the names of the weights that its files do not have for it. arguments: of `from_pretrained`."""
+    given = {"config": config, "use_safetensors": True, "output_loading_info": True, **arguments}
     model, loading = task.kind.model_class(config).from_pretrained(source, **given)
-    return keep_in_place(model), sorted(loading["missing_keys"])
+    return keep_in_place(model), sorted({*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])})
 
 
 @dataclass(frozen=True)
@@ -221,15 +221,16 @@ def _read(source: str, cfg: DictConfig, task: TaskData, head: dict[str, Any]) ->
             ignore_mismatched_sizes=True,  # else it says of them only that they are there
             **{"dtype": getattr(torch, cfg.dtype)} | arguments(cfg.quantization, model_class, config, cfg.dtype),
         )
-        if loading["mismatched_keys"]:
-            raise UserError(_misfit(source, cfg, loading["mismatched_keys"]))
         require_rounded(keep_in_place(model), cfg.quantization)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=cfg.trust_remote_code)
-        missing = loading["missing_keys"]
+        missing, differ = loading["missing_keys"], loading["mismatched_keys"]
         if adapted:
             adapter = require_mergeable(with_adapter(model, Path(source)), source)
             missing = [name for name in missing if not is_held_whole(adapter, name)]
+            differ = [one for one in differ if not is_held_whole(adapter, one[0])]
             model = adapter.merge_and_unload().requires_grad_()  # peft had fixed the base's weights
+        if differ:
+            raise UserError(_misfit(source, cfg, differ))
         absent = _layers_absent(source, model, missing)
         if change is not None:
             missing = [*missing, *change_head(model, model_class, change, head)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 from omegaconf import OmegaConf
 
 from selfdistill_cli.config.checks import checkpoint_interval, evaluation_steps
-from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer
+from selfdistill_cli.engine.checkpoint import Checkpoints
+from selfdistill_cli.engine.optimization import make_lr_scheduler, make_optimizer, restore_optimizer
 from selfdistill_cli.engine.progress import total_steps
 from selfdistill_cli.errors import UserError
 
@@ -99,3 +102,28 @@ def test_learning_rate_rises_then_follows_its_curve(name: str, middle: float, en
     assert rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(middle)
     assert rates[100] == pytest.approx(end)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd"])
+def test_an_optimizer_of_bfloat16_weights_goes_on_from_a_checkpoint_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 8, dtype=torch.bfloat16)
+    gradients = [[torch.randn_like(p) for p in model.parameters()] for _ in range(20)]
+    own = make_optimizer(model, schedule(optimizer=optimizer))
+    stepped(model, own, gradients[:10])
+    Checkpoints(tmp_path).save(10, {"optimizer": own.state_dict()})
+    other = copy.deepcopy(model)
+    again = make_optimizer(other, schedule(optimizer=optimizer))
+    saved = Checkpoints(tmp_path).load_newest()
+    assert saved is not None
+    restore_optimizer(again, saved["optimizer"])
+    stepped(model, own, gradients[10:])
+    stepped(other, again, gradients[10:])
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
+
+
+def stepped(model: torch.nn.Module, optimizer: torch.optim.Optimizer, gradients: list[list[torch.Tensor]]) -> None:
+    for step in gradients:
+        for parameter, gradient in zip(model.parameters(), step, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer.step()

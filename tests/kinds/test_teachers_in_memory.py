@@ -1,4 +1,4 @@
-"""A teacher held in memory reads what the student reads, and answers in the same tokens; else it is refused."""
+"""A teacher of a language model reads what the student reads, and answers in the same tokens; else it is refused."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from selfdistill_cli.encoding.answers import AnswerExamples, Form
+from selfdistill_cli.encoding.room import Flat
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.kinds import KINDS
 from selfdistill_cli.kinds.generation import Generation
 from selfdistill_cli.models import LoadedModel
-from selfdistill_cli.teacher import _require_suitable, require_known
+from selfdistill_cli.teacher import _require_suitable, require_known, require_same_answers, teacher_logits
 from tests.evaluation.test_decoding import PROMPTS, SIZE, make, tokenizer
+from tests.helpers.runs import composed
 from tests.helpers.small_models import split_of
 
 pytestmark = pytest.mark.thorough
@@ -51,8 +56,11 @@ def held(teacher: LoadedModel) -> None:
     Generation().require_same_reading(TASK, teacher, loaded(student), train, Path("runs/teacher"))
 
 
-def test_a_model_of_the_same_tokens_may_have_other_sizes() -> None:
+def test_a_model_of_the_same_tokens_may_have_other_sizes_and_fill_rows_otherwise() -> None:
     held(loaded(llama()))
+    other = tokenizer()
+    other.pad_token = "w0"
+    held(loaded(llama(), other))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +75,44 @@ def test_a_model_of_the_same_tokens_may_have_other_sizes() -> None:
 def test_what_reads_or_writes_otherwise_is_refused(teacher: Any) -> None:
     with pytest.raises(UserError, match=r"in runs/teacher reads or writes .* in other tokens"):
         held(teacher())
+
+
+def rows(*answers: list[int], prompts: int = 1, learned: bool | None = None, cut: int = 0) -> AnswerExamples:
+    asked = Flat.of([[7] * prompts] * len(answers))
+    earlier = None if learned is None else np.full(len(asked.tokens), learned)
+    return AnswerExamples(asked, Flat.of(list(answers)), Form(0, None), truncated=cut, learned=earlier)
+
+
+def test_a_stored_teacher_has_the_student_s_tokens_to_predict_whatever_its_prompts_are() -> None:
+    require_same_answers(rows([4, 1], prompts=3), rows([4, 1]), Path("runs/teacher"))
+    require_same_answers(rows([4, 1], learned=True), rows([4, 1], learned=True), Path("runs/teacher"))
+
+
+OTHERWISE = {
+    "another end": (rows([4, 2], [5, 2]), "in other tokens"),
+    "one more end": (rows([4, 1, 1], [5, 1, 1]), "in other tokens"),
+    "another end, and cuts": (rows([4, 2], [5], cut=1), "in other tokens"),
+    "earlier answers": (rows([4, 1], [5, 1], learned=True), "in other tokens"),
+    "more cuts": (rows([4, 1], [5], cut=1), "cut the answers at different places: give a task.max_length"),
+}
+
+
+@pytest.mark.parametrize("how", OTHERWISE)
+def test_a_stored_teacher_of_other_tokens_is_told_from_one_that_cut_them_elsewhere(how: str) -> None:
+    teacher, said = OTHERWISE[how]
+    with pytest.raises(UserError, match=said):
+        require_same_answers(teacher, rows([4, 1], [5, 1]), Path("runs/teacher"))
+
+
+@pytest.mark.parametrize("kind", ["generation", "multiple_choice"])
+def test_a_stored_teacher_with_another_end_is_refused_before_it_predicts(kind: str, tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path)
+    closing_tokenizer().save_pretrained(tmp_path)
+    task: Any = SimpleNamespace(**vars(TASK), kind=KINDS[kind])
+    student = loaded(llama())
+    train, no_runtime = task.kind.encode(task, student, task.train), None
+    with pytest.raises(UserError, match="in other tokens"):
+        teacher_logits(composed("method=kd"), task, student, train, tmp_path, no_runtime)  # type: ignore[arg-type]
 
 
 def test_a_stored_teacher_may_have_more_outputs_as_long_as_it_holds_none_of_them_likely() -> None:

@@ -16,7 +16,6 @@ from selfdistill_cli import objectives
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds import KINDS, check
 from selfdistill_cli.methods import DCS, KD, PerExampleLoss, TrainingContext
-from selfdistill_cli.teacher import require_same_cuts
 from tests.helpers import labelled_reference as reference
 from tests.helpers.given_logits import (
     BATCH,
@@ -255,9 +254,3 @@ def test_a_restored_method_goes_on_as_the_original() -> None:
     for m in (method, restored):
         m.after_epoch(1, lambda: student(6))
     assert torch.equal(method.weights, restored.weights)
-
-
-def test_a_teacher_that_cut_the_answers_elsewhere_is_refused() -> None:
-    require_same_cuts(torch.tensor([2, 3]), np.array([2, 3]))
-    with pytest.raises(UserError, match=r"different places.*task\.max_length"):
-        require_same_cuts(torch.tensor([2, 3]), np.array([2, 2]))

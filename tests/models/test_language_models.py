@@ -20,7 +20,9 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.models import embedded
 from selfdistill_cli.models.lora import save_with_lora
 from selfdistill_cli.tasks import Split, TaskData
+from tests.helpers.every_method import refusal
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.runs import composed
 from tests.helpers.small_models import SIZES, settings, split_of, task, task_data
 
 
@@ -72,6 +74,31 @@ def test_a_decoder_without_padding_fills_rows_with_its_end_of_sequence(tmp_path:
     folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
     loaded = models.load_model(settings(str(folder)), language_task(), 0)
     assert loaded.tokenizer.pad_token_id == loaded.tokenizer.eos_token_id == loaded.model.config.pad_token_id == 1
+
+
+def test_a_folder_without_padding_is_a_teacher_as_it_is_a_student(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
+    finished, student = (
+        models.load_finished(folder, language_task()),
+        models.load_model(settings(str(folder)), language_task(), 0),
+    )
+    for loaded in (finished, student):
+        assert loaded.tokenizer.pad_token_id == loaded.model.config.pad_token_id == 1
+    assert finished.fingerprints == student.fingerprints
+
+
+def test_an_adapter_s_base_without_padding_classifies_a_batch_as_one_by_one(tmp_path: Path) -> None:
+    folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj"], "merge": False}
+    cfg = settings(str(folder), lora=lora)
+    loaded = models.load_model(cfg, task(), 0)
+    save_with_lora(loaded.model, cfg, tmp_path / "adapter")
+    loaded.tokenizer.save_pretrained(tmp_path / "adapter")
+    again = models.load_finished(tmp_path / "adapter", task()).model.eval()
+    short, long = torch.tensor([[5, 6, 7]]), torch.tensor([[8, 9, 10, 11]])
+    both = torch.tensor([[5, 6, 7, loaded.tokenizer.pad_token_id], [8, 9, 10, 11]])
+    found = again(both, attention_mask=torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])).logits
+    assert torch.allclose(found, torch.cat([again(short).logits, again(long).logits]), atol=1e-5)
 
 
 def test_a_tokenizer_with_neither_padding_nor_end_is_refused(tmp_path: Path) -> None:
@@ -210,3 +237,29 @@ def test_trained_weights_hold_tied_ones_once_and_come_back(tmp_path: Path) -> No
     assert torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
     with pytest.raises(KeyError, match="another model"):
         load_trained_weights(model, {"other": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (("task=rte",), True),
+        (("task=gsm8k", "model=smollm2_135m"), True),
+        (("task=rte", "model.lora.rank=2"), True),
+        (("task=gsm8k", "model=smollm2_135m", "model.lora.rank=2"), False),
+    ],
+)
+def test_gradients_in_bfloat16_are_not_scaled(words: tuple[str, ...], refused: bool) -> None:
+    asked = ("method=vanilla", *words, "model.dtype=bfloat16")
+    said = refusal(*asked, "runtime.precision=fp16")
+    assert (said is not None and "runtime.precision=bf16 or model.dtype=float32" in said) == refused
+    assert refusal(*asked, "runtime.precision=bf16") is None
+
+
+def test_of_a_model_in_bfloat16_lora_trains_matrices_in_float32_and_a_head_in_bfloat16() -> None:
+    """What the check above stands on."""
+    found = {}
+    for name, data in (("tiny_llama", language_task()), ("tiny_bert", task())):
+        cfg = composed(f"model={name}", "model.dtype=bfloat16", "model.lora.rank=2").model
+        model = models.load_model(cfg, data, 0).model
+        found[name] = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    assert found == {"tiny_llama": {torch.float32}, "tiny_bert": {torch.float32, torch.bfloat16}}
