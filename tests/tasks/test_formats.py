@@ -314,6 +314,39 @@ def test_shards_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
     assert read(shards).table.num_rows == 4
 
 
+def test_shards_are_known_by_the_hubs_older_names(tmp_path: Path) -> None:
+    old = write_shards(tmp_path / "o", "train-00000-of-00002-6b5f4b2d3a1c9f77.parquet")
+    assert "holds 1 of 2 shards of train.parquet; missing: 00001" in words_of(old)
+    c4 = write_shards(tmp_path / "c", "c4-train.00001-of-00002.jsonl")
+    assert "holds 1 of 2 shards of c4-train.jsonl; missing: 00000" in words_of(c4)
+    of_two = [
+        f"train-0000{number}-of-00002-{digest}.parquet" for number, digest in enumerate(("6b5f4b2d3a1c9f77", "0" * 16))
+    ]
+    assert read(write_shards(tmp_path / "w", *of_two)).table.num_rows == 4
+    again = write_shards(tmp_path / "a", *of_two, of_two[0].replace("6b5f", "aaaa"))
+    assert "holds one shard twice, train-00000-of-00002-6b5f4b2d3a1c9f77.parquet and" in words_of(again)
+
+
+def test_of_a_data_set_that_was_saved_its_own_files_are_read_and_no_cache_beside_them(tmp_path: Path) -> None:
+    from datasets import Dataset, load_from_disk
+
+    rows = {"text": list("abcd"), "label": [0, 1, 0, 1]}
+    Dataset.from_dict(rows).save_to_disk(tmp_path / "saved", num_shards=2)
+    saved = load_from_disk(tmp_path / "saved")
+    saved.map(lambda row: {"text": row["text"].upper()})
+    saved.filter(lambda row: row["label"] == 1)
+    assert len(list((tmp_path / "saved").glob("cache-*.arrow"))) == 2
+    assert cells(tmp_path / "saved") == rows
+    assert cells(tmp_path / "saved" / "*.arrow") == rows
+    (tmp_path / "saved" / "data-00000-of-00001.arrow").touch()  # saved before, in another number of files
+    assert cells(tmp_path / "saved") == rows
+    (tmp_path / "saved" / "data-00001-of-00002.arrow").unlink()
+    assert "state.json names data-00001-of-00002.arrow, which is not there" in words_of(tmp_path / "saved")
+    (tmp_path / "saved" / "data-00000-of-00001.arrow").unlink()
+    (tmp_path / "saved" / "state.json").unlink()
+    assert "holds 1 of 2 shards of data.arrow" in words_of(tmp_path / "saved")
+
+
 def hub_metadata(**features: Any) -> dict[bytes, bytes]:
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
 
