@@ -22,7 +22,7 @@ from selfdistill_cli.runs.results import save_predictions
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.system.overhead import peak_memory_mb
 from selfdistill_cli.tasks import TaskData
-from selfdistill_cli.tasks.findings import say_cut
+from selfdistill_cli.tasks.findings import report_scored, say_cut
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ def score_on_other_tasks(
     found: dict[str, dict[str, Any]] = {}
     for asked in tasks:
         task_cfg, data = _validation_of(cfg, asked)
+        if runtime.is_main:
+            report_scored(data)
         place = run / "evaluations" / f"{data.name}.json"
         settings = _settings(cfg, task_cfg)
         if data.kind.has_classes and not OF_CLASS_ONE.isdisjoint(data.metrics):

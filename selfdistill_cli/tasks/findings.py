@@ -148,6 +148,12 @@ def report(data: TaskData, speaks: bool) -> None:
     _report(data.settings, data.findings, speaks)
 
 
+def report_scored(data: TaskData) -> None:
+    """Say what was recognised in rows that are scored alone, and how many were left out."""
+    if data.summary:
+        _say(data.summary, logging.WARNING)
+
+
 def report_cut(settings: DictConfig, train: Cut, speaks: bool) -> None:
     """The same of a `task.max_length` that cuts most training examples."""
     if train.truncated * 2 > len(train):

@@ -72,11 +72,7 @@ def summary(
             words += f"{part} ({counted(len(first), 'row')}, seed {HOLD_OUT_SEED}) is held out for validation"
         else:
             words += f"{counted(len(first), 'row')} of {settings.validation_path} for validation"
-    if read.notes:
-        words += f"; read with {', '.join(read.notes)}"
-    for left_out in read.left_out:
-        if left_out.rows:
-            words += f"; {counted(left_out.rows, 'row')} left out ({left_out})"
+    words += "".join(f"; {one}" for one in _how_read(read.notes, read.left_out))
     if used < every:
         words += f"; {used:,} of {every:,} are drawn for training (seed {seed})"
     if drawn[1]:
@@ -88,6 +84,17 @@ def summary(
     if settings.validation_examples is not None and settings.validation_examples < len(first):
         words += f"; the first {settings.validation_examples:,} of validation are scored"
     return words
+
+
+def summary_of_scored(source: str, notes: Sequence[str], left_out: Sequence[LeftOut]) -> str:
+    """What was recognised in rows that are scored alone, and how many were left out; empty if there is nothing to say."""
+    words = "; ".join(_how_read(notes, left_out))
+    return f"{source}: {words}" if words else ""
+
+
+def _how_read(notes: Sequence[str], left_out: Sequence[LeftOut]) -> list[str]:
+    lacking = [f"{counted(one.rows, 'row')} left out ({one})" for one in left_out if one.rows]
+    return [f"read with {', '.join(notes)}", *lacking] if notes else lacking
 
 
 def _labels(kind: str, names: Sequence[str], read: WasRead) -> str:

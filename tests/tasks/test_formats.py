@@ -168,6 +168,11 @@ def test_an_encoding_can_be_said(tmp_path: Path) -> None:
     assert "line 3: byte 0xe9 is not UTF-8" in words
     assert "task.encoding=cp1252" in words
     assert cells(tmp_path / "t.csv", encoding="cp1252")["text"] == ["fein", "café €"]
+    for given, note in (
+        (content, "encoding cp1252"),
+        ("text,label\ncafé,b\n".encode(), "encoding cp1252, although it is UTF-8 throughout"),
+    ):
+        assert read(tmp_path / "n.csv", given, encoding="cp1252").notes == (note,)
     assert "there is no such encoding" in words_of(tmp_path / "t.csv", encoding="utf-9")
     assert "is not in ascii" in words_of(tmp_path / "t.csv", encoding="ascii")
     assert "task.encoding=utf-16-le reads it" in words_of(tmp_path / "t.csv", "text,label\n".encode("utf-16-le"))
