@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of
 from selfdistill_cli.tasks.readers import Read, Reading, read_table, require_settings_used
 from selfdistill_cli.tasks.readers.base import ROWS_AT_ONCE
+from selfdistill_cli.tasks.sources import reading_of
+from tests.helpers.runs import composed
 from tests.helpers.task_files import load
 from tests.tasks.test_data import refused
 
@@ -366,14 +369,37 @@ def test_names_of_classes_in_the_metadata_are_kept(tmp_path: Path) -> None:
         stream.write_table(table)
     for name in ("t.parquet", "t.arrow"):
         assert cells(tmp_path / name)["label"] == ["pos", "neg", None]
-        assert cells(tmp_path / name, labels=("pos", "neg"))["label"] == ["pos", "neg", None]
-        assert cells(tmp_path / name, labels=("bad", "good"))["label"] == [
-            1,
-            0,
-            -1,
-        ]  # the task has names for the numbers
+        for labels in (("pos", "neg"), ("bad", "pos", "neg")):
+            assert cells(tmp_path / name, labels=labels, label_columns=["label"])["label"] == ["pos", "neg", None]
+        spelled = cells(tmp_path / name, labels=("Pos", "Neg"), label_columns=["label"])
+        assert spelled["label"] == ["Pos", "Neg", None]
+        numbers = cells(tmp_path / name, labels=("bad", "good"), label_columns=["label"])
+        assert numbers["label"] == [1, 0, -1]  # the task has names for the numbers
+        assert cells(tmp_path / name, labels=("bad", "good"))["label"] == ["pos", "neg", None]  # of another column
+        words = words_of(tmp_path / name, labels=("POS", "bad"), label_columns=["label"])
+        assert (
+            "has the classes neg, pos in this order, and task.labels has POS, bad: 'POS' stands in another place"
+            in words
+        )
     parquet.write_table(pa.table({"text": ["a"], "label": [2]}).replace_schema_metadata(about), tmp_path / "t.parquet")
     assert "column 'label' holds class 2, and the file names only 2" in words_of(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(("kind", "names", "label"), [
+    ("multiple_choice", "ABCD", [1, 3, None]), ("multiple_choice", "1234", [1, 3, None]),
+    ("regression", ["bad", "so-so", "good", "best"], [1, 3, None]), ("regression", "1234", ["2", "4", None]),
+    ("classification", "ABCD", ["B", "D", None]),
+])  # fmt: skip
+def test_a_number_that_is_a_choice_or_a_target_is_no_name(
+    kind: str, names: Sequence[str], label: list[Any], tmp_path: Path
+) -> None:
+    about = hub_metadata(answer={"names": list(names), "_type": "ClassLabel"})
+    table = pa.table({"text": list("abc"), "answer": [1, 3, -1]}).replace_schema_metadata(about)
+    parquet.write_table(table, tmp_path / "t.parquet")
+    task = composed("task=custom", f"task.kind={kind}", "task.text=text", "task.label=answer").task
+    assert read_table([tmp_path / "t.parquet"], reading_of(task)).table["answer"].to_pylist() == label
+    task.update(rename={"answer": "right"}, label="right")
+    assert read_table([tmp_path / "t.parquet"], reading_of(task)).table["answer"].to_pylist() == label
 
 
 def test_columns_of_parquet_keep_their_types_without_bytes_and_dictionaries(tmp_path: Path) -> None:
