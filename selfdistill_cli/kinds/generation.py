@@ -70,7 +70,12 @@ class Generation(AnswerKind):
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
         from selfdistill_cli.evaluation.answer_rules import RULES
         from selfdistill_cli.tasks.chats import chat_split
-        from selfdistill_cli.tasks.rows import accepted_answers, prompted_split, require_readable_answers
+        from selfdistill_cli.tasks.rows import (
+            accepted_answers,
+            prompted_split,
+            require_readable_answers,
+            require_rouge_words,
+        )
 
         rule = RULES[settings.answer_rule]
         if settings.no_answer and rule(settings.no_answer) is None:
@@ -82,6 +87,7 @@ class Generation(AnswerKind):
         for raw in splits:
             golds = chat_split(settings, raw).references if chats else accepted_answers(settings, raw)
             require_readable_answers(settings, rule, raw, golds or [])
+            require_rouge_words(settings, raw, golds or [])
         return [], partial(chat_split if chats else prompted_split, settings)
 
     def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.words import listed, named_rows
 from selfdistill_cli.tasks.labels import FEW_CLASSES
 from selfdistill_cli.tasks.numbers import is_missing_number, parsed_number
+from selfdistill_cli.tasks.rows import rouge_metrics
 from selfdistill_cli.tasks.split import Split
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHOWN = 5
+LOOKED_AT = 1000
+"""Rows whose letters are counted."""
+OTHER_LETTERS = 0.01
+"""From this share of letters that ROUGE does not know it is said."""
 
 
 class Cut(Protocol):
@@ -81,6 +87,7 @@ def findings(
     elif train.labels.dtype == np.float32 and np.ptp(read.labels()) == 0:
         yield f"All targets are {read.labels()[0]:g}: there is nothing to tell apart."
     yield from _of_chats(train)
+    yield from _of_rouge(rouge_metrics(settings), read.validation[0])
     if repeats.in_both:
         yield (
             f"{repeats.in_both:,} {'example' if repeats.in_both == 1 else 'examples'} of validation with the text of a "
@@ -101,6 +108,19 @@ def _of_chats(train: Split) -> Iterator[str]:
         yield (
             f"{len(rows):,} of {len(train):,} conversations end with a turn that the assistant does not answer "
             f"({named_rows(rows.tolist())}): it is left off."
+        )
+
+
+def _of_rouge(asked: Sequence[str], scored: Split) -> Iterator[str]:
+    """Letters in the acceptable answers that ROUGE does not know."""
+    golds = "".join(one for some in (scored.references or ())[:LOOKED_AT] for one in some).lower() if asked else ""
+    letters = Counter(filter(str.isalpha, golds))
+    others = Counter({letter: count for letter, count in letters.items() if not letter.isascii()})
+    if others.total() > OTHER_LETTERS * letters.total():
+        shown = ", ".join(letter for letter, _ in others.most_common(SHOWN))
+        yield (
+            f"{asked[0]} knows the letters a to z alone: {others.total() / letters.total():.0%} of those in the acceptable answers "
+            f"are others ({shown}), which part words and are not compared."
         )
 
 
