@@ -202,6 +202,25 @@ def test_a_file_without_a_header(tmp_path: Path) -> None:
     assert found.notes == ("delimiter ';'", "no header: columns c0, c1")
 
 
+@pytest.mark.parametrize("ending", ["csv", "txt"])
+def test_without_a_header_what_can_be_cut_in_two_ways_is_refused(ending: str, tmp_path: Path) -> None:
+    path, wanted, prices = tmp_path / f"t.{ending}", frozenset({"c0", "c1"}), "Ein Satz;0,5\nNoch einer;0,75\n"
+    words = words_of(path, prices, wanted, header=False)
+    assert words.startswith(f"{path}: task.header=false: 'Ein Satz;0,5' can be cut at ',' or ';'")
+    assert cells(path, prices, wanted, header=False, delimiter=";")["c1"] == ["0,5", "0,75"]
+    told_apart = read(path, "Ein Satz;0,5\nNoch, einer;0,75", wanted, header=False)
+    assert told_apart.table.to_pydict() == {"c0": ["Ein Satz", "Noch, einer"], "c1": ["0,5", "0,75"]}
+    assert told_apart.notes[0] == "delimiter ';'"
+    assert cells(path, "a; b,x\nc,y\n", wanted, header=False) == {"c0": ["a; b", "c"], "c1": ["x", "y"]}
+    assert cells(path, '"a; b",x\n"c; d",y\n', wanted, header=False)["c1"] == ["x", "y"]
+
+
+def test_without_a_header_a_tab_is_between_the_cells_of_a_tsv(tmp_path: Path) -> None:
+    found = read(tmp_path / "t.tsv", "so, so\tx\nwell; yes, no\ty\n", frozenset({"c0", "c1"}), header=False)
+    assert found.table.to_pydict() == {"c0": ["so, so", "well; yes, no"], "c1": ["x", "y"]}
+    assert found.notes == ("no header: columns c0, c1",)
+
+
 def test_a_delimiter_of_the_users(tmp_path: Path) -> None:
     assert cells(tmp_path / "t.txt", 'text || label\nsay "a" || b\n', frozenset({"text"}), delimiter=" || ")[
         "text"
