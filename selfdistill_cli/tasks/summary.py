@@ -6,17 +6,20 @@ a fifth (160 rows, seed 0) is held out for validation
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from omegaconf import DictConfig
 
-from selfdistill_cli.system.words import counted
+from selfdistill_cli.system.words import counted, listed
 from selfdistill_cli.tasks.missing import LeftOut
 from selfdistill_cli.tasks.sampling import HOLD_OUT_SEED
 from selfdistill_cli.tasks.split import Split
 
+OF_CLASS_ONE = ("f1", "precision", "recall")
+"""Metrics of the second of two classes, which in a user's own file is the one that sorts second."""
 FEW = 6
 """Up to so many classes are all named, of more the first three."""
 
@@ -73,6 +76,13 @@ def summary(
         else:
             words += f"{counted(len(first), 'row')} of {settings.validation_path} for validation"
     words += "".join(f"; {one}" for one in _how_read(read.notes, read.left_out))
+    asked = dict.fromkeys([*(settings.metrics or []), settings.metric])
+    of_one = [metric for metric in asked if metric in OF_CLASS_ONE]
+    if of_one and len(names) == 2 and not settings.labels:
+        words += (
+            f"; {listed(of_one)} {'is' if len(of_one) == 1 else 'are'} of class {names[1]!r} "
+            f"(task.labels={json.dumps(names[::-1], ensure_ascii=False, separators=(',', ':'))}: of {names[0]!r})"
+        )
     if used < every:
         words += f"; {used:,} of {every:,} are drawn for training (seed {seed})"
     if drawn[1]:
