@@ -52,12 +52,6 @@ class Generation(AnswerKind):
                 f"{what} draws one answer to each prompt, and a conversation (task.messages) has several: take a method "
                 "that learns from what is there."
             )
-        for name in ("answer", "references", "added"):
-            if task[name] is not None:
-                raise UserError(
-                    f"task.{name}={task[name]} does not go with task.messages={task.messages}: what is learned are the "
-                    "turns of the assistant. Leave one of them out."
-                )
 
     def check_task(self, task: DictConfig) -> None:
         if task.answer is None and task.messages is None:
@@ -65,6 +59,12 @@ class Generation(AnswerKind):
                 "task.kind=generation needs task.answer: a column, or a template over columns; or task.messages, a "
                 "column of conversations (task=chat)."
             )
+        for name in ("answer", "references", "added") if task.messages is not None else ():
+            if task[name] is not None:
+                raise UserError(
+                    f"task.{name}={task[name]} does not go with task.messages={task.messages}: what is learned are the "
+                    "turns of the assistant. Leave one of them out."
+                )
         super().check_task(task)
 
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
