@@ -88,7 +88,7 @@ def test_texts_that_are_cut_are_counted(
     long = write(tmp_path / "long.parquet", {"text": [*TEXTS[:2], "door " * 300], "stars": STARS})
     said(capsys, str(run), "--file", str(long))
     assert re.search(
-        r"file-long, \w+: 1 of 3 rows were cut to 128 tokens \(task.max_length\); the longest has 30\d\.", caplog.text
+        r"file-long, \w+: task.max_length=128 cuts 1 of 3 rows; the longest has 30\d tokens\.", caplog.text
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ TEXTS = [f"the {colour} door is number {n}" for n in range(12) for colour in ("r
 COLOURS = [text.split()[1] for text in TEXTS]
 QUICK = ("method=vanilla", "tracking=none", "runtime.device=cpu", "schedule.batch_size=12", "schedule.lr=1e-3")
 BERT = ("model=tiny_bert", "model.config.hidden_size=32", "model.config.intermediate_size=64")
-LLAMA = ("model=tiny_llama", "model.config.hidden_size=32", "model.config.intermediate_size=64")
+LLAMA = (
+    "model=tiny_llama",
+    "task.long_prompts=cut",
+    "model.config.hidden_size=32",
+    "model.config.intermediate_size=64",
+)
 TASKS: dict[str, tuple[tuple[str, ...], dict[str, list[Any]]]] = {
     "classification": ((*BERT, "task.label=label", "schedule.epochs=6"), {"text": TEXTS, "label": COLOURS}),
     "regression": (
@@ -148,6 +154,19 @@ def test_what_cannot_be_is_refused_in_words(
     with pytest.raises(UserError, match=expected):
         predict([word.format(run=runs["classification"], folder=tmp_path) for word in words])
     assert (tmp_path / "there.csv").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "cut"), [("classification", "1 of 2"), ("generation", "1 of 2"), ("multiple_choice", "3 of 6")]
+)
+def test_texts_that_are_cut_are_counted(
+    kind: str, cut: str, runs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = write(
+        tmp_path / "new.parquet", {"text": [TEXTS[0], "door " * 300], "choices": [["red", "blue", "green"]] * 2}
+    )
+    predict([str(runs[kind]), str(new)])
+    assert re.search(rf"task.max_length=128 cuts {cut} rows; the longest has 30\d tokens\.", caplog.text)
 
 
 def test_what_a_flag_may_say_is_what_the_setting_may(

@@ -183,12 +183,14 @@ class Generation(AnswerKind):
         from selfdistill_cli.encoding.answers import Form, encode_prompts
         from selfdistill_cli.evaluation.answer_rules import RULES
         from selfdistill_cli.evaluation.decoding import require_room, write_answers
+        from selfdistill_cli.tasks.findings import say_cut
 
         settings, what = task.settings, f"{task.name}, {split.name}"
         form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
         asked = list(split.texts) if split.turns is None else list(split.turns)
         examples = encode_prompts(loaded.tokenizer, form, asked, settings, what, self.numbers(split))
         require_room(examples, loaded.model.config, settings.decoding, what)
+        say_cut(what, settings, examples)
         texts = write_answers(loaded.model, loaded.tokenizer, examples, settings.decoding, runtime, seed).texts
         rule = RULES[settings.answer_rule]
         return {"prediction": [rule(text) for text in texts], "text": texts}

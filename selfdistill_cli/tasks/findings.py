@@ -37,8 +37,11 @@ OTHER_LETTERS = 0.01
 class Cut(Protocol):
     """Encoded examples, which know how many of them were cut."""
 
-    truncated: int
-    uncut: int
+    @property
+    def truncated(self) -> int: ...
+
+    @property
+    def uncut(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -177,20 +180,20 @@ def report_scored(data: TaskData) -> None:
 def report_cut(settings: DictConfig, train: Cut, speaks: bool) -> None:
     """The same of a `task.max_length` that cuts most training examples."""
     if train.truncated * 2 > len(train):
-        words = (
-            f"task.max_length={settings.max_length} cuts {train.truncated:,} of {len(train):,} training examples; "
-            f"the longest has {train.uncut:,} tokens."
-        )
-        _report(settings, [words], speaks)
+        _report(settings, [_cut(settings, train, "training examples")], speaks)
 
 
 def say_cut(what: str, settings: DictConfig, examples: Cut) -> None:
     """How many of these examples, which are not trained on, `task.max_length` cuts."""
     if examples.truncated:
-        log.warning(
-            "%s: %s of %s rows were cut to %s tokens (task.max_length); the longest has %s.",
-            *(what, f"{examples.truncated:,}", f"{len(examples):,}", f"{settings.max_length:,}", f"{examples.uncut:,}"),
-        )
+        log.warning("%s: %s", what, _cut(settings, examples, "rows"))
+
+
+def _cut(settings: DictConfig, examples: Cut, rows: str) -> str:
+    return (
+        f"task.max_length={settings.max_length} cuts {examples.truncated:,} of {len(examples):,} {rows}; "
+        f"the longest has {examples.uncut:,} tokens."
+    )
 
 
 def _report(settings: DictConfig, found: Sequence[str], speaks: bool) -> None:
