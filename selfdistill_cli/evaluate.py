@@ -17,8 +17,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from selfdistill_cli.config import schema
+from selfdistill_cli.config.checks import check_node
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError, end_in_words
+from selfdistill_cli.kinds import KINDS, check_task
 from selfdistill_cli.kinds.settings import OF_GROUPS, asked_metrics, text_beside_messages
 from selfdistill_cli.runs.finished import (
     OF_A_FILE,
@@ -27,6 +29,7 @@ from selfdistill_cli.runs.finished import (
     add_run_flags,
     finished_run,
     plain_words,
+    require_flags_read,
     with_file_flags,
 )
 from selfdistill_cli.system.data_files import stem_of
@@ -110,14 +113,19 @@ def _tasks(arguments: argparse.Namespace) -> list[DictConfig]:
     if folder is not None and not folder.expanduser().is_dir():
         raise UserError(f"--config-dir {folder}: there is no such folder.")
     own = [f"file://{folder.expanduser().absolute()}"] if folder is not None else []
-    return [option("task", name.strip(), own) for name in arguments.tasks.split(",") if name.strip()]
+    tasks = [option("task", name.strip(), own) for name in arguments.tasks.split(",") if name.strip()]
+    for task in tasks:
+        check_node(task, "task.")
+    return tasks
 
 
 def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
     """The run's task with the rows of the file, in the classes that the run has learned.
 
-    Raises `UserError` if the run was scored on another file under the same name.
+    Raises `UserError` if the run was scored on another file under the same name, or would ignore a flag.
     """
+    kind = KINDS[run.results.kind]
+    require_flags_read(run, arguments, kind.uses)
     task = with_file_flags(run.cfg.task, arguments, arguments.file)
     if arguments.text is not None and task.messages is not None:
         raise text_beside_messages(arguments.text, task.messages)
@@ -132,7 +140,7 @@ def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
         )
     task.update(
         name=name,
-        kind=run.results.kind,
+        kind=kind.name,
         path=None,
         validation_path=str(file),
         validation_examples=None,
@@ -143,6 +151,7 @@ def _of_file(run: FinishedRun, arguments: argparse.Namespace) -> DictConfig:
     )
     if run.results.labels and not run.cfg.task.labels:  # in sorted order: a number in another file is not its place
         task.class_numbers = False
+    check_task(kind, task)  # what a flag names and the kind does not read
     return task
 
 

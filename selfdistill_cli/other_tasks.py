@@ -22,7 +22,8 @@ from selfdistill_cli.runs.results import save_predictions
 from selfdistill_cli.system.files import read_json, write_json
 from selfdistill_cli.system.overhead import peak_memory_mb
 from selfdistill_cli.tasks import TaskData
-from selfdistill_cli.tasks.findings import say_cut
+from selfdistill_cli.tasks.findings import report_scored, say_cut
+from selfdistill_cli.tasks.summary import OF_CLASS_ONE
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,6 @@ NOT_OF_A_SCORE = frozenset(
 """Settings of a task that a model of another one is scored without."""
 AS_BEFORE = {"missing": "error", "folds": None, "fold": 0, "no_answer": None, "messages": None, "turns": "all"}
 """Settings that came later, at the value that scores of before were made with."""
-
-OF_CLASS_ONE = frozenset({"f1", "precision", "recall"})
-"""Metrics of a class that once was the model's class 1, and not the scored task's."""
 
 
 def score_on_other_tasks(
@@ -60,9 +58,11 @@ def score_on_other_tasks(
     found: dict[str, dict[str, Any]] = {}
     for asked in tasks:
         task_cfg, data = _validation_of(cfg, asked)
+        if runtime.is_main:
+            report_scored(data)
         place = run / "evaluations" / f"{data.name}.json"
         settings = _settings(cfg, task_cfg)
-        if data.kind.has_classes and not OF_CLASS_ONE.isdisjoint(data.metrics):
+        if data.kind.has_classes and not set(OF_CLASS_ONE).isdisjoint(data.metrics):  # once it was the model's class 1
             settings["class_one"] = data.label_names[1]
         before = on_main(runtime.accelerator, partial(read_json, place))
         if before is None or (before["fingerprint"], before.get("settings")) != (data.fingerprint, settings):

@@ -27,6 +27,7 @@ from selfdistill_cli.runs.finished import (
     add_run_flags,
     finished_run,
     plain_words,
+    require_flags_read,
     with_file_flags,
 )
 from selfdistill_cli.system.data_files import stem_of
@@ -103,6 +104,7 @@ def _asked(run: FinishedRun, task: DictConfig, arguments: argparse.Namespace) ->
     elif arguments.file is None:
         raise UserError("name the file that holds the new rows: sdpredict <run> new.csv")
     kind, cache = KINDS[run.results.kind], Path(run.cfg.paths.cache).absolute()
+    require_flags_read(run, arguments, kind.uses)
     check_task(kind, task)  # what a flag names and the kind does not read
     if arguments.text is not None and task.messages is not None:
         raise text_beside_messages(arguments.text, task.messages)

@@ -15,6 +15,7 @@ from selfdistill_cli import experiment
 from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluate import evaluate
+from selfdistill_cli.tasks import findings
 from tests.helpers.runs import composed, only_run, results
 from tests.helpers.task_files import write
 
@@ -87,8 +88,32 @@ def test_texts_that_are_cut_are_counted(
     long = write(tmp_path / "long.parquet", {"text": [*TEXTS[:2], "door " * 300], "stars": STARS})
     said(capsys, str(run), "--file", str(long))
     assert re.search(
-        r"file-long, \w+: 1 of 3 rows were cut to 128 tokens \(task.max_length\); the longest has 30\d\.", caplog.text
+        r"file-long, \w+: task.max_length=128 cuts 1 of 3 rows; the longest has 30\d tokens\.", caplog.text
     )
+
+
+def test_how_a_file_was_read_and_what_was_left_out_is_said(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = run / "config.yaml"
+    told = config.read_text()
+    config.write_text(told.replace("missing: error", "missing: drop"))
+    june = tmp_path / "june.tsv"
+    june.write_text("text\tstars\n" + "".join(f'"café {n}"\t{n % 4 or ""}\n' for n in range(8)))
+    parquet_file = write(tmp_path / "june.parquet", {"text": TEXTS, "stars": [*STARS * 9, None, None, None]})
+    try:
+        for _ in range(2):  # a score that is found again is of the same rows
+            caplog.clear()
+            findings._said.clear()
+            said(capsys, str(run), "--file", str(june), "--encoding", "cp1252", "--name", "tsv")
+            said(capsys, str(run), "--file", str(parquet_file))
+            assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+                f"{june}: read with encoding cp1252, although it is UTF-8 throughout, 8 cells stand in quotes, which are kept; "
+                "task.quoting=double takes them off; 2 rows left out (2 without label)",
+                f"{parquet_file}: 3 rows left out (3 without label)",
+            ]
+    finally:
+        config.write_text(told)
 
 
 def test_a_file_of_one_class_is_scored(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +204,7 @@ def test_a_task_of_ones_own_is_found(run: Path, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (("--tasks", "custom"), "task.text is required"),
         ((), "say what the runs are to be scored on: --tasks scitail,snli or --file"),
         (("--tasks", "scitial"), "Did you mean 'scitail'"),
         (("--tasks", "mine", "--config-dir", "nowhere"), "no such folder"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ TEXTS = [f"the {colour} door is number {n}" for n in range(12) for colour in ("r
 COLOURS = [text.split()[1] for text in TEXTS]
 QUICK = ("method=vanilla", "tracking=none", "runtime.device=cpu", "schedule.batch_size=12", "schedule.lr=1e-3")
 BERT = ("model=tiny_bert", "model.config.hidden_size=32", "model.config.intermediate_size=64")
-LLAMA = ("model=tiny_llama", "model.config.hidden_size=32", "model.config.intermediate_size=64")
+LLAMA = (
+    "model=tiny_llama",
+    "task.long_prompts=cut",
+    "model.config.hidden_size=32",
+    "model.config.intermediate_size=64",
+)
 TASKS: dict[str, tuple[tuple[str, ...], dict[str, list[Any]]]] = {
     "classification": ((*BERT, "task.label=label", "schedule.epochs=6"), {"text": TEXTS, "label": COLOURS}),
     "regression": (
@@ -151,6 +157,34 @@ def test_what_cannot_be_is_refused_in_words(
 
 
 @pytest.mark.parametrize(
+    ("kind", "cut"), [("classification", "1 of 2"), ("generation", "1 of 2"), ("multiple_choice", "3 of 6")]
+)
+def test_texts_that_are_cut_are_counted(
+    kind: str, cut: str, runs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = write(
+        tmp_path / "new.parquet", {"text": [TEXTS[0], "door " * 300], "choices": [["red", "blue", "green"]] * 2}
+    )
+    predict([str(runs[kind]), str(new)])
+    assert re.search(rf"task.max_length=128 cuts {cut} rows; the longest has 30\d tokens\.", caplog.text)
+
+
+def test_what_a_flag_may_say_is_what_the_setting_may(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = str(write(tmp_path / "new.csv", {"text": TEXTS[:2], "label": COLOURS[:2]}))
+    for ask in (
+        lambda *more: predict([str(runs["classification"]), new, *more]),
+        lambda *more: evaluate([str(runs["classification"]), "--file", new, *more]),
+    ):
+        with pytest.raises(SystemExit):
+            ask("--quoting", "singel")
+        assert "invalid choice: 'singel' (choose from 'double', 'none')" in capsys.readouterr().err
+        with pytest.raises(UserError, match="--encoding= names nothing"):
+            ask("--encoding=")
+
+
+@pytest.mark.parametrize(
     ("kind", "flag", "expected"),
     [
         (
@@ -162,6 +196,9 @@ def test_what_cannot_be_is_refused_in_words(
         ("classification", "--choices", "task.choices=other: a task of classification does not use it"),
         ("regression", "--messages", "task.messages=other: a task of regression does not use it"),
         ("multiple_choice", "--text-pair", "task.text_pair=other: a task of multiple_choice does not use it"),
+        ("classification", "--text-pair", r"--text-pair other: .* was trained without any \(task.text_pair=null\)"),
+        ("regression", "--text-pair", "--text-pair other: .* was trained without any"),
+        ("generation", "--messages", r"--messages other: .* was trained without any \(task.messages=null\)"),
     ],
 )
 def test_a_flag_that_the_run_would_ignore_is_refused(
@@ -170,6 +207,8 @@ def test_a_flag_that_the_run_would_ignore_is_refused(
     new = write(tmp_path / "new.csv", {"text": TEXTS[:2], "choices": ["['a', 'b']"] * 2, "other": TEXTS[:2]})
     with pytest.raises(UserError, match=expected):
         predict([str(runs[kind]), str(new), flag, "other"])
+    with pytest.raises(UserError, match=expected):
+        evaluate([str(runs[kind]), "--file", str(new), flag, "other"])
     assert not (tmp_path / "new.predictions.csv").exists()
 
 
@@ -183,6 +222,8 @@ def test_a_run_of_conversations_has_no_texts_beside_them(tmp_path: Path) -> None
         with pytest.raises(UserError, match=r"task.text=chats does nothing beside task.messages=messages"):
             ask("--text", "chats")
         ask("--messages", "chats")
+    with pytest.raises(UserError, match=r"task.references=text does not go with task.messages=chats"):
+        evaluate([run, "--file", new, "--messages", "chats", "--references", "text"])
     assert (tmp_path / "chats.predictions.csv").is_file()
 
 

@@ -243,8 +243,8 @@ def encode_prompts(
     asked = as_chat(tokenizer, prompts)[0] if form.chat else [str(prompt) for prompt in prompts]
     room = Room(settings, form.decoder_start is None, what, numbers)
     prompt_ids = _prompt_tokens(tokenizer, form, asked, room)
-    cut = fit_prompts(prompt_ids, room)
-    return AnswerExamples(Flat.of(prompt_ids), Flat.of([[tokenizer.eos_token_id]] * len(prompt_ids)), form, cut)
+    uncut, cut = max(map(len, prompt_ids), default=0), fit_prompts(prompt_ids, room)
+    return AnswerExamples(Flat.of(prompt_ids), Flat.of([[tokenizer.eos_token_id]] * len(prompt_ids)), form, cut, uncut)
 
 
 def encode_conversations(

@@ -39,13 +39,13 @@ def after_hashes(text: str) -> str | None:
 
     Wider than that code in what people write there: without the space, with a currency sign, as a fraction.
     """
-    found = re.search(rf"####\s*{NUMBER}", text)
+    found = re.search(rf"####\s*{NUMBER}", _on_a_line(text))
     return _plain(found) if found else None
 
 
 def number(text: str) -> str | None:
     """The last number in the text, as `_plain` writes it: 8, 8.0 and 16/2 are the same."""
-    found = list(re.finditer(NUMBER, text))
+    found = list(re.finditer(NUMBER, _on_a_line(text)))
     return _plain(found[-1]) if found else None
 
 
@@ -56,6 +56,22 @@ NUMBER = (
     r"(?:[eE](?P<power>[+-]?\d{1,3})(?!\w))?(?: (?P<above>\d{1,2})(?=/[1-9]))?(?:\s?/\s?(?P<below>[1-9]\d*)(?![\d/]))?"
 )
 """A number as people write it: −7, $29.00, 1,234, 8{,}000 and 8\\,000 (TeX), .5, 1e5, 1/2, 1 1/2."""
+
+
+_ABOVE, _BELOW = (rf"\s*(?:\{{\s*({digits})\s*\}}|(\d))" for digits in (r"[-−]?[\d.,]+", r"\d+"))
+FRACTION = re.compile(rf"(\d)?( {{0,2}})\\[cdt]?frac{_ABOVE}{_BELOW}")
+"""TeX's \\frac{3}{4} and \\frac34, with the digit before it that makes it a mixed number."""
+
+
+def _on_a_line(text: str) -> str:
+    """The text with TeX's fractions of two numbers as 3/4, or behind a whole number as 1 3/4."""
+
+    def written(found: re.Match[str]) -> str:
+        whole, space, *parts = found.groups()
+        above, below = filter(None, parts)
+        return f"{whole} {above}/{below}" if whole else f"{space}{above}/{below}"
+
+    return FRACTION.sub(written, text) if "frac" in text else text
 
 
 def _plain(found: re.Match[str]) -> str:

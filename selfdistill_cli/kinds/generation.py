@@ -52,12 +52,6 @@ class Generation(AnswerKind):
                 f"{what} draws one answer to each prompt, and a conversation (task.messages) has several: take a method "
                 "that learns from what is there."
             )
-        for name in ("answer", "references", "added"):
-            if task[name] is not None:
-                raise UserError(
-                    f"task.{name}={task[name]} does not go with task.messages={task.messages}: what is learned are the "
-                    "turns of the assistant. Leave one of them out."
-                )
 
     def check_task(self, task: DictConfig) -> None:
         if task.answer is None and task.messages is None:
@@ -65,12 +59,23 @@ class Generation(AnswerKind):
                 "task.kind=generation needs task.answer: a column, or a template over columns; or task.messages, a "
                 "column of conversations (task=chat)."
             )
+        for name in ("answer", "references", "added") if task.messages is not None else ():
+            if task[name] is not None:
+                raise UserError(
+                    f"task.{name}={task[name]} does not go with task.messages={task.messages}: what is learned are the "
+                    "turns of the assistant. Leave one of them out."
+                )
         super().check_task(task)
 
     def read(self, settings: DictConfig, splits: Sequence[RawSplit]) -> Recipe:
         from selfdistill_cli.evaluation.answer_rules import RULES
         from selfdistill_cli.tasks.chats import chat_split
-        from selfdistill_cli.tasks.rows import accepted_answers, prompted_split, require_readable_answers
+        from selfdistill_cli.tasks.rows import (
+            accepted_answers,
+            prompted_split,
+            require_readable_answers,
+            require_rouge_words,
+        )
 
         rule = RULES[settings.answer_rule]
         if settings.no_answer and rule(settings.no_answer) is None:
@@ -82,6 +87,7 @@ class Generation(AnswerKind):
         for raw in splits:
             golds = chat_split(settings, raw).references if chats else accepted_answers(settings, raw)
             require_readable_answers(settings, rule, raw, golds or [])
+            require_rouge_words(settings, raw, golds or [])
         return [], partial(chat_split if chats else prompted_split, settings)
 
     def in_chat_format(self, settings: DictConfig, tokenizer: Any) -> bool:
@@ -178,12 +184,14 @@ class Generation(AnswerKind):
         from selfdistill_cli.encoding.answers import Form, encode_prompts
         from selfdistill_cli.evaluation.answer_rules import RULES
         from selfdistill_cli.evaluation.decoding import require_room, write_answers
+        from selfdistill_cli.tasks.findings import say_cut
 
         settings, what = task.settings, f"{task.name}, {split.name}"
         form = Form.of(loaded.model, loaded.tokenizer, self.in_chat_format(settings, loaded.tokenizer))
         asked = list(split.texts) if split.turns is None else list(split.turns)
         examples = encode_prompts(loaded.tokenizer, form, asked, settings, what, self.numbers(split))
         require_room(examples, loaded.model.config, settings.decoding, what)
+        say_cut(what, settings, examples)
         texts = write_answers(loaded.model, loaded.tokenizer, examples, settings.decoding, runtime, seed).texts
         rule = RULES[settings.answer_rule]
         return {"prediction": [rule(text) for text in texts], "text": texts}

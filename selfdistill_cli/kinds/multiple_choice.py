@@ -79,8 +79,11 @@ class MultipleChoice(AnswerKind):
         self, task: TaskData, loaded: LoadedModel, split: Split, runtime: Runtime, seed: int
     ) -> dict[str, Sequence[Any]]:
         """The number of the likeliest choice, the choice itself, and the mean log-likelihoods of all."""
+        from selfdistill_cli.tasks.findings import say_cut
+
         assert split.choices is not None
         examples = self.encode(task, loaded, split)
+        say_cut(f"{task.name}, {split.name}", task.settings, examples)
         evaluator = self.evaluator(task, loaded, [examples], self.losses(task, loaded.model), runtime, seed)
         table = evaluator.predictions(loaded.model)[0]
         numbers = table["prediction"].to_pylist()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.schema import CONF_DIR
+from selfdistill_cli.config.schema import CONF_DIR, Task
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.results import Results, read_results
 from selfdistill_cli.system.data_files import files_of, format_of
@@ -109,7 +109,25 @@ def add_file_flags(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> N
     known = [str(name) for name in OmegaConf.load(CONF_DIR / SHARED["task"])]
     for name in names:
         if name in known:
-            parser.add_argument(f"--{name.replace('_', '-')}", help=f"{OF_A_FILE[name]} (default: as in training)")
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                choices=Task.__dataclass_fields__[name].metadata.get("choices"),
+                help=f"{OF_A_FILE[name]} (default: as in training)",
+            )
+
+
+def require_flags_read(run: FinishedRun, arguments: argparse.Namespace, uses: Collection[str]) -> None:
+    """Raise `UserError` on a flag that names a column of which the run was shown none in training.
+
+    uses: settings that a task of its kind reads; others are refused where the task's settings are checked.
+    """
+    for name in {"text_pair", "messages"} & set(uses):
+        value = getattr(arguments, name, None)
+        if value is not None and run.cfg.task[name] is None:
+            raise UserError(
+                f"--{name.replace('_', '-')} {value}: {run.path} was trained without any (task.{name}=null), so what it says of "
+                "them means nothing. Leave the flag out."
+            )
 
 
 def _form(path: Path) -> str:
@@ -124,12 +142,15 @@ def with_file_flags(task: DictConfig, arguments: argparse.Namespace, file: Path 
     """A copy of the task's settings for another file, with what was given by flags.
 
     A file of another format than the training file's is read as such files are: no delimiter or encoding is taken over.
+    Raises `UserError` on a flag without a value.
     """
     changed = task.copy()
     if file is not None and (task.path is None or _form(Path(task.path)) != _form(file)):
         changed.update({name: value for name, value in FORM.items() if name in changed})
     for name in OF_A_FILE:
         value = getattr(arguments, name, None)
+        if value == "":
+            raise UserError(f"--{name.replace('_', '-')}= names nothing: give it a value, or leave it out.")
         if value is not None:
             changed[name] = value
     return changed

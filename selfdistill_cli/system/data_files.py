@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,10 @@ FORMATS = ("parquet", "jsonl", "csv", "tsv", "json", "ndjson", "arrow", "txt")
 ENDINGS = (*FORMATS, *(f"{name}.gz" for name in FORMATS))
 SIDECARS = {"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"}
 """What `datasets` writes beside its files: no data."""
-SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=\.)")
+CACHE = re.compile(r"cache-[0-9a-f]{16}(_\d{5}_of_\d{5})?\.arrow")
+"""Where `datasets` keeps what was mapped, filtered or shuffled: the same rows again, or their numbers alone."""
+SHARD = re.compile(r"(?:^|[-._])(\d{5})-of-(\d{5})(?:-[0-9a-f]{16})?(?=\.)")
+"""`train-00000-of-00002`, in older data sets with a digest behind it, or `train.00000-of-00002`."""
 SPLIT = re.compile(r"(?:^|[._-])(train|training|dev|valid|val|validation|eval|test)(?=[._-]|$)", re.IGNORECASE)
 
 
@@ -41,7 +45,7 @@ def files_of(path: Path) -> list[Path]:
             return _in_folder(path)
         if not path.exists() and glob.has_magic(str(path)):
             found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-            files = [_readable(file) for file in found if file.is_file()]
+            files = [_readable(file) for file in found if file.is_file() and not CACHE.fullmatch(file.name)]
             if not files:
                 raise UserError(f"There is no file that fits {path}.")
             return _together(_every_shard(files) if "-*-of-" in path.name else files, str(path))
@@ -51,8 +55,12 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
+    saved = _of_save_to_disk(folder)
+    if saved:
+        return saved
     entries = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and entry.name[0] not in "._"]
-    files = [entry for entry in entries if format_of(entry) in FORMATS and entry.name not in SIDECARS]
+    data = [entry for entry in entries if format_of(entry) in FORMATS and entry.name not in SIDECARS]
+    files = [entry for entry in data if not CACHE.fullmatch(entry.name)]
     if not files:
         below = sorted({entry.parent.name for ending in FORMATS for entry in folder.glob(f"*/*.{ending}*")})
         hint = f" Name one of the folders in it: {', '.join(below)}." if below else ""
@@ -60,12 +68,36 @@ def _in_folder(folder: Path) -> list[Path]:
     return _together(_every_shard([_readable(file) for file in files]), f"{folder}/")
 
 
+def _of_save_to_disk(folder: Path) -> list[Path]:
+    """The files that a data set in this folder consists of, if `save_to_disk` of `datasets` wrote it; else none.
+
+    Raises `UserError` if one of them is missing.
+    """
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        files = [folder / entry["filename"] for entry in state["_data_files"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # somebody else's file of that name
+        return []
+    lacking = [file.name for file in files if not file.is_file()]
+    if lacking:
+        raise UserError(
+            f"{folder / 'state.json'} names {', '.join(lacking[:10])}, which is not there: save the data set again."
+        )
+    return [_readable(file) for file in files]
+
+
 def _every_shard(files: list[Path]) -> list[Path]:
     """The same files. Raises `UserError` if they are shards, as the Hub numbers them, and not all of one table."""
-    by_split: dict[str, set[tuple[int, int]]] = {}
+    by_split: dict[str, dict[tuple[int, int], Path]] = {}
     for file in files:
         if match := SHARD.search(file.name):
-            by_split.setdefault(SHARD.sub("", file.name), set()).add((int(match[1]), int(match[2])))
+            shard = int(match[1]), int(match[2])
+            other = by_split.setdefault(SHARD.sub("", file.name), {}).setdefault(shard, file)
+            if other is not file:
+                raise UserError(
+                    f"{file.parent} holds one shard twice, {other.name} and {file.name}: keep those of one table, or name a "
+                    "pattern that fits them."
+                )
     for split, found in by_split.items():
         counts = sorted({count for _, count in found})
         if len(counts) > 1:

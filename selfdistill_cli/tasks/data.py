@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.tasks.added import with_added
 from selfdistill_cli.tasks.findings import findings
-from selfdistill_cli.tasks.making import HELD_OUT, KEPT_FROM_BYTES, Maker, key, rows_to_select_on
+from selfdistill_cli.tasks.making import HELD_OUT, KEPT_FROM_BYTES, Maker, key, notes_of, rows_to_select_on
 from selfdistill_cli.tasks.sampling import noisy_labels, subset_rows
 from selfdistill_cli.tasks.sources import Source, find_source
 from selfdistill_cli.tasks.split import Split
-from selfdistill_cli.tasks.summary import summary
+from selfdistill_cli.tasks.summary import summary, summary_of_scored
 
 if TYPE_CHECKING:
     from selfdistill_cli.kinds.base import Kind
@@ -48,7 +48,7 @@ class TaskData:
     seed: int = 0
     """What drew the subset and the noise of the training split."""
     summary: str = ""
-    """What was read, in a line."""
+    """What was read, in a line; where no training split was asked for, what was recognised and left out, if anything was."""
     findings: tuple[str, ...] = ()
     """What is strange about it, a sentence each."""
     selection: Split | None = None
@@ -141,11 +141,13 @@ def load_validation_alone(
     maker = Maker(settings, kinds, source)
     if source.has_train:
         kind, names, read, _ = maker.in_memory()
-        validation = read.validation
+        validation, notes = read.validation, read.notes
+        left_out = read.left_out if read.held_out else read.left_out[1:]
     else:
-        kind, names, make, splits, _ = maker.rows()
-        validation = [make(raw) for raw in splits]
-    return _task_data(settings, source, kind, names, validation[0].take(np.arange(0)), validation)
+        kind, names, make, splits, left_out = maker.rows()
+        validation, notes = [make(raw) for raw in splits], notes_of(splits)
+    data = _task_data(settings, source, kind, names, validation[0].take(np.arange(0)), validation)
+    return replace(data, summary=summary_of_scored(source.description, notes, left_out))
 
 
 def _task_data(

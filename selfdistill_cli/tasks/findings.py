@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.words import listed, named_rows
 from selfdistill_cli.tasks.labels import FEW_CLASSES
 from selfdistill_cli.tasks.numbers import is_missing_number, parsed_number
+from selfdistill_cli.tasks.rows import rouge_metrics
 from selfdistill_cli.tasks.split import Split
 
 if TYPE_CHECKING:
@@ -26,13 +28,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHOWN = 5
+LOOKED_AT = 1000
+"""Rows whose letters are counted."""
+OTHER_LETTERS = 0.01
+"""From this share of letters that ROUGE does not know it is said."""
 
 
 class Cut(Protocol):
     """Encoded examples, which know how many of them were cut."""
 
-    truncated: int
-    uncut: int
+    @property
+    def truncated(self) -> int: ...
+
+    @property
+    def uncut(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -81,6 +90,7 @@ def findings(
     elif train.labels.dtype == np.float32 and np.ptp(read.labels()) == 0:
         yield f"All targets are {read.labels()[0]:g}: there is nothing to tell apart."
     yield from _of_chats(train)
+    yield from _of_rouge(rouge_metrics(settings), read.validation[0])
     if repeats.in_both:
         yield (
             f"{repeats.in_both:,} {'example' if repeats.in_both == 1 else 'examples'} of validation with the text of a "
@@ -101,6 +111,19 @@ def _of_chats(train: Split) -> Iterator[str]:
         yield (
             f"{len(rows):,} of {len(train):,} conversations end with a turn that the assistant does not answer "
             f"({named_rows(rows.tolist())}): it is left off."
+        )
+
+
+def _of_rouge(asked: Sequence[str], scored: Split) -> Iterator[str]:
+    """Letters in the acceptable answers that ROUGE does not know."""
+    golds = "".join(one for some in (scored.references or ())[:LOOKED_AT] for one in some).lower() if asked else ""
+    letters = Counter(filter(str.isalpha, golds))
+    others = Counter({letter: count for letter, count in letters.items() if not letter.isascii()})
+    if others.total() > OTHER_LETTERS * letters.total():
+        shown = ", ".join(letter for letter, _ in others.most_common(SHOWN))
+        yield (
+            f"{asked[0]} knows the letters a to z alone: {others.total() / letters.total():.0%} of those in the acceptable answers "
+            f"are others ({shown}), which part words and are not compared."
         )
 
 
@@ -148,23 +171,29 @@ def report(data: TaskData, speaks: bool) -> None:
     _report(data.settings, data.findings, speaks)
 
 
+def report_scored(data: TaskData) -> None:
+    """Say what was recognised in rows that are scored alone, and how many were left out."""
+    if data.summary:
+        _say(data.summary, logging.WARNING)
+
+
 def report_cut(settings: DictConfig, train: Cut, speaks: bool) -> None:
     """The same of a `task.max_length` that cuts most training examples."""
     if train.truncated * 2 > len(train):
-        words = (
-            f"task.max_length={settings.max_length} cuts {train.truncated:,} of {len(train):,} training examples; "
-            f"the longest has {train.uncut:,} tokens."
-        )
-        _report(settings, [words], speaks)
+        _report(settings, [_cut(settings, train, "training examples")], speaks)
 
 
 def say_cut(what: str, settings: DictConfig, examples: Cut) -> None:
     """How many of these examples, which are not trained on, `task.max_length` cuts."""
     if examples.truncated:
-        log.warning(
-            "%s: %s of %s rows were cut to %s tokens (task.max_length); the longest has %s.",
-            *(what, f"{examples.truncated:,}", f"{len(examples):,}", f"{settings.max_length:,}", f"{examples.uncut:,}"),
-        )
+        log.warning("%s: %s", what, _cut(settings, examples, "rows"))
+
+
+def _cut(settings: DictConfig, examples: Cut, rows: str) -> str:
+    return (
+        f"task.max_length={settings.max_length} cuts {examples.truncated:,} of {len(examples):,} {rows}; "
+        f"the longest has {examples.uncut:,} tokens."
+    )
 
 
 def _report(settings: DictConfig, found: Sequence[str], speaks: bool) -> None:

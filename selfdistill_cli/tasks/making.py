@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 KEPT_FROM_BYTES = 2**20
 """Of the source. Smaller ones are read as fast as they would be found."""
-PREPARED_VERSION = 3
+PREPARED_VERSION = 4
 """Raise it when what is kept changes for the same source and settings."""
 NOT_OF_WHAT_IS_KEPT: dict[str, Any] = {
     "train_examples": None,
@@ -116,7 +116,7 @@ class Maker:
         if held_out:
             kept, others = _rows_to_validate_on(self.settings, kind, train)
             train, validation = train.take(kept), [replace(train.take(others), name="validation")]
-        read = WasRead(train, validation, held_out, left_out, _notes_of(splits), test=test)
+        read = WasRead(train, validation, held_out, left_out, notes_of(splits), test=test)
         return kind, names, read, Repeats.of(train, validation[0], kind.has_classes)
 
     def kept(self, folder: Path) -> Made:
@@ -139,7 +139,7 @@ class Maker:
 
     def _write(self, folder: Path) -> None:
         kind, names, make, splits, left_out = self.rows()
-        titles, notes = [raw.name for raw in splits], _notes_of(splits)
+        titles, notes = [raw.name for raw in splits], notes_of(splits)
         held_out = len(splits) == 1 + self.source.has_test
         if held_out:
             titles.insert(1, "validation")
@@ -184,7 +184,7 @@ def _selects_for_every_seed(settings: DictConfig) -> bool:
     return bool(settings.selection == HELD_OUT) and settings.train_examples is None
 
 
-def _notes_of(splits: list[RawSplit]) -> list[str]:
+def notes_of(splits: list[RawSplit]) -> list[str]:
     """How the files were read, where that had to be recognised, each thing once."""
     return list(dict.fromkeys(note for raw in splits for note in raw.notes))
 

@@ -31,7 +31,14 @@ USED = {
     "multiple_choice": ("label", "text", "choices", "group"),
 }
 """By kind, the settings that name what an example is made of."""
-WORDS = {"text_pair": "second text", "references": "acceptable answer", "messages": "answered conversation"}
+MARKED = "label marked"
+"""Of a label that is not empty and says that there is none (`NO_LABEL`)."""
+WORDS = {
+    "text_pair": "second text",
+    "references": "acceptable answer",
+    "messages": "answered conversation",
+    MARKED: "label (-1)",
+}
 TEXTS = ("text", "text_pair")
 NO_LABEL = ("-1", "-1.0")
 """How the Hub's data sets mark a row without a label, where classes have numbers."""
@@ -72,6 +79,8 @@ def complete(task: DictConfig, kind: str, splits: Sequence[RawSplit]) -> tuple[l
         texts = all(name in TEXTS for name, _ in refused)
         keep = " (task.missing=keep takes blank texts as they are)" if texts else ""
         words = "\n".join(sentence for _, sentence in refused)
+        if MARKED in dict(refused):
+            words += '\nIf -1 is a class of its own, task.labels are the numbers as the file has them: ["-1","0","1"].'
         raise UserError(f"{words}\nCorrect these rows, or leave them out with task.missing=drop{keep}.")
     return kept, left_out
 
@@ -97,7 +106,7 @@ def values_or_none(field: str, raw: RawSplit) -> list[Any]:
 
 def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray]:
     """By setting, the rows that lack it, where there are any. Raises `UserError` if all rows lack one."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name in USED[kind]:
         if task[name] is None or (name in TEXTS and task.missing == "keep"):
             continue
@@ -106,11 +115,11 @@ def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray
         if name == "references" and set(_fields(task[name], raw)) <= set(_fields(task.answer, raw)):
             continue  # the same columns: not said twice
         rows = _lacking_one(task, kind, name, raw)
-        if rows.any():
-            found[name] = rows
+        marked = rows & ~missing_in(task.label, raw) if name == "label" and kind == "classification" else rows & False
+        found |= {what: some for what, some in ((name, rows & ~marked), (MARKED, marked)) if some.any()}
         if len(raw) and rows.all():
             carries = " (the split carries no labels)" if name == "label" else ""
-            empty = _how_empty(kind, name)
+            empty = _how_empty(kind, MARKED if marked.all() else name)
             raise UserError(f"{raw.origin}: no row has {_a(name)}: {_where(task, name)} {empty} in all{carries}.")
     return found
 
@@ -215,12 +224,15 @@ def _a(name: str) -> str:
 
 
 def _how_empty(kind: str, name: str) -> str:
+    if name == MARKED:
+        return "is -1, by which the Hub's data sets mark a row without a label,"
     if name == "messages":
         return "has no turn of the assistant"
     return "is empty or NA" if kind == "regression" and name == "label" else "is empty"
 
 
 def _where(task: DictConfig, name: str) -> str:
+    name = "label" if name == MARKED else name
     return f"a column of task.{name}='{task[name]}'" if "{" in task[name] else f"column '{task[name]}'"
 
 

@@ -25,6 +25,8 @@ from selfdistill_cli.tasks.weights import weight_column
 WRITTEN_LIST = re.compile(r"\s*\[")
 WRITTEN_TEXTS = re.compile(r"\s*\[\s*[\"']")
 """A list of texts: [1, 2] may well be an answer itself."""
+ROUGE_WORD = re.compile(r"[a-z0-9]")
+"""What rouge_score takes for a part of a word, in lower case; published figures are made by it."""
 
 
 def labelled_split(task: DictConfig, codec: LabelCodec, raw: RawSplit) -> Split:
@@ -79,6 +81,32 @@ def require_readable_answers(
             "so that nothing could ever count as right there. Correct them, name another column as task.references, or "
             "take another rule (task.answer_rule=text takes an answer as it stands)."
         )
+
+
+def require_rouge_words(task: DictConfig, raw: RawSplit, references: Sequence[list[str]]) -> None:
+    """Raise `UserError` if ROUGE is asked for and there are rows none of whose acceptable answers has a word by it.
+
+    Every text would be scored 0 there. A row without an answer (`task.no_answer`) needs none.
+    """
+    asked, none = rouge_metrics(task), [task.no_answer]
+    unread = [
+        row
+        for row, golds in enumerate(references)
+        if golds != none and not any(ROUGE_WORD.search(one.lower()) for one in golds)
+    ]
+    if asked and unread:
+        raise UserError(
+            f"{raw.origin}: {asked[0]} knows words of a to z and digits alone, and finds none in {len(unread):,} of "
+            f"{len(raw):,} gold answers ({named_rows(raw.numbers[unread].tolist())}; the first is {references[unread[0]][0]!r}), so "
+            "that whatever is written there would be scored 0. Take task.metrics=[f1], which compares what stands between "
+            "spaces in any script, exact_match or loss; or correct these rows."
+        )
+
+
+def rouge_metrics(task: DictConfig) -> list[str]:
+    """Those that the settings name."""
+    named = dict.fromkeys([*(task.metrics or []), *([task.metric] if task.metric else [])])
+    return [name for name in named if name.startswith("rouge")]
 
 
 def choice_split(task: DictConfig, raw: RawSplit) -> Split:

@@ -154,6 +154,8 @@ def reading_of(task: DictConfig) -> Reading:
         encoding=task.encoding,
         header=task.header,
         quoting=task.quoting,
+        kind=task.kind,
+        label_columns=[name for name in {*columns, *renamed} if task.rename.get(name, name) == task.label],
         labels=tuple(task.labels) if task.labels and task.get("class_numbers", True) else None,
         columns=frozenset(columns) | renamed,
         inside=fields_inside(columns),

@@ -6,17 +6,20 @@ a fifth (160 rows, seed 0) is held out for validation
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from omegaconf import DictConfig
 
-from selfdistill_cli.system.words import counted
+from selfdistill_cli.system.words import counted, listed
 from selfdistill_cli.tasks.missing import LeftOut
 from selfdistill_cli.tasks.sampling import HOLD_OUT_SEED
 from selfdistill_cli.tasks.split import Split
 
+OF_CLASS_ONE = ("f1", "precision", "recall")
+"""Metrics of the second of two classes, which in a user's own file is the one that sorts second."""
 FEW = 6
 """Up to so many classes are all named, of more the first three."""
 
@@ -72,11 +75,14 @@ def summary(
             words += f"{part} ({counted(len(first), 'row')}, seed {HOLD_OUT_SEED}) is held out for validation"
         else:
             words += f"{counted(len(first), 'row')} of {settings.validation_path} for validation"
-    if read.notes:
-        words += f"; read with {', '.join(read.notes)}"
-    for left_out in read.left_out:
-        if left_out.rows:
-            words += f"; {counted(left_out.rows, 'row')} left out ({left_out})"
+    words += "".join(f"; {one}" for one in _how_read(read.notes, read.left_out))
+    asked = dict.fromkeys([*(settings.metrics or []), settings.metric])
+    of_one = [metric for metric in asked if metric in OF_CLASS_ONE]
+    if of_one and len(names) == 2 and not settings.labels:
+        words += (
+            f"; {listed(of_one)} {'is' if len(of_one) == 1 else 'are'} of class {names[1]!r} "
+            f"(task.labels={json.dumps(names[::-1], ensure_ascii=False, separators=(',', ':'))}: of {names[0]!r})"
+        )
     if used < every:
         words += f"; {used:,} of {every:,} are drawn for training (seed {seed})"
     if drawn[1]:
@@ -88,6 +94,17 @@ def summary(
     if settings.validation_examples is not None and settings.validation_examples < len(first):
         words += f"; the first {settings.validation_examples:,} of validation are scored"
     return words
+
+
+def summary_of_scored(source: str, notes: Sequence[str], left_out: Sequence[LeftOut]) -> str:
+    """What was recognised in rows that are scored alone, and how many were left out; empty if there is nothing to say."""
+    words = "; ".join(_how_read(notes, left_out))
+    return f"{source}: {words}" if words else ""
+
+
+def _how_read(notes: Sequence[str], left_out: Sequence[LeftOut]) -> list[str]:
+    lacking = [f"{counted(one.rows, 'row')} left out ({one})" for one in left_out if one.rows]
+    return [f"read with {', '.join(notes)}", *lacking] if notes else lacking
 
 
 def _labels(kind: str, names: Sequence[str], read: WasRead) -> str:

@@ -6,17 +6,21 @@ import random
 import re
 import string
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from omegaconf import OmegaConf
-from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenize import tokenize
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluation.answer_rules import RULES
 from selfdistill_cli.evaluation.text_metrics import score_texts
 from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.synthetic import synth_arithmetic
+from tests.helpers.task_files import load_table
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,16 @@ from selfdistill_cli.tasks.synthetic import synth_arithmetic
         ("number", "none", None),
         ("number", "The total is .5", "0.5"),
         ("number", "\u22127 degrees", "-7"),
+        ("number", r"\boxed{\frac{3}{4}}", "0.75"),
+        ("number", r"$-\dfrac{1}{3}$", "-1/3"),
+        ("number", r"it is \tfrac{-1}{4}.", "-0.25"),
+        ("number", r"x = \frac{ 1,200 }{ 7 }", "1200/7"),
+        ("number", r"\frac34", "0.75"),
+        ("number", r"\frac{3}4 or \frac 1 2", "0.5"),
+        ("number", r"\boxed{1\frac{1}{2}}", "1.5"),
+        ("number", r"-2 \frac{3}{4}", "-2.75"),
+        ("number", r"20 - \frac{1}{2}", "0.5"),
+        ("after_hashes", r"#### \frac{3}{4}", "0.75"),
         ("number", "It was 10-5", "5"),
         ("number", "He has 8 - 5", "5"),
         ("number", "Total apples:\n- 12", "12"),  # a bullet
@@ -163,11 +177,33 @@ def test_rouge_is_the_overlap_of_words_and_of_the_longest_common_subsequence() -
     drawn = random.Random(0)
     words = ["cat", "dog", "sun", "red", "hat"]  # which stemming leaves alone
     texts, references = ([" ".join(drawn.choices(words, k=6)) for _ in range(20)] for _ in range(2))
-    scores = score_texts(["rouge1", "rougeL"], "text", texts, [[reference] for reference in references])
+    scores = score_texts(["rouge1", "rouge2", "rougeL"], "text", texts, [[reference] for reference in references])
     pairs = [(t.split(), r.split()) for t, r in zip(texts, references, strict=True)]
     assert scores["rouge1"] == pytest.approx(sum(sum((Counter(t) & Counter(r)).values()) / 6 for t, r in pairs) / 20)
     assert scores["rougeL"] == pytest.approx(sum(longest_common(t, r) / 6 for t, r in pairs) / 20)
-    assert "rouge2" in RougeScorer(["rouge2"]).score("a b", "a b")
+    bigrams = [(Counter(pairwise(t)), Counter(pairwise(r))) for t, r in pairs]
+    assert scores["rouge2"] == pytest.approx(sum(sum((t & r).values()) / 5 for t, r in bigrams) / 20)
+
+
+def test_answers_that_rouge_finds_no_word_in_are_refused_and_other_letters_are_said(tmp_path: Path) -> None:
+    golds = ["Größe", "Привет, мир", "42", "你好", "\u212a", "…"]  # kelvin, whose small letter is k
+    settings: dict[str, Any] = {"kind": "generation", "answer": "answer", "missing": "keep"}
+
+    def columns(answers: list[str]) -> dict[str, list[Any]]:
+        return {"text": [f"say {n}" for n in range(len(answers))], "answer": answers}
+
+    without = [row for row, gold in enumerate(golds) if not tokenize(gold, None)]
+    assert without == [1, 3, 5]
+    for metrics in ({"metrics": ["rougeL", "f1"]}, {"metric": "rouge1"}):
+        with pytest.raises(
+            UserError, match=r"finds none in 3 of 6 gold answers \(rows 1, 3, 5; the first is 'Привет, мир'"
+        ):
+            load_table(columns(golds), tmp_path, **settings, **metrics)
+    assert load_table(columns(golds), tmp_path, **settings, metrics=["f1"]).findings == ()
+    accents = load_table(columns(["die Größe"] * 10), tmp_path, **settings, metrics=["rouge1"])
+    assert "rouge1 knows the letters a to z alone: 25% of those in the acceptable answers are others (ö, ß)" in str(
+        accents.findings
+    )
 
 
 @pytest.mark.parametrize(

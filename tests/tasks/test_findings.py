@@ -105,6 +105,20 @@ def test_a_kept_task_says_the_same_without_being_read_again(tmp_path: Path, monk
         monkeypatch.setattr(making.Maker, "rows", None)
 
 
+def test_the_class_that_f1_is_of_is_said_where_nobody_chose_it(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {"text": TEXTS, "label": ["legit", "fraud"] * 20}
+
+    def said(**settings: Any) -> str:
+        return load_table(columns, tmp_path, **settings).summary
+
+    assert """; f1 is of class 'legit' (task.labels=["legit","fraud"]: of 'fraud')""" in said(
+        metrics=["accuracy", "f1"]
+    )
+    assert "; precision and f1 are of class 'legit'" in said(metrics=["precision"], metric="f1")
+    for settings in ({"metrics": ["macro_f1"]}, {}, {"metrics": ["f1"], "labels": ["legit", "fraud"]}):
+        assert "of class" not in said(**settings)
+
+
 def test_findings_are_said_once_a_process_and_are_errors_in_strict_tasks(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

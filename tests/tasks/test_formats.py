@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import files_of
 from selfdistill_cli.tasks.readers import Read, Reading, read_table, require_settings_used
 from selfdistill_cli.tasks.readers.base import ROWS_AT_ONCE
+from selfdistill_cli.tasks.sources import reading_of
+from tests.helpers.runs import composed
 from tests.helpers.task_files import load
 from tests.tasks.test_data import refused
 
@@ -168,6 +171,11 @@ def test_an_encoding_can_be_said(tmp_path: Path) -> None:
     assert "line 3: byte 0xe9 is not UTF-8" in words
     assert "task.encoding=cp1252" in words
     assert cells(tmp_path / "t.csv", encoding="cp1252")["text"] == ["fein", "café €"]
+    for given, note in (
+        (content, "encoding cp1252"),
+        ("text,label\ncafé,b\n".encode(), "encoding cp1252, although it is UTF-8 throughout"),
+    ):
+        assert read(tmp_path / "n.csv", given, encoding="cp1252").notes == (note,)
     assert "there is no such encoding" in words_of(tmp_path / "t.csv", encoding="utf-9")
     assert "is not in ascii" in words_of(tmp_path / "t.csv", encoding="ascii")
     assert "task.encoding=utf-16-le reads it" in words_of(tmp_path / "t.csv", "text,label\n".encode("utf-16-le"))
@@ -192,6 +200,25 @@ def test_a_file_without_a_header(tmp_path: Path) -> None:
     found = read(tmp_path / "t.csv", "a;x\nb;y\n", wanted, header=False)
     assert found.table.to_pydict() == {"c0": ["a", "b"], "c1": ["x", "y"]}
     assert found.notes == ("delimiter ';'", "no header: columns c0, c1")
+
+
+@pytest.mark.parametrize("ending", ["csv", "txt"])
+def test_without_a_header_what_can_be_cut_in_two_ways_is_refused(ending: str, tmp_path: Path) -> None:
+    path, wanted, prices = tmp_path / f"t.{ending}", frozenset({"c0", "c1"}), "Ein Satz;0,5\nNoch einer;0,75\n"
+    words = words_of(path, prices, wanted, header=False)
+    assert words.startswith(f"{path}: task.header=false: 'Ein Satz;0,5' can be cut at ',' or ';'")
+    assert cells(path, prices, wanted, header=False, delimiter=";")["c1"] == ["0,5", "0,75"]
+    told_apart = read(path, "Ein Satz;0,5\nNoch, einer;0,75", wanted, header=False)
+    assert told_apart.table.to_pydict() == {"c0": ["Ein Satz", "Noch, einer"], "c1": ["0,5", "0,75"]}
+    assert told_apart.notes[0] == "delimiter ';'"
+    assert cells(path, "a; b,x\nc,y\n", wanted, header=False) == {"c0": ["a; b", "c"], "c1": ["x", "y"]}
+    assert cells(path, '"a; b",x\n"c; d",y\n', wanted, header=False)["c1"] == ["x", "y"]
+
+
+def test_without_a_header_a_tab_is_between_the_cells_of_a_tsv(tmp_path: Path) -> None:
+    found = read(tmp_path / "t.tsv", "so, so\tx\nwell; yes, no\ty\n", frozenset({"c0", "c1"}), header=False)
+    assert found.table.to_pydict() == {"c0": ["so, so", "well; yes, no"], "c1": ["x", "y"]}
+    assert found.notes == ("no header: columns c0, c1",)
 
 
 def test_a_delimiter_of_the_users(tmp_path: Path) -> None:
@@ -314,6 +341,39 @@ def test_shards_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
     assert read(shards).table.num_rows == 4
 
 
+def test_shards_are_known_by_the_hubs_older_names(tmp_path: Path) -> None:
+    old = write_shards(tmp_path / "o", "train-00000-of-00002-6b5f4b2d3a1c9f77.parquet")
+    assert "holds 1 of 2 shards of train.parquet; missing: 00001" in words_of(old)
+    c4 = write_shards(tmp_path / "c", "c4-train.00001-of-00002.jsonl")
+    assert "holds 1 of 2 shards of c4-train.jsonl; missing: 00000" in words_of(c4)
+    of_two = [
+        f"train-0000{number}-of-00002-{digest}.parquet" for number, digest in enumerate(("6b5f4b2d3a1c9f77", "0" * 16))
+    ]
+    assert read(write_shards(tmp_path / "w", *of_two)).table.num_rows == 4
+    again = write_shards(tmp_path / "a", *of_two, of_two[0].replace("6b5f", "aaaa"))
+    assert "holds one shard twice, train-00000-of-00002-6b5f4b2d3a1c9f77.parquet and" in words_of(again)
+
+
+def test_of_a_data_set_that_was_saved_its_own_files_are_read_and_no_cache_beside_them(tmp_path: Path) -> None:
+    from datasets import Dataset, load_from_disk
+
+    rows = {"text": list("abcd"), "label": [0, 1, 0, 1]}
+    Dataset.from_dict(rows).save_to_disk(tmp_path / "saved", num_shards=2)
+    saved = load_from_disk(tmp_path / "saved")
+    saved.map(lambda row: {"text": row["text"].upper()})
+    saved.filter(lambda row: row["label"] == 1)
+    assert len(list((tmp_path / "saved").glob("cache-*.arrow"))) == 2
+    assert cells(tmp_path / "saved") == rows
+    assert cells(tmp_path / "saved" / "*.arrow") == rows
+    (tmp_path / "saved" / "data-00000-of-00001.arrow").touch()  # saved before, in another number of files
+    assert cells(tmp_path / "saved") == rows
+    (tmp_path / "saved" / "data-00001-of-00002.arrow").unlink()
+    assert "state.json names data-00001-of-00002.arrow, which is not there" in words_of(tmp_path / "saved")
+    (tmp_path / "saved" / "data-00000-of-00001.arrow").unlink()
+    (tmp_path / "saved" / "state.json").unlink()
+    assert "holds 1 of 2 shards of data.arrow" in words_of(tmp_path / "saved")
+
+
 def hub_metadata(**features: Any) -> dict[bytes, bytes]:
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
 
@@ -328,14 +388,37 @@ def test_names_of_classes_in_the_metadata_are_kept(tmp_path: Path) -> None:
         stream.write_table(table)
     for name in ("t.parquet", "t.arrow"):
         assert cells(tmp_path / name)["label"] == ["pos", "neg", None]
-        assert cells(tmp_path / name, labels=("pos", "neg"))["label"] == ["pos", "neg", None]
-        assert cells(tmp_path / name, labels=("bad", "good"))["label"] == [
-            1,
-            0,
-            -1,
-        ]  # the task has names for the numbers
+        for labels in (("pos", "neg"), ("bad", "pos", "neg")):
+            assert cells(tmp_path / name, labels=labels, label_columns=["label"])["label"] == ["pos", "neg", None]
+        spelled = cells(tmp_path / name, labels=("Pos", "Neg"), label_columns=["label"])
+        assert spelled["label"] == ["Pos", "Neg", None]
+        numbers = cells(tmp_path / name, labels=("bad", "good"), label_columns=["label"])
+        assert numbers["label"] == [1, 0, -1]  # the task has names for the numbers
+        assert cells(tmp_path / name, labels=("bad", "good"))["label"] == ["pos", "neg", None]  # of another column
+        words = words_of(tmp_path / name, labels=("POS", "bad"), label_columns=["label"])
+        assert (
+            "has the classes neg, pos in this order, and task.labels has POS, bad: 'POS' stands in another place"
+            in words
+        )
     parquet.write_table(pa.table({"text": ["a"], "label": [2]}).replace_schema_metadata(about), tmp_path / "t.parquet")
     assert "column 'label' holds class 2, and the file names only 2" in words_of(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(("kind", "names", "label"), [
+    ("multiple_choice", "ABCD", [1, 3, None]), ("multiple_choice", "1234", [1, 3, None]),
+    ("regression", ["bad", "so-so", "good", "best"], [1, 3, None]), ("regression", "1234", ["2", "4", None]),
+    ("classification", "ABCD", ["B", "D", None]),
+])  # fmt: skip
+def test_a_number_that_is_a_choice_or_a_target_is_no_name(
+    kind: str, names: Sequence[str], label: list[Any], tmp_path: Path
+) -> None:
+    about = hub_metadata(answer={"names": list(names), "_type": "ClassLabel"})
+    table = pa.table({"text": list("abc"), "answer": [1, 3, -1]}).replace_schema_metadata(about)
+    parquet.write_table(table, tmp_path / "t.parquet")
+    task = composed("task=custom", f"task.kind={kind}", "task.text=text", "task.label=answer").task
+    assert read_table([tmp_path / "t.parquet"], reading_of(task)).table["answer"].to_pylist() == label
+    task.update(rename={"answer": "right"}, label="right")
+    assert read_table([tmp_path / "t.parquet"], reading_of(task)).table["answer"].to_pylist() == label
 
 
 def test_columns_of_parquet_keep_their_types_without_bytes_and_dictionaries(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,37 @@ def test_a_split_without_labels_is_named_as_one(tmp_path: Path) -> None:
         load_table({"text": list("abcdef"), "label": [""] * 6}, tmp_path, missing="drop")
     columns: dict[str, list[Any]] = {"text": list("abcdef"), "label": [0, -1, 1, 0, 1, 0]}
     with pytest.raises(
-        UserError, match=r"row 1 \(counted from 0\): column 'label' is empty"
-    ):  # the Hub's sign of a row without a label
-        load_table(columns, tmp_path, labels=["no", "yes"])
+        UserError, match=r"no row has a label: column 'label' is -1, .* in all \(the split carries no labels\)"
+    ):
+        load_table(columns | {"label": [-1] * 6}, tmp_path, labels=["no", "yes"])
     assert load_table(columns, tmp_path).label_names == ["-1", "0", "1"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_minus_one_is_the_hubs_sign_of_a_row_without_a_label_and_is_called_so(ending: str, tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {"text": list("abcdefghi"), "label": [0, -1, 1] * 2 + [0, 1, -1]}
+    with pytest.raises(UserError) as caught:
+        load_table(columns, tmp_path, ending, labels=["negative", "neutral", "positive"])
+    words = str(caught.value)
+    assert (
+        "rows 1, 4, 8 (counted from 0): column 'label' is -1, by which the Hub's data sets mark a row without a label"
+        in words
+    )
+    assert "is empty" not in words
+    ways = re.search(r"If -1 is a class of its own, task.labels are .*: (\[.*\])\.", words)
+    assert ways is not None
+    assert (
+        "3 rows left out (3 without label (-1))"
+        in load_table(columns, tmp_path, ending, labels=["no", "yes"], missing="drop").summary
+    )
+    assert load_table(columns, tmp_path, ending, labels=json.loads(ways[1])).label_names == ["-1", "0", "1"]
+    if ending == "csv":
+        columns["label"][0] = None
+        with pytest.raises(
+            UserError, match=r"row 0 .*is empty; 1 of 9 rows has no label.\n.* is -1, .*; 3 of 9 rows have no label"
+        ):
+            load_table(
+                {**columns, "label": ["" if one is None else str(one) for one in columns["label"]]},
+                tmp_path,
+                labels=["no", "yes"],
+            )

@@ -39,6 +39,10 @@ class Reading:
     encoding: str | None = None
     header: bool = True
     quoting: str | None = None
+    kind: str | None = None
+    """The kind of task, where it is configured."""
+    label_columns: Collection[str] = ()
+    """Where the task's labels stand, if a file has such columns."""
     labels: tuple[str, ...] | None = None
     """The class names that are configured; a file's own names are taken if they are among these, or if this is None."""
     columns: Collection[str] | None = None

@@ -1,4 +1,7 @@
-"""Parquet and Arrow as tables: columns keep their types, names of classes take the place of their numbers."""
+"""Parquet and Arrow as tables: columns keep their types, names of classes take the place of their numbers.
+
+In an MMLU of the Hub, `answer: ClassLabel(A, B, C, D)` is stored as 0 to 3: B as a class, 1 as the number of a choice.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.tasks.numbers import parsed_number
 from selfdistill_cli.tasks.readers.base import ROWS_AT_ONCE, Read, Reading
 
 
@@ -55,9 +59,8 @@ def plain_table(table: pa.Table, how: Reading, where: str) -> pa.Table:
                 raise UserError(
                     f"{where}: column '{name}' holds bytes that are no UTF-8 text. Write it as a column of strings."
                 ) from None
-        names = known.get(name)
-        if names and pa.types.is_integer(column.type) and (how.labels is None or set(names) <= set(how.labels)):
-            column = _named(column, names, f"{where}: column '{name}'")
+        if name in known and pa.types.is_integer(column.type):
+            column = _named(column, name, known[name], how, f"{where}: column '{name}'")
         if column is not table.column(place):
             table = table.set_column(place, name, column)
     return table
@@ -108,12 +111,44 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     }
 
 
-def _named(column: pa.ChunkedArray, names: list[str], where: str) -> pa.ChunkedArray:
-    """Names by numbers; -1, which says that there is no label, becomes null."""
+def _named(column: pa.ChunkedArray, name: str, names: list[str], how: Reading, where: str) -> pa.ChunkedArray:
+    """Names by numbers, where the task wants names; -1, which says that there is no label, becomes null."""
     import pyarrow.compute as pc
 
+    shown = _names_shown(name, names, how, where)
+    if shown is None and how.labels is not None:  # numbers of classes that the task has names for
+        return column
     outside = [number for number in column.unique().to_pylist() if number is not None and not -1 <= number < len(names)]
     if outside:
         raise UserError(f"{where} holds class {outside[0]}, and the file names only {len(names)} classes: {names}.")
     numbers = pc.if_else(pc.equal(column, -1), None, column)
-    return pa.chunked_array([pa.array(names).take(chunk) for chunk in numbers.chunks], pa.string())
+    if shown is None:
+        return numbers
+    return pa.chunked_array([pa.array(shown).take(chunk) for chunk in numbers.chunks], pa.string())
+
+
+def _names_shown(name: str, names: list[str], how: Reading, where: str) -> list[str] | None:
+    """The names of a column's classes, as task.labels spells them; None where the task reads the numbers.
+
+    Raises `UserError` if task.labels has some of the names, and in other places.
+    """
+    if name not in how.label_columns:
+        return names
+    if how.kind == "multiple_choice":  # names of choices are not the places where they stand
+        return None
+    if how.kind == "regression":
+        return names if all(parsed_number(one) is not None for one in names) else None
+    if how.labels is None or set(names) <= set(how.labels):
+        return names
+    spelled = {one.casefold(): one for one in how.labels}
+    found = [spelled.get(one.casefold()) for one in names]
+    if len(spelled) == len(how.labels) and len(set(found)) == len(names) and None not in found:
+        return [one for one in found if one is not None]
+    moved = [one for place, one in enumerate(found) if one is not None and one not in how.labels[place : place + 1]]
+    if moved:
+        raise UserError(
+            f"{where} has the classes {', '.join(names)} in this order, and task.labels has {', '.join(how.labels)}: "
+            f"'{moved[0]}' stands in another place, so no number says which class is meant. Give task.labels the file's names, "
+            "in any order, or names for them in the file's order."
+        )
+    return None

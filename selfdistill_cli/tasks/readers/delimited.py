@@ -16,12 +16,12 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import format_of
 from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.readers.base import Read, Reading, Rows, rows_without_columns
-from selfdistill_cli.tasks.readers.dialects import Dialect, dialect_of, differs
-from selfdistill_cli.tasks.readers.encodings import open_lines
+from selfdistill_cli.tasks.readers.dialects import SHOWN, Dialect, dialect_of, differs
+from selfdistill_cli.tasks.readers.encodings import HEAD, open_lines
 
 QUOTE = '"'
-SHOWN = 60
-"""Characters of a line in a message."""
+FIRST = 20
+"""Lines by which a file's dialect is told."""
 EXCELS_LINE = re.compile(r"sep=(.)\r?\n")
 """What Excel writes and reads above a header."""
 DOUBLED = 'Inside of quotes a quote is written twice ("") and a backslash is a character'
@@ -40,8 +40,7 @@ def read_delimited(path: Path, how: Reading) -> Read:
     with open_lines(path, how.encoding) as lines:
         above = EXCELS_LINE.match(lines.head) if how.delimiter is None else None
         head = lines.head[above.end() :] if above else lines.head
-        first = next((line for line in re.split(r"\r?\n|\r", head) if line), "")
-        dialect = Dialect(above[1], how.quoting != "none") if above else dialect_of(format_of(path), first, how)
+        dialect = Dialect(above[1], how.quoting != "none") if above else _dialect(path, head, how)
         if above:
             next(lines.stream)
         windows = head.lstrip("\r\n").partition("\n")[0].endswith("\r")
@@ -54,6 +53,18 @@ def read_delimited(path: Path, how: Reading) -> Read:
     if not how.header:
         notes.append(f"no header: columns {', '.join(names[:9])}{', …' if len(names) > 9 else ''}")
     return Read(rows.table(), tuple(names), tuple(notes))
+
+
+def _dialect(path: Path, head: str, how: Reading) -> Dialect:
+    """The dialect of the file that begins with `head`."""
+    found = re.split(r"\r?\n|\r", head)
+    whole = len(head) < HEAD // 4  # characters of four bytes; else the last line may be cut off
+    try:
+        return dialect_of(
+            format_of(path), [line for line in (found if whole else found[:-1] or found) if line][:FIRST], how
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _records(path: Path, lines: Iterator[str], dialect: Dialect, one_above: bool) -> Iterator[Record]:

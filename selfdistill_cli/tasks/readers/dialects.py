@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfdistill_cli.errors import UserError
@@ -12,6 +13,8 @@ USUAL = {"csv": ",", "tsv": "\t", "txt": "\t"}
 """Delimiters by format."""
 DELIMITERS = (",", "\t", ";", "|")
 """The ones that are recognised."""
+SHOWN = 60
+"""Characters of a line in a message."""
 WORDS = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
 """What may be typed for a delimiter."""
 
@@ -40,12 +43,13 @@ class Dialect:
             return [line]
 
 
-def dialect_of(ending: str, first: str, how: Reading) -> Dialect:
-    """The dialect of a file of this ending whose first line is `first`.
+def dialect_of(ending: str, lines: Sequence[str], how: Reading) -> Dialect:
+    """The dialect of a file of this ending, by the first lines of it that are not blank.
 
     What the task does not say is the first of the usual dialects by which most of the wanted columns are found.
-    Raises `UserError` if the settings do not go together.
+    Raises `UserError` if the settings do not go together, or without a header several delimiters fit.
     """
+    first = next(iter(lines), "")
     usual = USUAL[ending]
     delimiters = [usual, *(one for one in DELIMITERS if one != usual)]
     if how.delimiter is not None:
@@ -59,11 +63,29 @@ def dialect_of(ending: str, first: str, how: Reading) -> Dialect:
         if how.quoting is None and how.header and delimiter == "\t" and not quoted:
             offered.append(Dialect(delimiter, True))  # for a header that stands in quotes, as R writes it
     if not how.header:
-        return max(offered, key=lambda one: (one.delimiter == usual and usual in first, len(one.cut(first))))
+        return _without_names(offered, usual, lines)
     found = [sum(map(how.wants, one.cut(first))) for one in offered]
     if ending == "txt" and max(found) == 0 and how.delimiter is None and usual not in first:
         return Dialect(None, False)
     return offered[found.index(max(found))]
+
+
+def _without_names(offered: Sequence[Dialect], usual: str, lines: Sequence[str]) -> Dialect:
+    """The only one of these dialects that cuts the first lines into fields, the same number of each."""
+    first = next(iter(lines), "")
+    cutting = [one for one in offered if len(one.cut(first)) > 1]
+    if usual == "\t" and usual in first:  # texts have commas and semicolons, and no tabs
+        cutting = [one for one in cutting if one.delimiter == usual]
+    if len(cutting) > 1:
+        fitting = [one for one in cutting if len({len(one.cut(line)) for line in lines}) == 1]
+        if len(fitting) != 1:
+            shown = " or ".join(map(str, cutting))
+            raise UserError(
+                f"task.header=false: {first[:SHOWN]!r} can be cut at {shown}, and no name says which is meant. "
+                f"Give task.delimiter, such as task.delimiter={cutting[-1]}."
+            )
+        cutting = fitting
+    return cutting[0] if cutting else offered[0]
 
 
 def differs(dialect: Dialect, ending: str, how: Reading) -> list[str]:

@@ -58,11 +58,26 @@ def open_lines(path: Path, encoding: str | None) -> Iterator[Lines]:
     # Split at \n alone, so that a carriage return inside of a text stays; old Macintosh files have only these.
     newline = "\r" if "\r" in beginning and "\n" not in beginning and len(head) < HEAD else "\n"
     notes = () if used == "utf-8" else (f"encoding {'UTF-8 with a mark' if used == 'utf-8-sig' else used}",)
+    if not used.startswith("utf") and _is_utf8(path):
+        notes = (f"encoding {used}, although it is UTF-8 throughout",)
     try:
         with _open_bytes(path) as file, io.TextIOWrapper(file, encoding=used, newline=newline) as stream:
             yield Lines(stream, beginning, notes)
     except UnicodeError as error:
         raise _undecodable(path, used, error) from error
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether all of a file is UTF-8, and not ASCII alone: bytes of another encoding hardly ever are."""
+    decoder, ascii_alone = codecs.getincrementaldecoder("utf-8")(), True
+    with _open_bytes(path) as file:
+        try:
+            while part := file.read(HEAD):
+                ascii_alone = decoder.decode(part).isascii() and ascii_alone
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return not ascii_alone
 
 
 def _known(encoding: str) -> str:
