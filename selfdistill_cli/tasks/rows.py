@@ -84,7 +84,7 @@ def require_readable_answers(
 
 
 def require_rouge_words(task: DictConfig, raw: RawSplit, references: Sequence[list[str]]) -> None:
-    """Raise `UserError` if ROUGE is asked for and there are rows none of whose acceptable answers has a word by it.
+    """Raise `UserError` if ROUGE is asked for and most rows have no acceptable answer with a word by it.
 
     Every text would be scored 0 there. A row without an answer (`task.no_answer`) needs none.
     """
@@ -94,7 +94,7 @@ def require_rouge_words(task: DictConfig, raw: RawSplit, references: Sequence[li
         for row, golds in enumerate(references)
         if golds != none and not any(ROUGE_WORD.search(one.lower()) for one in golds)
     ]
-    if asked and unread:
+    if asked and 2 * len(unread) > len(raw):
         raise UserError(
             f"{raw.origin}: {asked[0]} knows words of a to z and digits alone, and finds none in {len(unread):,} of "
             f"{len(raw):,} gold answers ({named_rows(raw.numbers[unread].tolist())}; the first is {references[unread[0]][0]!r}), so "
