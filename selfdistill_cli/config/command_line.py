@@ -263,7 +263,7 @@ def _of_a_setting(word: str, words: Sequence[str], reasons: list[str]) -> str:
     plus, key, value = typed["plus"], typed["key"], typed["value"]
     parsed = _parsed(word)
     if key == "experiment" and (named := named_options(key, value, words)) != [value]:
-        each = [command(f"{plus}{key}={name}" if one == word else one for one in words) for name in named]
+        each = [command(f"+{key}={name}" if one == word else one for one in words) for name in named]
         reasons.append(
             "\n  ".join([f"{word}: each experiment says itself what is swept, so it is a command of its own:", *each])
         )

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.runs.directory import RunDirectory
-from selfdistill_cli.sweeps import job
+from selfdistill_cli.sweeps import grid, job
 from selfdistill_cli.sweeps.callback import ending_the_command
 from selfdistill_cli.sweeps.job import headline
 from selfdistill_cli.sweeps.launchers import runs_of_jobs
@@ -108,6 +108,12 @@ def test_what_ends_one_task_of_a_job_alone_is_said_and_ends_the_others(
     with pytest.raises(SystemExit) as stopped:
         job._take_part(OmegaConf.create(), fails(Interrupted("stopped", signal.SIGTERM)))
     assert stopped.value.code == 0
+
+
+def test_an_option_that_no_job_names_is_that_of_the_whole_sweep() -> None:
+    asked = [["method.lambda_=1"], ["method.lambda_=2"]]
+    said = grid._what_was_left_out(asked, [[], []], 1, {"method": "vanilla"})
+    assert said[0] == "vanilla has no method.lambda_: run without it."
 
 
 @pytest.mark.parametrize(("error", "said"), [(UserError("damaged"), "sdrun: damaged"), (ValueError("x"), "1")])
