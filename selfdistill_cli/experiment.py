@@ -15,7 +15,7 @@ import hydra.utils
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.checks import diagnostics_of, eval_tasks_of
+from selfdistill_cli.config.checks import eval_tasks_of
 from selfdistill_cli.config.method_checks import never_acts, without_dropout
 from selfdistill_cli.config.methods import holds_teacher
 from selfdistill_cli.config.options import option
@@ -88,9 +88,8 @@ def run(cfg: DictConfig, group: str | None = None, others: Sequence[DictConfig] 
     evaluations = score_on_other_tasks(cfg, directory.path, others, runtime)
     if runtime.is_main:
         print_results(make_console(), results.as_dict(), directory.path, evaluations)
-        absent = _diagnostics_absent(cfg, directory)
-        if absent:
-            say(make_console(), f"It was run without runtime.diagnostics={','.join(absent)}; rerun=true adds them.")
+        for line in [] if finished is None else directory.ran_otherwise(cfg):
+            say(make_console(), line)
     other_tasks = {name: scored["score"] for name, scored in evaluations.items()}
     return results.as_dict() | {"directory": str(directory.path), "other_tasks": other_tasks}
 
@@ -211,13 +210,6 @@ def _train(
     finally:
         recorder.close(recorded)
     return results
-
-
-def _diagnostics_absent(cfg: DictConfig, directory: RunDirectory) -> list[str]:
-    """Diagnostics that are asked for now, and that the finished run did not record."""
-    ran_with = OmegaConf.load(directory.path / "config.yaml")
-    recorded = diagnostics_of(OmegaConf.select(ran_with, "runtime.diagnostics"))
-    return [name for name in diagnostics_of(cfg.runtime.diagnostics) if name not in recorded]
 
 
 def _recorder(

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from selfdistill_cli.config.checks import eval_tasks_of
+from selfdistill_cli.config.checks import eval_tasks_of, require_data_of_their_own
 from selfdistill_cli.config.metrics import forgotten, main_metric
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError
@@ -25,7 +25,7 @@ Scores = dict[str, float]
 def sequence_of(cfg: DictConfig) -> list[str]:
     """The names in `sequence`; none of an ordinary run.
 
-    Raises `UserError` if there is one alone or one twice, or `eval_tasks` beside them.
+    Raises `UserError` if there is one alone, one twice or one without data, or `eval_tasks` beside them.
     """
     asked = cfg.get("sequence")
     if not asked:
@@ -35,6 +35,7 @@ def sequence_of(cfg: DictConfig) -> list[str]:
         raise UserError(
             f"sequence=[{','.join(map(str, names))}]: name two tasks or more, each once: 'sequence=[first,second]'."
         )
+    require_data_of_their_own("sequence", names)
     if eval_tasks_of(cfg.eval_tasks):
         raise UserError("sequence scores all of its tasks after each of them: leave eval_tasks out.")
     return names

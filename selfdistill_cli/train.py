@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.command_line import advice, readable, sweeps
+from selfdistill_cli.config.command_line import advice, home, readable, shows_settings, sweeps
 from selfdistill_cli.config.help import explained, help_text, version_text
 from selfdistill_cli.config.messages import explain
 from selfdistill_cli.config.options import find_installed_plugins
@@ -100,7 +100,7 @@ def _read_what_was_typed() -> list[str]:
     """Give Hydra the words as it has to have them; returns them as a person would type them. Raises `UserError` if they are no command line."""
     for name in ("SDRUN_DATA", "SDRUN_OUTPUTS", "SDRUN_CACHE"):
         if os.environ.get(name, "").startswith("~"):  # from a file of variables, where no shell has read it
-            os.environ[name] = os.path.expanduser(os.environ[name])
+            os.environ[name] = home(os.environ[name])
     words = readable(sys.argv[1:])
     told = advice(words)
     if told is not None:
@@ -135,7 +135,7 @@ def main() -> None:
             _print(text)
             return
         request = taken_out(sys.argv)
-        if {"-m", "--multirun"} & set(sys.argv) and {"-c", "--cfg", "--info", "-i"} & set(sys.argv):
+        if {"-m", "--multirun"} & set(sys.argv) and shows_settings(sys.argv):
             raise UserError("--cfg and --info show the settings of one run: leave out -m and lists such as seed=0,1.")
         if {"-sc", "--shell-completion"} & set(sys.argv):
             from selfdistill_cli.config.completion import complete_well

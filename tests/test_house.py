@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,19 @@ def test_imports_go_one_way(room: str) -> None:
         found = imported(ast.parse(path.read_text(encoding="utf-8")))
         forbidden = found if NOT_IMPORTED[room] == {"*"} else found & NOT_IMPORTED[room]
         assert not forbidden, f"{path.relative_to(PACKAGE)} imports {forbidden}"
+
+
+def test_kinds_is_imported_where_the_architecture_says() -> None:
+    own = {
+        path.relative_to(PACKAGE).parts[0] for path in FILES if "kinds" in imported(ast.parse(path.read_text("utf-8")))
+    }
+    line = next(
+        line
+        for line in (REPOSITORY / "docs" / "architecture.md").read_text("utf-8").splitlines()
+        if line.startswith("- `kinds` puts")
+    )
+    named = re.findall(r"`([\w.]+)`", line.partition("; only ")[2].partition(" import it")[0])
+    assert own - {"kinds"} == set(named)
 
 
 def test_no_file_is_long_and_few_are_short() -> None:

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from selfdistill_cli.config.inputs import check_inputs
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.ready import notes, require_ready, runs_of
 from selfdistill_cli.runs.directory import RunDirectory
@@ -104,3 +106,11 @@ def test_what_acts_in_one_stage_is_no_idle_setting() -> None:
     given = ["method.discordance_quantile"]
     assert notes(cfg, given) == []
     assert len(notes(composed("method=dcs", "method.discordance_quantile=0.9"), given)) == 1
+
+
+@pytest.mark.parametrize("setting", ["task.validation_path", "model.name", "method.teacher.path"])
+def test_the_home_of_nobody_in_a_file_of_settings_is_refused_in_words(setting: str) -> None:
+    cfg = composed("task=custom", "method=kd")
+    OmegaConf.update(cfg, setting, "~nobody-here/in.csv")
+    with pytest.raises(UserError, match="~nobody-here is the home folder of a user"):
+        check_inputs(cfg)

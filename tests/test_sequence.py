@@ -84,6 +84,8 @@ def test_forgetting_is_the_best_of_before_minus_the_end() -> None:
         (["sequence=synth_facts"], "name two tasks or more"),
         (["sequence=[synth_facts,synth_facts]"], "each once"),
         (["sequence=[synth_facts,synth_arithmetic]", "eval_tasks=[synth_facts]"], "leave eval_tasks out"),
+        (["sequence=[custom,rte]", "task=custom", "task.path=x.csv", "task.text=body"], "custom has no data by itself"),
+        (["sequence=[rte,mrpc]", "eval_tasks=chat"], "eval_tasks: chat has no data by itself"),
     ],
 )
 def test_a_wrong_sequence_is_refused(words: list[str], said: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -16,6 +16,9 @@ from selfdistill_cli.config.method_checks import check_method
 from selfdistill_cli.config.methods import acting_elsewhere, void
 from selfdistill_cli.config.metrics import LOSS
 from selfdistill_cli.errors import UserError, did_you_mean
+
+OF_A_GIVEN_FILE = ("custom", "chat")
+"""Tasks that are nothing without task.path."""
 
 
 def check(cfg: DictConfig) -> None:
@@ -214,14 +217,26 @@ def _names(asked: Any) -> list[Any]:
 
 
 def eval_tasks_of(asked: Any) -> list[str]:
-    """The names in `eval_tasks`: none, one or a list. Raises `UserError` on what is no name."""
+    """The names in `eval_tasks`: none, one or a list. Raises `UserError` on what is no name, or names no data."""
     names = _names(asked)
     for name in names:
         if not isinstance(name, str):
             raise UserError(
                 f"eval_tasks={name}: allowed are names of tasks: eval_tasks=scitail, eval_tasks=[scitail,snli]."
             )
+    require_data_of_their_own("eval_tasks", names)
     return names
+
+
+def require_data_of_their_own(setting: str, names: Sequence[str]) -> None:
+    """Raise `UserError` if a task named by this setting is one whose file and columns are given beside it."""
+    for name in names:
+        if name in OF_A_GIVEN_FILE:
+            raise UserError(
+                f"{setting}: {name} has no data by itself, and what is given as task.* is not taken over. Write a task of "
+                f"your own, my_conf/task/mine.yaml with path, text and label, and name it: sdrun --config-dir my_conf "
+                f"{setting}=…mine…"
+            )
 
 
 DIAGNOSTICS = ("gradients", "examples", "maps")

@@ -12,17 +12,19 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from selfdistill_cli.config import naming
 from selfdistill_cli.config.options import groups, options_of
 from selfdistill_cli.config.settings import field_of, run_settings
-from selfdistill_cli.errors import did_you_mean
+from selfdistill_cli.errors import UserError, did_you_mean
 
 OPEN_MAPPINGS = ("model.config", "task.rename", "task.label_map", "hydra.launcher.additional_parameters")
 """Settings with names of somebody else's, which no schema knows."""
 SETTING = re.compile(r"(?P<plus>\+{0,2}|~)(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
+SHOWN = ("-c", "--cfg", "-i", "--info")
+"""Flags that show one run's settings, also those of an experiment that is multirun by itself."""
 PROGRAMS = {"sdevaluate": ("eval", "evaluate", "test"), "sdpredict": ("predict",), "sdreport": ("report", "watch")}
 """The other commands of this package, by the words with which they are asked for."""
 
@@ -34,7 +36,23 @@ def command(words: Iterable[str]) -> str:
 
 def sweeps(words: Sequence[str]) -> bool:
     """Whether a command line may be one of several runs."""
+    if shows_settings(words) or "hydra.mode=RUN" in words:
+        return False
     return any(word in ("-m", "--multirun") or word.startswith(("+experiment=", "hydra.mode=")) for word in words)
+
+
+def shows_settings(words: Sequence[str]) -> bool:
+    """Whether the settings are asked for, and no run."""
+    return any(word.partition("=")[0] in SHOWN for word in words)
+
+
+def named_options(group: str, value: str, words: Sequence[str] = ()) -> list[str]:
+    """The options that a group's value names: itself alone, or those of a list or of `glob(…)`."""
+    parsed = _parsed(f"{group}={value}")
+    if parsed is None or not parsed.is_discrete_sweep():
+        return [value]
+    asked: Any = parsed.value()
+    return asked.filter(options_of(group, words)) if isinstance(asked, Glob) else list(parsed.sweep_string_iterator())
 
 
 # --- texts and homes ------------------------------------------------------------------------------
@@ -46,7 +64,7 @@ def readable(words: Sequence[str]) -> list[str]:
     The value of a setting that is a text (a column, a template, a path) is what was typed, character by character,
     also where Hydra's grammar would read more into it or stumble over it; `~` at the beginning of a path is the home
     folder, which shells leave alone behind a `=`; and +model.config.x=4 is said alike whether a model's option names x
-    itself or not.
+    itself or not. Raises `UserError` on the home folder of somebody who is not known here.
     """
     return [_readable(word, sweeps(words)) for word in words]
 
@@ -63,7 +81,7 @@ def _readable(word: str, sweeping: bool) -> str:
     if not _is_text(key):
         return word
     if field_of(key)[1].get("location") and re.search(r"(^|,)\s*~", value):
-        parts = [_home(part) for part in value.split(",")] if sweeping else [_home(value)]
+        parts = [home(part) for part in value.split(",")] if sweeping else [home(value)]
         return f"{plus}{key}={','.join(part if _parsed(f'{key}={part}') else quoted(part) for part in parts)}"
     parsed = _parsed(word)
     if parsed is None:
@@ -73,11 +91,16 @@ def _readable(word: str, sweeping: bool) -> str:
     return word
 
 
-def _home(path: str) -> str:
+def home(path: str) -> str:
+    """A path with the home folder for `~`. Raises `UserError` if nobody of the name is known here."""
     try:
         return str(Path(path.strip()).expanduser())
-    except RuntimeError:  # the home of somebody who is not known here
-        return path
+    except RuntimeError as error:
+        name = path.strip().partition("/")[0]
+        raise UserError(
+            f"{path}: {name} is the home folder of a user, and there is none of that name here. "
+            f"A folder that is named so: ./{path.strip()}"
+        ) from error
 
 
 def _is_text(key: str) -> bool:
@@ -85,10 +108,15 @@ def _is_text(key: str) -> bool:
     return hint in (str, str | None) and not metadata.get("choices")
 
 
+def _is_of_rows(key: str) -> bool:
+    """Whether it is a text that says what is read off rows or put around it: a column, a template, a label."""
+    return key.startswith(("task.", "self_training.")) and _is_text(key) and not field_of(key)[1].get("location")
+
+
 def _is_list(key: str) -> bool:
-    hint, _ = field_of(key)
+    hint, metadata = field_of(key)
     setting = run_settings().get(key)
-    return bool(setting and setting.value.startswith("[")) or list in {
+    return bool(metadata.get("several") or (setting and setting.value.startswith("["))) or list in {
         typing.get_origin(one) for one in (hint, *typing.get_args(hint))
     }
 
@@ -234,6 +262,18 @@ def _of_a_setting(word: str, words: Sequence[str], reasons: list[str]) -> str:
     typed: Any = SETTING.fullmatch(word)
     plus, key, value = typed["plus"], typed["key"], typed["value"]
     parsed = _parsed(word)
+    if key == "experiment" and (named := named_options(key, value, words)) != [value]:
+        each = [command(f"+{key}={name}" if one == word else one for one in words) for name in named]
+        reasons.append(
+            "\n  ".join([f"{word}: each experiment says itself what is swept, so it is a command of its own:", *each])
+        )
+        return f"{plus}{key}=…"
+    if _is_of_rows(key) and "${" in value:
+        reasons.append(
+            f"{word}: `${{` begins the name of another setting, whose value would stand there. A text with these two "
+            "characters cannot be given: write a space between them, or what they belong to into the rows themselves."
+        )
+        return f"{plus}{key}=…"
     if parsed is None and plus != "~":
         better = _list_with_quotes(value) if value.startswith("[") else quoted(value)
         reasons.append(f"{word}: the characters of this value mean something to the command line; quote it.")

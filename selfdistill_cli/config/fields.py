@@ -15,6 +15,8 @@ BOUNDS = (
     ("below", "less than", operator.lt),
 )
 """What `number` may be given, in words, and as a comparison of the value with the bound."""
+SEVERAL = {"several": True}
+"""Of a setting that is one name, a list of names, or null."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.command_line import home
 from selfdistill_cli.errors import UserError, did_you_mean
 from selfdistill_cli.system.data_files import files_of
 
@@ -45,7 +46,7 @@ def require_files_are_read(task: DictConfig) -> None:
 
 
 def _require(setting: str, value: str, what: str) -> None:
-    path = Path(value).expanduser()
+    path = Path(home(value))
     if what != "file" and path.is_file():
         known = f"train from it first (model.name={value}), and name that run" if path.suffix == ".gguf" else None
         raise UserError(f"{setting}={value} is a file: {known or 'name the folder that it lies in'}.")

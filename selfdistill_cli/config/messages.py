@@ -39,10 +39,8 @@ def explain(error: Exception, overrides: list[str]) -> str:
 
 
 def _of_an_unknown_name(name: str, words: list[str]) -> str:
-    mapping = next((one for one in OPEN_MAPPINGS if name == one or name.startswith(f"{one}.")), None)
-    if mapping:
-        added = name if name != mapping else f"{mapping}.<name>"
-        return f"{mapping} takes any name, but a new one wants a plus: +{added}=<value>."
+    if mapping := _open_mapping(name):
+        return mapping
     if name in added_groups():
         return f"{name} is chosen with a plus.{_instead(words, name, f'+{name}')}"
     if name in every_key(words):
@@ -73,6 +71,14 @@ def _of_an_unknown_name(name: str, words: list[str]) -> str:
     return f"there is no setting '{name}'.{did_you_mean(name, names)} `{shown_by}` shows them all."
 
 
+def _open_mapping(name: str) -> str | None:
+    mapping = next((one for one in OPEN_MAPPINGS if name == one or name.startswith(f"{one}.")), None)
+    if mapping is None:
+        return None
+    added = name if name != mapping else f"{mapping}.<name>"
+    return f"{mapping} takes any name, but a new one wants a plus: +{added}=<value>."
+
+
 def _of_a_key_in_a_file(file: str, key: str, kind: str) -> str:
     """Of an option's or an experiment's file. `kind`: the name of the dataclass that lacks the key."""
     declared = next(
@@ -95,6 +101,8 @@ def of_hydra_itself() -> list[str]:
 
 def lacking(key: str, words: Sequence[str]) -> str:
     """What to say of a setting that the chosen options do not have, and others do."""
+    if mapping := _open_mapping(key):
+        return mapping
     group = next(group for group in setting_groups() if key.startswith(prefix_of(group)))
     having = list(holders(group, words)[key])
     chosen = next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{group}=")), None)

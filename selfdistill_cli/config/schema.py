@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from selfdistill_cli.config.fields import choice, location, number, switch
+from selfdistill_cli.config.fields import SEVERAL, choice, location, number, switch
 from selfdistill_cli.config.launchers import Local, Slurm
 from selfdistill_cli.config.methods import methods
 
@@ -27,7 +27,7 @@ class Lora:
     rank: int | None = number(at_least=1)
     alpha: float = number(above=0)
     dropout: float = number(at_least=0, at_most=0.99)
-    target_modules: Any = None
+    target_modules: Any = dataclasses.field(default=None, metadata=SEVERAL)
     merge: bool = switch()
 
 
@@ -169,7 +169,7 @@ class Runtime:
     trace_steps: int | None = number(at_least=1)
     gradient_checkpointing: bool = MISSING
     shard: str = choice("none", "full")
-    diagnostics: Any = None
+    diagnostics: Any = dataclasses.field(default=None, metadata=SEVERAL)
     checkpoint_every: str = MISSING
 
 
@@ -209,7 +209,7 @@ class Config:
     seed: int = number(at_least=0, at_most=2**32 - 1)
     rerun: bool = MISSING
     eval_tasks: Any = MISSING
-    sequence: Any = None
+    sequence: Any = dataclasses.field(default=None, metadata=SEVERAL)
 
 
 def _groups() -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from selfdistill_cli.config.metrics import main_metric
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import Interrupted, UserError
-from selfdistill_cli.sweeps.callback import SweepReport
+from selfdistill_cli.sweeps.callback import SweepReport, ending_the_command
 from selfdistill_cli.sweeps.choices import Choices, Job
 from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.system.ranks import world_size
@@ -95,6 +95,11 @@ def _composed(request: Request, words: list[str], scratch: Path) -> None:
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(of_one)()
 
 
+def _keep_out_of_the_outputs(cfg: DictConfig, scratch: Path) -> None:
+    """Before anything asks for the run's key, which may leave digests of large files in the cache."""
+    OmegaConf.update(cfg, "paths.cache", str(scratch / "cache"))
+
+
 def _show(
     jobs: Jobs,
     scratch: Path,
@@ -111,7 +116,7 @@ def _show(
     from selfdistill_cli.tracking.terminal import make_console, say
 
     for cfg, _ in jobs:
-        OmegaConf.update(cfg, "paths.cache", str(scratch / "cache"))
+        _keep_out_of_the_outputs(cfg, scratch)
     cells = cells_of(jobs)
     outputs = Path(jobs[0][0].paths.outputs).absolute()
     console = make_console()
@@ -144,12 +149,10 @@ class PlanOfSweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show the plan."""
-        try:
+        with ending_the_command():
             notes = JobRecords(Path(config.hydra.sweep.dir)).notes()
             trial_seed = OmegaConf.select(config, "hydra.sweeper.trial_seed")
             _show(self.jobs, self.scratch, self.detect, _at_once(config.hydra.launcher), notes, trial_seed)
-        except UserError as error:
-            raise SystemExit(f"sdrun: {error}") from error  # Hydra turns ordinary exceptions of callbacks into warnings
 
 
 class Collector(Launcher):
@@ -164,12 +167,11 @@ class Collector(Launcher):
         self.hydra_context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Job], initial_job_idx: int) -> Sequence[JobReturn]:
-        choices, returned = Choices(self), []
-        records = JobRecords(
-            Path(self.config.hydra.sweep.dir)
-        )  # in the scratch folder: a search of two stages reads them
+        choices, returned, sweep_dir = Choices(self), [], Path(self.config.hydra.sweep.dir)
+        records = JobRecords(sweep_dir)  # in the scratch folder: a search of two stages reads them
         for number, job in enumerate(choices.acting(job_overrides), start=initial_job_idx):
             cfg = choices.composed(job)
+            _keep_out_of_the_outputs(cfg, sweep_dir.parent)
             self.jobs.append((cfg, job))
             outcome = JobReturn(overrides=job, status=JobStatus.COMPLETED)
             outcome.return_value = self._score(cfg)

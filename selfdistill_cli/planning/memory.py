@@ -34,7 +34,7 @@ from torch._subclasses import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from selfdistill_cli.config.weights import is_gguf
-from selfdistill_cli.errors import UserError, first_line
+from selfdistill_cli.errors import UserError, first_line, how_to_install
 from selfdistill_cli.kinds import kind_of
 from selfdistill_cli.losses.chunked import CHUNK_TOKENS
 from selfdistill_cli.models.adaptation import set_dropout
@@ -110,7 +110,7 @@ def architecture(model: DictConfig) -> Any:
 
 
 def memory_of(cfg: DictConfig, processes: int = 1) -> Memory:
-    """What this run takes on each of so many devices. Raises `UserError` as `architecture` does."""
+    """What this run takes on each of so many devices. Raises `UserError` as `architecture` does, and on LoRA that cannot be."""
     quiet_libraries()
     kind, config = kind_of(cfg.task), architecture(cfg.model)
     model_class = kind.model_class(config)
@@ -118,9 +118,7 @@ def memory_of(cfg: DictConfig, processes: int = 1) -> Memory:
         model = model_class.from_config(config, dtype=getattr(torch, cfg.model.dtype)).train()
         layers = _round(model, cfg.model.quantization)
         if cfg.model.lora.rank is not None:
-            import peft
-
-            model = peft.get_peft_model(model, lora_settings(cfg.model, kind.lora_task_type(config)))
+            model = _with_lora(model, cfg.model, kind.lora_task_type(config))
     with FakeTensorMode():  # of a device with autocast
         _on_processor(model)
         activations = _activations(model, _batch(cfg, config), cfg)
@@ -143,6 +141,18 @@ def memory_of(cfg: DictConfig, processes: int = 1) -> Memory:
         activations=activations,
         losses=0.0 if output is None else 3 * 4 * CHUNK_TOKENS * config.vocab_size,
     )
+
+
+def _with_lora(model: nn.Module, cfg: DictConfig, task_type: str) -> nn.Module:
+    try:
+        import peft
+    except ImportError:
+        raise UserError(f"model.lora needs peft: {how_to_install('lora')}") from None
+    try:
+        adapted: nn.Module = peft.get_peft_model(model, lora_settings(cfg, task_type))
+    except ValueError as error:
+        raise UserError(f"model.lora.target_modules={cfg.lora.target_modules}: {first_line(error)}") from error
+    return adapted
 
 
 def memory_in_words(configurations: Sequence[DictConfig]) -> list[str]:

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from filelock import SoftFileLease
 from omegaconf import DictConfig, OmegaConf
 
+from selfdistill_cli.config.checks import diagnostics_of
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.runs.keys import READ_OFF_LABELS, model_slug, run_key
 from selfdistill_cli.runs.results import Results, read_results
@@ -28,6 +30,14 @@ from selfdistill_cli.system.lease import held, require
 from selfdistill_cli.system.words import ScreenHandler
 
 log = logging.getLogger(__name__)
+
+
+class _LogFile(logging.FileHandler):
+    """train.log, which may lack lines on a full disk: whatever else is written there says so in words."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class RunDirectory:
@@ -62,6 +72,25 @@ class RunDirectory:
     def results(self) -> Results | None:
         """What results.json holds, or None if the run has not finished."""
         return read_results(self.path / "results.json")
+
+    def ran_otherwise(self, cfg: DictConfig) -> list[str]:
+        """What to say where `cfg` asks for a `runtime` that the finished run did not have: it is no part of its key."""
+        config, results = OmegaConf.load(self.path / "config.yaml"), self.results()
+        assert results is not None
+        had = OmegaConf.select(config, "runtime", default={})
+        diagnostics = diagnostics_of(had.get("diagnostics"))
+        absent = [name for name in diagnostics_of(cfg.runtime.diagnostics) if name not in diagnostics]
+        said = [f"It was run without runtime.diagnostics={','.join(absent)}; rerun=true adds them."] if absent else []
+        threads = (read_json(self.path / "environment.json") or {}).get("processor_threads")
+        chosen = {"precision": results.precision, "padding": results.padding, "threads": threads}
+        for name, asked in cfg.runtime.items():
+            if name in ("diagnostics", "checkpoint_every") or had.get(name, asked) == asked:
+                continue
+            was = chosen.get(str(name), had[name])
+            if asked not in (None, "auto", was) and was not in (None, "auto"):
+                before, now = (str(value).lower() for value in (was, asked))
+                said.append(f"It was run with runtime.{name}={before}; rerun=true trains it with {now}.")
+        return said
 
     @contextlib.contextmanager
     def held(self, afresh: bool = False) -> Iterator[None]:
@@ -159,7 +188,7 @@ class RunDirectory:
     def logging(self) -> Iterator[None]:
         """Send the package's log to train.log as well while the block runs; an error leaves its traceback there."""
         with disk_errors(self.path):
-            handler = logging.FileHandler(self.path / "train.log", encoding="utf-8")
+            handler = _LogFile(self.path / "train.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         on_screen = ScreenHandler()
         package = logging.getLogger("selfdistill_cli")
@@ -181,4 +210,5 @@ class RunDirectory:
         finally:
             for each in handlers:
                 package.removeHandler(each)
-            handler.close()
+            with contextlib.suppress(OSError):  # a full disk: the run has ended by then, and has said why
+                handler.close()

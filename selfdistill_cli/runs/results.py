@@ -147,7 +147,9 @@ def read_results(path: Path) -> Results | None:
     fields = dataclasses.fields(Results)
     missing = [each.name for each in fields if each.default is dataclasses.MISSING and each.name not in content]
     if missing:
-        raise UserError(f"{path} is damaged: it has no {', '.join(missing)}. rerun=true starts the run afresh.")
+        raise UserError(
+            f"{path} is damaged: it has no {', '.join(missing)}. rerun=true in a command of this run alone starts it afresh."
+        )
     return Results(**{each.name: content[each.name] for each in fields if each.name in content})
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import logging
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,16 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config.checks import selects_on_test
+from selfdistill_cli.config.command_line import named_options
+from selfdistill_cli.config.messages import lacking
 from selfdistill_cli.config.metrics import require_direction
+from selfdistill_cli.config.options import default_groups, options_of
+from selfdistill_cli.config.settings import holders
 from selfdistill_cli.errors import UserError
-from selfdistill_cli.sweeps.plan import name_of, read_plan, varied_settings
+from selfdistill_cli.sweeps.plan import name_of, read_plan, searched, varied_settings
 from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.sweeps.summary import names_of_rounds, print_summary, scores_by_round
+from selfdistill_cli.system.files import disk_errors
 from selfdistill_cli.system.ranks import world_size
 from selfdistill_cli.system.words import counted
 
@@ -41,18 +48,30 @@ COLUMNS = (
 )
 
 
+@contextlib.contextmanager
+def ending_the_command() -> Iterator[None]:
+    """Have an error end the command, with its words or its traceback: Hydra turns those of callbacks into warnings."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        raise SystemExit(f"sdrun: {error}") from error
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit(1) from error
+
+
 class SweepReport(Callback):
     """Hydra calls it when a sweep begins and when it has ended, whoever ran the jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Have our launchers run the jobs.
+        """Have our launchers run the jobs, without records that an earlier sweep left in the same folder.
 
         Raises `SystemExit` if several processes were started together: an experiment file sweeps without `-m`, so that
         only here it is certain that the command is a sweep.
         """
         from selfdistill_cli.sweeps.launchers import take_their_places
 
-        try:
+        with ending_the_command():
             if world_size() > 1:
                 raise UserError(
                     "a sweep cannot be run by several processes together. Start each run with torchrun, or let SLURM "
@@ -61,19 +80,25 @@ class SweepReport(Callback):
                 )
             require_direction(config)
             _require_no_search_on_test(config)
+            _require_search_of_what_is_there(config)
+            _require_runs_of_their_own(config)
             take_their_places(config.hydra.launcher)
             _quiet_search(config.hydra.sweeper._target_)
-        except UserError as error:
-            raise SystemExit(f"sdrun: {error}") from error  # Hydra turns ordinary exceptions of callbacks into warnings
+            JobRecords(Path(config.hydra.sweep.dir)).clear()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show and write the table of all jobs; leave with status 1 if any failed."""
+        with ending_the_command():
+            self._report(config)
+
+    def _report(self, config: DictConfig) -> None:
         from selfdistill_cli.tracking.terminal import make_console, say, shortest
 
         sweep_dir = Path(config.hydra.sweep.dir).absolute()
         records, plan = JobRecords(sweep_dir).all(), read_plan(sweep_dir)
         varied = varied_settings([record["overrides"] for record in records])
-        with (sweep_dir / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+        table = sweep_dir / "sweep.csv"
+        with disk_errors(table), table.open("w", newline="", encoding="utf-8") as file:
             columns = [*COLUMNS, *names_of_rounds(records)]
             writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
             writer.writeheader()
@@ -110,6 +135,31 @@ def _require_no_search_on_test(config: DictConfig) -> None:
         raise UserError(
             f"task.selection=validation: task={config.task.name} is scored on its test split, which must not choose the "
             "best trial. Take task.selection=held_out."
+        )
+
+
+def _require_search_of_what_is_there(config: DictConfig) -> None:
+    """Raise `UserError` if a search would draw values of a setting that its option lacks: all of its trials were equal."""
+    if not OmegaConf.select(config, "hydra.sweeper.n_trials"):
+        return
+    typed = dict(word.partition("=")[::2] for word in config.hydra.overrides.task)
+    given = {**config.hydra.sweeper.params, **typed}
+    for key in given:
+        group = str(key).partition(".")[0]
+        having = holders(group).get(key, {}) if group in default_groups() and "." in key else {}
+        options = named_options(group, str(given.get(group, config.hydra.runtime.choices.get(group))))
+        if having and set(options) <= set(options_of(group)) and not having.keys() & set(options):
+            raise UserError(lacking(key, [f"{group}={','.join(options)}"]))
+
+
+def _require_runs_of_their_own(config: DictConfig) -> None:
+    """Raise `UserError` if a sweep varies what is no part of a run's key: one run's figures would stand under all values."""
+    varied = [name for name in searched(config) if name.partition(".")[0] in ("runtime", "tracking")]
+    if varied and not config.rerun:
+        raise UserError(
+            f"{varied[0]} is no part of what a run is known by: the runs of this sweep that differ in it alone would be one "
+            "run, shown again under its other values. Give each value a command of its own, and a folder: "
+            f"sdrun … {varied[0]}=<value> paths.outputs=<folder>. rerun=true trains anew for each and keeps the last run."
         )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.command_line import quoted
+from selfdistill_cli.config.command_line import named_options, quoted
 from selfdistill_cli.config.messages import lacking
 from selfdistill_cli.config.options import default_groups, options_of
 from selfdistill_cli.config.settings import holders, run_settings
@@ -15,6 +16,8 @@ from selfdistill_cli.errors import UserError
 
 Job = Sequence[str]
 """The overrides of one job."""
+FOR_THE_JOBS = "++hydra.sweeper.params="
+"""What `for_the_jobs_alone` adds to a command line begins so."""
 NumberedJob = tuple[int, Job]
 """Hydra's number of a job, and its overrides."""
 
@@ -64,26 +67,32 @@ def for_the_jobs_alone(words: Sequence[str]) -> list[str]:
     """The words of a sweep, with settings that only some of its options have kept for the jobs.
 
     Hydra composes a sweep once as a whole, with the options that stand in the defaults list: what these do not have goes
-    where an experiment's file writes what is swept, `hydra.sweeper.params`.
+    where an experiment's file writes what is swept, `hydra.sweeper.params`. What an experiment chooses is known only once
+    it is composed; without one, raises `UserError` on a setting that none of the options has.
     """
     kept, moved = [], []
     chosen = {word.partition("=")[0]: word.partition("=")[2] for word in words}
     for word in words:
         key, _, value = word.partition("=")
         group = key.partition(".")[0]
-        name = chosen.get(group, default_groups().get(group, ""))
-        several = "," in name or group not in chosen
-        if group in chosen and key in (having := holders(group, words)):
-            names = set(name.split(","))
-            if names <= set(options_of(group, words)) and not names & having[key].keys():
-                raise UserError(lacking(key, words))
-        if (
-            "." in key
-            and group in default_groups()
-            and several
-            and default_groups()[group] not in holders(group).get(key, {})
-        ):
+        if "." not in key or group not in default_groups():
+            kept.append(word)
+            continue
+        having, default = holders(group, words).get(key, {}), default_groups()[group]
+        name = chosen.get(group, default)
+        names = named_options(group, name, words)
+        open_ = group not in chosen and "+experiment" in chosen
+        if having and not open_ and set(names) <= set(options_of(group, words)) and not set(names) & having.keys():
+            raise UserError(lacking(key, words))
+        if default not in having and (open_ or names != [name]):
             moved.append(f"{key}: {quoted(value)}")
         else:
             kept.append(word)
-    return [*kept, f"++hydra.sweeper.params={{{', '.join(moved)}}}"] if moved else kept
+    return [*kept, f"{FOR_THE_JOBS}{{{', '.join(moved)}}}"] if moved else kept
+
+
+def typed_settings(config: DictConfig) -> set[str]:
+    """Names of what stands on the command line of a sweep, those that were kept for the jobs as well."""
+    moved = [word for word in config.hydra.overrides.hydra if word.startswith(f"{FOR_THE_JOBS}{{")]
+    inside: list[Any] = [OverridesParser.create().parse_override(word).value() for word in moved]
+    return {word.partition("=")[0] for word in config.hydra.overrides.task}.union(*inside)

@@ -46,7 +46,7 @@ def note_plan(config: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> 
     else:
         in_batches = OmegaConf.select(config, "hydra.sweeper.max_batch_size") is not None
         total = None if in_batches or first else len(jobs)
-    varied = _searched(config) if trials else varied_settings(jobs)
+    varied = searched(config) if trials else varied_settings(jobs)
     write_json(Path(config.hydra.sweep.dir).absolute() / FILE, asdict(Plan(total, varied, tuned)))
 
 
@@ -72,8 +72,8 @@ def varied_settings(jobs: Sequence[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(name_of(word) for job in jobs for word in job if word not in shared))
 
 
-def _searched(config: DictConfig) -> list[str]:
-    """The settings that a sweeper draws values of: those that are given a range or a choice."""
+def searched(config: DictConfig) -> list[str]:
+    """The settings of which a sweep tries several values: those that are given a list, a range or a choice."""
     params: dict[str, Any] = OmegaConf.to_container(
         OmegaConf.select(config, "hydra.sweeper.params") or OmegaConf.create(), resolve=True
     )  # type: ignore[assignment]

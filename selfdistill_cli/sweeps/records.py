@@ -20,9 +20,10 @@ from typing import Any
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.results import objective
-from selfdistill_cli.system.files import read_json, write_json
+from selfdistill_cli.system.files import disk_errors, read_json, write_json
 
 Record = dict[str, Any]
+NOTES = "notes.txt"
 
 
 class JobRecords:
@@ -30,6 +31,14 @@ class JobRecords:
 
     def __init__(self, sweep_dir: Path) -> None:
         self.folder = sweep_dir.absolute() / "jobs"
+
+    def clear(self) -> None:
+        """Remove what an earlier sweep in the same folder left: its jobs are not those of this one."""
+        with disk_errors(self.folder):
+            for path in self.folder.glob("*"):
+                of_a_job = path.stem.isdecimal() and path.suffix in (".json", ".log", ".out")
+                if of_a_job or path.name == NOTES:  # and nothing of the user's
+                    path.unlink()
 
     def read(self, number: int) -> Record | None:
         """The record of Hydra's job `number`, or None."""
@@ -62,11 +71,11 @@ class JobRecords:
     def note(self, lines: Sequence[str]) -> None:
         """Keep what is to be said of the sweep as a whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "notes.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        (self.folder / NOTES).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def notes(self) -> list[str]:
         """What was noted of the sweep as a whole."""
-        file = self.folder / "notes.txt"
+        file = self.folder / NOTES
         return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
     def all(self) -> list[Record]:

@@ -83,7 +83,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}). rerun=true starts the run afresh.") from error
+        raise UserError(
+            f"{path} is damaged ({error}). rerun=true in a command of this run alone starts it afresh."
+        ) from error
     assert isinstance(content, dict)
     return content
 

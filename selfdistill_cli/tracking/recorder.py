@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,7 +75,8 @@ class MetricsRecorder:
         try:
             self.flush()
         finally:
-            self._file.close()
+            with contextlib.suppress(OSError):  # of a full disk `row` has told; closing tries its bytes once more
+                self._file.close()
             for watcher in self.watchers:
                 watcher.finish(results)
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from selfdistill_cli.config.command_line import advice, command, quoted, readable
+from selfdistill_cli.config.command_line import advice, command, quoted, readable, sweeps
 from selfdistill_cli.config.messages import explain
 from selfdistill_cli.config.schema import CONF_DIR
+from selfdistill_cli.errors import UserError
 from tests.helpers.runs import composed
 
 
@@ -83,6 +84,18 @@ def test_homes_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     assert readable(["-m", "model.name=~/a,~/b"])[1] == "model.name=/home/anna/a,/home/anna/b"
 
 
+@pytest.mark.parametrize("key", ["task.path", "paths.outputs"])
+def test_the_home_of_nobody_is_refused(key: str) -> None:
+    with pytest.raises(UserError, match=r"~nobody-here is the home folder of a user.*\./~nobody-here/in\.csv"):
+        readable([f"{key}=~nobody-here/in.csv"])
+
+
+@pytest.mark.parametrize("word", ["--cfg", "-c", "--info=all", "hydra.mode=RUN"])
+def test_of_an_experiment_one_run_may_be_asked_for(word: str) -> None:
+    assert sweeps(["+experiment=dcs_lambda"])
+    assert not sweeps(["+experiment=dcs_lambda", word])
+
+
 def test_a_new_key_of_an_open_mapping_and_one_that_is_there_are_said_alike() -> None:
     for model in ("tiny_bert", "bert_base"):
         cfg = composed(*readable([f"model={model}", "+model.config.num_hidden_layers=4"]))
@@ -109,6 +122,9 @@ INSTEAD = {
     "seed=0,1 method=kd": "-m seed=0,1 method=kd",
     "seed=range(0,3)": "-m 'seed=range(0,3)'",
     "eval_tasks=snli,sick": "'eval_tasks=[snli,sick]'",
+    "model.lora.target_modules=q_proj,v_proj": "'model.lora.target_modules=[q_proj,v_proj]'",
+    "runtime.diagnostics=gradients,examples": "'runtime.diagnostics=[gradients,examples]'",
+    "sequence=rte,mrpc": "'sequence=[rte,mrpc]'",
     "task.text=a,b": "'task.text=\"a,b\"'",
     "task.label=[x]": "'task.label=\"[x]\"'",
     "'task.labels=[a b,c (d)]'": "'task.labels=[a b,\"c (d)\"]'",
@@ -138,6 +154,13 @@ def test_what_to_type_instead_is_said_ready_to_copy(typed: str) -> None:
         ("nonsense", ["<setting>=<value>"]),
         ("bert-base", ["Did you mean 'model=bert_base'?"]),
         ("--resume", ["sdrun --explain"]),
+        (
+            "-m +experiment=dcs_lambda,tau_alpha seed=0",
+            ["\n  sdrun -m +experiment=dcs_lambda seed=0", "\n  sdrun -m +experiment=tau_alpha seed=0"],
+        ),
+        ("'+experiment=glob(dcs_g*)' task=rte", ["\n  sdrun +experiment=dcs_glue task=rte"]),
+        ("'task.text=It costs ${price}.'", ["`${` begins the name of another setting", "a space between them"]),
+        ("'task.label=${seed}'", ["`${` begins the name of another setting"]),
     ],
 )
 def test_what_has_no_single_remedy_is_told_where_to_look(typed: str, words: list[str]) -> None:
@@ -158,6 +181,8 @@ def test_what_has_no_single_remedy_is_told_where_to_look(typed: str, words: list
         "hydra.searchpath=[pkg://confidence_penalty.conf] method=confidence_penalty",
         "~tracking",
         "-sc query=bash",
+        "'paths.outputs=${oc.env:HOME}/runs' 'tracking.group=${method.name}'",
+        "+experiment=dcs_lambda",
         "hydra.launcher.setup='[\"module load cuda\"]'",
     ],
 )

@@ -95,6 +95,13 @@ def test_cfg_job_is_the_whole_configuration(sdrun: Sdrun) -> None:
     assert cfg["method"]["teacher"] == {"epochs": 2.0, "path": None, "top_k": 64}
 
 
+def test_of_an_experiment_the_value_that_was_typed_is_shown(sdrun: Sdrun) -> None:
+    shown = sdrun("+experiment=dcs_lambda", "method.max_weight=5", "--cfg", "job")
+    assert yaml.safe_load(shown.out)["method"]["max_weight"] == 5.0
+    project = sdrun("--cfg", "job", "--resolve", WANDB_PROJECT="mine")
+    assert yaml.safe_load(project.out)["tracking"]["project"] == "mine"
+
+
 @pytest.mark.parametrize("what", ["defaults", "config", "searchpath", "plugins"])
 def test_info(what: str, sdrun: Sdrun) -> None:
     assert sdrun("--info", what).code == 0

@@ -59,6 +59,17 @@ def test_a_mistake_in_any_cell_is_found(sdrun: Sdrun) -> None:
     assert "the training split has 40 examples. task.train_examples=null takes them all" in alone.err
 
 
+def test_of_a_sweep_over_a_large_file_nothing_is_left_in_the_outputs(sdrun: Sdrun, tmp_path: Path) -> None:
+    rows = "".join(f"{'good' if number % 2 else 'bad'} {'x' * 5000},{number % 2}\n" for number in range(240))
+    (tmp_path / "large.csv").write_text(f"body,stars\n{rows}")  # more than a MiB, so that its digest is kept
+    own = ("task=custom", "task.path=large.csv", "task.text=body", "task.label=stars", "task.train_examples=40")
+    small = [word for word in SMALL if not word.startswith("task.")]
+    plan = sdrun("--plan", "-m", "method=vanilla", "seed=0,1", *own, *small)
+    assert plan.code == 0, plan.err
+    assert "2 runs: to do" in plan.out
+    assert not (tmp_path / "outputs").exists()
+
+
 @pytest.mark.slow
 def test_a_search_is_planned_as_it_goes(sdrun: Sdrun, tmp_path: Path) -> None:
     words = ("+experiment=optuna_tau_alpha", "method=dynsdpb", "hydra.sweeper.n_trials=3", *SMALL)

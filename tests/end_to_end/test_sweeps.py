@@ -116,6 +116,25 @@ def test_a_setting_that_none_of_the_swept_options_has_is_refused(sdrun: Sdrun) -
     assert "there is no setting 'method.tua'. Did you mean 'method.tau'?" in misspelt.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["+experiment=tau_alpha", "method.lambda_=3"], "method=dynsdpb has no lambda_: dcs"),
+        (["+experiment=optuna_tau_alpha", "method.lambda_=3"], "method=dynsdpb has no lambda_: dcs"),
+        (["+experiment=optuna_tau_alpha", "method=vanilla"], "method=vanilla has no tau: "),
+        (["-m", "runtime.precision=fp32,bf16", "seed=0,1"], "runtime.precision is no part of what a run is known by"),
+        (["-m", "tracking=none,wandb"], "tracking is no part of what a run is known by"),
+    ],
+)
+def test_a_sweep_whose_jobs_would_be_one_run_is_refused(
+    words: list[str], said: str, sdrun: Sdrun, tmp_path: Path
+) -> None:
+    ended = sdrun(*words, *(word for word in SMALL if not word.startswith("tracking")))
+    assert ended.code == 1
+    assert said in ended.err
+    assert not list((tmp_path / "outputs").glob("*/*/*/*"))
+
+
 def test_an_experiment_sweeps_over_what_a_method_asked_for_instead_may_lack(sdrun: Sdrun, tmp_path: Path) -> None:
     ended = sdrun("-m", "+experiment=tau_alpha", "method=vanilla", "seed=0", *SMALL)
     assert ended.code == 0, ended.err

@@ -111,6 +111,14 @@ def test_a_step_that_forwards_more_examples_holds_more_as_far_as_the_budget_lets
     assert len({memory_of(cfg).activations for cfg in small.values()}) == 1
 
 
+def test_lora_that_cannot_be_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = memory_in_words([run("model.lora.rank=8", "model.lora.target_modules=[q_porj]")])
+    assert line.startswith("memory: not computed, since model.lora.target_modules=['q_porj']: ")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    (line,) = memory_in_words([run("model.lora.rank=8")])
+    assert line.startswith("memory: not computed, since model.lora needs peft: pip install")
+
+
 def test_it_is_said_in_a_line_or_why_not() -> None:
     (line,) = memory_in_words([run(), run(model="gpt2")])
     assert line.startswith("memory: about ")

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import Interrupted, UserError
 from selfdistill_cli.runs.directory import RunDirectory
-from selfdistill_cli.sweeps import job
+from selfdistill_cli.sweeps import grid, job
+from selfdistill_cli.sweeps.callback import ending_the_command
 from selfdistill_cli.sweeps.job import headline
 from selfdistill_cli.sweeps.launchers import runs_of_jobs
 from selfdistill_cli.sweeps.plan import Plan, note_plan, read_plan
@@ -107,6 +108,28 @@ def test_what_ends_one_task_of_a_job_alone_is_said_and_ends_the_others(
     with pytest.raises(SystemExit) as stopped:
         job._take_part(OmegaConf.create(), fails(Interrupted("stopped", signal.SIGTERM)))
     assert stopped.value.code == 0
+
+
+def test_an_option_that_no_job_names_is_that_of_the_whole_sweep() -> None:
+    asked = [["method.lambda_=1"], ["method.lambda_=2"]]
+    said = grid._what_was_left_out(asked, [[], []], 1, {"method": "vanilla"})
+    assert said[0] == "vanilla has no method.lambda_: run without it."
+
+
+@pytest.mark.parametrize(("error", "said"), [(UserError("damaged"), "sdrun: damaged"), (ValueError("x"), "1")])
+def test_what_fails_at_the_end_of_a_sweep_ends_the_command(error: Exception, said: str) -> None:
+    with pytest.raises(SystemExit, match=said), ending_the_command():
+        raise error
+
+
+def test_a_folder_that_is_used_again_keeps_no_record_and_nothing_of_the_users_is_touched(tmp_path: Path) -> None:
+    records = JobRecords(tmp_path)
+    records.failed(3, ["seed=0"], ValueError("x"), 1.0)
+    records.note(["…"])
+    records.output(3).write_text("printed")
+    (records.folder / "mine.json").write_text("{}")
+    records.clear()
+    assert [path.name for path in records.folder.iterdir()] == ["mine.json"]
 
 
 @pytest.mark.parametrize(("asked", "finished"), [([], True), (["sst2"], True), (["sst2", "imdb"], False)])

@@ -77,6 +77,47 @@ def test_a_setting_that_none_of_the_named_options_has_is_refused() -> None:
     assert kept == ["method=vanilla,label_smoothing", '++hydra.sweeper.params={method.epsilon: "0.1,0.2"}']
 
 
+@pytest.mark.parametrize(
+    ("words", "lacks"),
+    [
+        (["seed=0,1", "method.lambda_=3"], "method=dynsdpb has no lambda_: dcs, gkd and reweight have it"),
+        (["method.lambda_=1,2,3"], "method=dynsdpb has no lambda_"),
+        (["seed=0,1", "self_training.samples=8"], "self_training=none has no samples"),
+        (["seed=0,1", "model.config.hidden_size=32"], r"a new one wants a plus: \+model\.config\.hidden_size=<value>"),
+        (["method=choice(vanilla,kd)", "method.lambda_=3"], r"method=choice\(vanilla,kd\) has no lambda_"),
+    ],
+)
+def test_a_setting_of_an_option_that_was_forgotten_is_refused(words: list[str], lacks: str) -> None:
+    with pytest.raises(UserError, match=lacks):
+        for_the_jobs_alone(words)
+
+
+@pytest.mark.parametrize(
+    "several", ["method=glob(*)", "method=glob([d*,k*])", "method=choice(dcs,kd)", "+experiment=compare"]
+)
+def test_a_setting_of_one_of_several_options_is_kept_for_the_jobs(several: str) -> None:
+    assert for_the_jobs_alone([several, "method.lambda_=3"]) == [
+        several,
+        '++hydra.sweeper.params={method.lambda_: "3"}',
+    ]
+
+
+def test_one_damaged_result_is_for_its_job_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_of_jobs, "_composed", lambda launcher, overrides: composed())
+    monkeypatch.setattr(RunDirectory, "results", Mock(side_effect=UserError("damaged")))
+    assert not runs_of_jobs.has_results(None, [])
+
+
+def test_what_slurm_was_given_is_noted_where_nobody_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "work_of", lambda launcher, overrides: "0123456789abcdef")
+    launcher = object.__new__(slurm.SlurmJobs)
+    launcher.config = composed(f"paths.outputs={tmp_path}")
+    note = launcher._note([])
+    assert note is not None
+    assert note.is_relative_to(tmp_path)
+    assert not note.is_relative_to(launcher.config.paths.cache)
+
+
 def test_jobs_of_several_runs_are_known_apart_and_never_finished_by_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

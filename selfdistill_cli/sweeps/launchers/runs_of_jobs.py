@@ -32,13 +32,18 @@ def directory_of(launcher: Any, overrides: Sequence[str]) -> RunDirectory | None
 
 
 def has_results(launcher: Any, overrides: Sequence[str]) -> bool:
-    """Whether all that the job would compute is there. Of a job of several runs nobody knows before it has looked at each."""
+    """Whether all that the job would compute is there. Of a job of several runs nobody knows before it has looked at each.
+
+    Not of a damaged run: the job itself will say so, and fail alone.
+    """
     found = _found(launcher, overrides)
     if found is None or found[0].rerun or _several(found[0]):
         return False
     cfg, directory = found
     scored = [directory.path / "evaluations" / f"{name}.json" for name in eval_tasks_of(cfg.eval_tasks)]
-    return directory.results() is not None and all(place.is_file() for place in scored)
+    with contextlib.suppress(UserError):
+        return directory.results() is not None and all(place.is_file() for place in scored)
+    return False
 
 
 def work_of(launcher: Any, overrides: Sequence[str]) -> str | None:

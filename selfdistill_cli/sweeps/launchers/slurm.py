@@ -145,7 +145,7 @@ class SlurmJobs(Submitted, SlurmLauncher):
     def _note(self, overrides: Sequence[str]) -> Path | None:
         """Where it is noted which of SLURM's jobs does this run."""
         work = work_of(self, overrides)
-        return None if work is None else Path(self.config.paths.cache).absolute() / "slurm" / f"{work}.json"
+        return None if work is None else Path(self.config.paths.outputs).absolute() / ".slurm" / f"{work}.json"
 
 
 def _look(waiting: list[Queued]) -> None:
