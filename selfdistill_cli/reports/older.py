@@ -52,6 +52,13 @@ def default_settings(method: str, model: str) -> Settings:
     return found | _written("method", f"method/{method}")
 
 
+@lru_cache(maxsize=1)
+def models_of_conf() -> frozenset[str]:
+    """The names of the models in conf/: of these everybody has the same weights."""
+    found = (_written("model", f"model/{path.stem}") for path in (CONF_DIR / "model").glob("*.yaml"))
+    return frozenset(str(one.get("model.name")) for one in found)
+
+
 def _written(part: str, name: str) -> Settings:
     path: Path = CONF_DIR / f"{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -35,7 +35,7 @@ from selfdistill_cli.reports.sections import (
     verdict,
     writing_quality,
 )
-from selfdistill_cli.reports.studies import Gathered, gather, told_apart_by_data
+from selfdistill_cli.reports.studies import Gathered, gather, told_apart_by_content
 from selfdistill_cli.reports.writing import csv_table, markdown, page
 from selfdistill_cli.system.files import new_file
 
@@ -59,7 +59,7 @@ nothing to it."""
 
 def chapters(runs: Sequence[Run]) -> list[Chapter]:
     """The verdict, each study with its scores and the why, and the runs that are in none."""
-    runs = told_apart_by_data(runs)
+    runs = told_apart_by_content(runs)
     chains = sequences(runs)
     stages = {id(run) for chain in chains for run in (chain.start, *chain.stages[1:])}
     gathered = gather(run for run in runs if id(run) not in stages)

@@ -13,7 +13,7 @@ from selfdistill_cli.reports.numbers import Scale, scale
 from selfdistill_cli.reports.panels import Intervals, Mark
 from selfdistill_cli.reports.rows import REPORTED, Row
 from selfdistill_cli.reports.statistics import mean_interval
-from selfdistill_cli.reports.studies import DATA
+from selfdistill_cli.reports.studies import DATA, WEIGHTS
 from selfdistill_cli.reports.variants import BASELINE, Study
 
 NOTHING = "–"
@@ -43,10 +43,11 @@ def _words(found: Comparison) -> str:
     study = found.study
     results = study.groups[0].first.results
     said = [_constant(study)]
-    if DATA in study.groups[0].settings:
-        said.append(
-            "Runs with the same settings read other data (fingerprints in results.json): they are another study."
-        )
+    for setting, otherwise in ((DATA, "read other data"), (WEIGHTS, "started from other weights")):
+        if setting in study.groups[0].settings:
+            said.append(
+                f"Runs with the same settings {otherwise} (fingerprints in results.json): they are another study."
+            )
     majority = results.get("majority")
     if majority:
         shown = scale_of(found)
