@@ -53,6 +53,12 @@ def default_settings(method: str, model: str) -> Settings:
 
 
 @lru_cache(maxsize=1)
+def default_request() -> str:
+    """What self-correction asks for a second attempt unless something else is asked for."""
+    return str(_written("self_training", "self_training/correction")["self_training.request"])
+
+
+@lru_cache(maxsize=1)
 def models_of_conf() -> frozenset[str]:
     """The names of the models in conf/: of these everybody has the same weights."""
     found = (_written("model", f"model/{path.stem}") for path in (CONF_DIR / "model").glob("*.yaml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -69,6 +70,25 @@ def test_a_family_is_one_table_by_round(families: list[Run]) -> None:
          "0.1000 ± 0.0000", "2"],
     ]  # fmt: skip
     assert "What do rounds of self-training add?" in [section.title for section in chapters(families)[0].sections]
+
+
+def test_rounds_that_asked_otherwise_are_never_together(tmp_path: Path) -> None:
+    asked = (composed("self_training=correction").self_training.request, "Check it.", "Is that right?")
+    for seed in (0, 1):
+        first = make_run(tmp_path, f"seed={seed}", "method=vanilla", score=0.5)
+        for number, request in enumerate(asked):
+            round_ = made(tmp_path / str(number), seed, first, 1, 0.6)
+            cfg = OmegaConf.load(round_ / "config.yaml")
+            cfg.self_training.request = request
+            (round_ / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    runs = find_runs([tmp_path])
+    found = gather(runs)
+    assert found.duplicates == []
+    assert [len(group.runs) for group in found.studies[0].groups] == [2, 2, 2, 2]
+    hows = {row[1].text for row in only_table(runs).cells}
+    digests = (hashlib.sha256(request.encode()).hexdigest()[:8] for request in asked[1:])
+    plain = "correction, 1 drawn at 1.0"
+    assert hows == {plain, *(f"{plain}, request {digest}" for digest in digests)}
 
 
 def test_earlier_rounds_were_made_for_later_ones_and_round_0_stands_for_itself(families: list[Run]) -> None:
