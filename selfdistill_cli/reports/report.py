@@ -10,6 +10,7 @@ from pathlib import Path
 from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
 from selfdistill_cli.reports.differences import Comparison, compare
 from selfdistill_cli.reports.latex import latex_table
+from selfdistill_cli.reports.naming import identity
 from selfdistill_cli.reports.numbers import count
 from selfdistill_cli.reports.origins import Chain, sequences
 from selfdistill_cli.reports.plates import draw_all
@@ -85,8 +86,13 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
 def gathered_beside_sequences(runs: Sequence[Run]) -> tuple[Gathered, list[Chain]]:
     """The studies, and the sequences; of these the first stage alone, an ordinary run, is in a study."""
     chains = sequences(runs)
-    stages = {id(run) for chain in chains for run in (chain.start, *chain.stages[1:])}
-    return gather(run for run in runs if id(run) not in stages), chains
+    stages = {_what(run) for chain in chains for run in (chain.start, *chain.stages[1:]) if run is not None}
+    return gather(run for run in runs if _what(run) not in stages), chains
+
+
+def _what(run: Run) -> tuple[str, int]:
+    """The same for a run and its copy in another folder."""
+    return identity(run.settings), run.seed
 
 
 def _counted(gathered: Gathered, runs: Sequence[Run]) -> str:

@@ -80,6 +80,8 @@ def test_a_sequence_is_found_again_where_its_runs_were_moved_or_copied_to_and_co
     assert {row[-1] for row in as_it_was} == {"2"}
     shutil.copytree(outputs, copy)
     assert matrix(outputs, copy) == matrix(copy, outputs) == matrix(copy) == as_it_was
+    said = chapters(find_runs([outputs, copy]))[0].words
+    assert said == "twelve runs, 2 in one study. The others: two found twice, eight in sequences."
     outputs.rename(moved)
     shutil.rmtree(copy)
     assert matrix(moved) == as_it_was
