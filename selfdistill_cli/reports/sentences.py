@@ -10,7 +10,7 @@ from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.differences import EQUAL_COMPUTE, PLAIN, Compared, Comparison, baselines
 from selfdistill_cli.reports.numbers import Scale, count
 from selfdistill_cli.reports.statistics import POWER, detectable
-from selfdistill_cli.reports.variants import BASELINE, SAME_COMPUTE, Group
+from selfdistill_cli.reports.variants import BASELINE, SAME_COMPUTE
 from selfdistill_cli.system.words import listed
 
 NAMED = 3
@@ -49,13 +49,10 @@ def _of_seeds(found: Comparison, baseline: str) -> list[Compared]:
     known = [
         c
         for c in found.compared
-        if c.baseline == baseline and c.difference.seeds > 1 and c.row.unbiased and not _is_vanilla(c.row.group)
+        if c.baseline == baseline and c.difference.seeds > 1 and c.row.unbiased
+        if (group := c.row.group) is not None and not group.is_vanilla
     ]
     return sorted(known, key=lambda c: -abs(c.difference.estimate))
-
-
-def _is_vanilla(group: Group | None) -> bool:
-    return group is not None and group.first.method == BASELINE
 
 
 # --- what came out --------------------------------------------------------------------------------
@@ -107,7 +104,7 @@ def _no_difference(found: Comparison, shown: Scale) -> str:
     between = f"{found.study.metric} {f'{low} to {high}' if low != high else f'{low} for all'}"
     methods = listed(list(dict.fromkeys(group.first.method for group in groups)))
     settings = f"{count(len(groups), 'setting')} of {methods}"
-    if not any(_is_vanilla(group) for group in groups):
+    if not any(group.is_vanilla for group in groups):
         return f"No vanilla beside {settings}: {between}."
     why = _why_not(found)
     if why:
@@ -178,7 +175,7 @@ def _at_equal_compute(found: Comparison, shown: Scale) -> str:
 
 
 def _missing(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[str]:
-    methods = [group for group in found.study.groups if not _is_vanilla(group)]
+    methods = [group for group in found.study.groups if not group.is_vanilla]
     if not methods:
         return [f"a method beside {BASELINE}"]
     wanted = []
@@ -197,7 +194,7 @@ def _matched_passes(found: Comparison) -> list[str]:
     lacking = {
         _round_passes(group.compute / base.compute)
         for row in found.rows
-        if (group := row.group) is not None and not _is_vanilla(group)
+        if (group := row.group) is not None and not group.is_vanilla
         if (base := found.study.baseline(group)) is not None and EQUAL_COMPUTE not in baselines(found.study, row)
         if base.compute > 0  # of no epochs, no number of passes costs more
     }

@@ -12,6 +12,7 @@ from selfdistill_cli.config.inputs import FILES
 from selfdistill_cli.reports.content import slugs
 from selfdistill_cli.reports.naming import identity, names, sortable, told_apart
 from selfdistill_cli.reports.older import completed, default_settings, models_of_conf
+from selfdistill_cli.reports.origins import ROUND
 from selfdistill_cli.reports.roles import Served, as_served, only_served
 from selfdistill_cli.reports.runs import Run, Settings
 from selfdistill_cli.reports.variants import BASELINE, Group, Study
@@ -194,8 +195,8 @@ def _vanilla_first(group: Group) -> tuple[bool, list[tuple[int, float, str]]]:
 
 
 def _names(studies: Iterable[list[dict[int, Run]]]) -> list[str]:
-    """A name for each study, by its first run; where two were alike, followed by the settings that set them apart."""
-    runs = [_any(groups[0]) for groups in studies]
+    """A name for each study, by its first run that is no round of self-training, which learned from more; where two were alike, followed by the settings that set them apart."""
+    runs = [min(map(_any, groups), key=lambda run: ROUND in run.settings) for groups in studies]
     return told_apart([_name(run) for run in runs], [what_is_constant(run.settings) for run in runs])
 
 

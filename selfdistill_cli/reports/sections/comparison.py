@@ -14,7 +14,7 @@ from selfdistill_cli.reports.panels import Intervals, Mark
 from selfdistill_cli.reports.rows import REPORTED, Row
 from selfdistill_cli.reports.statistics import mean_interval
 from selfdistill_cli.reports.studies import DATA, WEIGHTS
-from selfdistill_cli.reports.variants import BASELINE, Study
+from selfdistill_cli.reports.variants import Study
 
 NOTHING = "–"
 
@@ -92,7 +92,7 @@ def _constant(study: Study) -> str:
 
 def _scores(found: Comparison, shown: Scale) -> Table:
     study = found.study
-    plain = next((g for g in study.groups if g.first.method == BASELINE and g.settings["method.passes"] == 1), None)
+    plain = next((g for g in study.groups if g.is_vanilla and g.settings["method.passes"] == 1), None)
     used = [name for name in BASELINES if any(c.baseline == name for c in found.compared)]
     rows: list[list[str | Cell]] = []
     for row in found.rows:
