@@ -22,6 +22,8 @@ BUDGET = tuple(f"schedule.{name}" for name in ("epochs", "max_steps", "evaluate_
 """How long training lasts and which epoch counts: what differs here is another study. What else a schedule says (the
 learning rate) may be searched within one."""
 
+SIZE = "task.train_examples"
+"""The setting in which the studies of a learning curve differ."""
 PATHS = tuple(f"task.{name}" for name in FILES)
 """Settings that name files; how they are typed makes no other study."""
 DATA, WEIGHTS = "task.data", "model.weights"
@@ -65,9 +67,9 @@ def gather(runs: Iterable[Run]) -> Gathered:
 def told_apart_by_content(runs: Sequence[Run]) -> list[Run]:
     """The same runs; files and models of one's own count by content, as in a key, however their paths were typed.
 
-    Those that read the same have the path of the first of them. Those that would be of one study and did not read the
-    same data, or did not start from the same weights, have the fingerprint of these as a setting. A run of an earlier
-    version, which took no fingerprint, stands beside all others as long as these agree.
+    Those that read the same have the path of the first of them. Those that would be of one study, of whatever size, and
+    did not read the same data, or did not start from the same weights, have the fingerprint of these as a setting. A run
+    of an earlier version, which took no fingerprint, stands beside all others as long as these agree.
     """
     runs = _spelled_alike(runs, PATHS, _files)
     runs = _spelled_alike(runs, ("model.name",), _own_model)
@@ -94,8 +96,9 @@ def _spelled_alike(runs: Sequence[Run], keys: Sequence[str], content: Callable[[
 
 def _told_apart(runs: Sequence[Run], setting: str, fingerprint: Callable[[Run], str]) -> list[Run]:
     def study(run: Run) -> str:
+        """Of whatever size: a curve over sizes is of the same data and weights, too."""
         settings = what_is_constant(completed(run).settings)
-        return identity({key: value for key, value in settings.items() if key != setting})
+        return identity({key: value for key, value in settings.items() if key not in (setting, SIZE)})
 
     known: dict[str, set[str]] = defaultdict(set)
     studies = [study(run) for run in runs]

@@ -12,7 +12,7 @@ import yaml
 from selfdistill_cli.reports.differences import compare
 from selfdistill_cli.reports.naming import names, short_values
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import comparison, left_out
+from selfdistill_cli.reports.sections import across, comparison, left_out
 from selfdistill_cli.reports.studies import Gathered, gather
 from selfdistill_cli.reports.variants import Study
 from tests.helpers.made_runs import make_run, study_of, variants
@@ -109,6 +109,17 @@ def test_runs_that_read_other_data_are_never_together(tmp_path: Path) -> None:
     }
     words = [comparison.section(compare(study)).words for study in made.studies]
     assert all("read other data" in said for said in words)
+
+
+def test_a_curve_over_sizes_is_of_one_state_of_the_data(tmp_path: Path) -> None:
+    for size, data in ((50, "aaaa"), (100, "aaaa"), (200, "bbbb")):
+        known: dict[str, Any] = {"train_examples": size, "fingerprints": with_data(data)}
+        make_run(tmp_path, "method=vanilla", f"task.train_examples={size}", **known)
+    section = across.section(gathered(tmp_path).studies)
+    assert section is not None
+    (figure,) = section.parts
+    (line,) = figure.panels[0].lines  # type: ignore[union-attr]
+    assert list(line.x) == [50, 100]
 
 
 def test_one_and_the_same_data_are_not_spoken_of_and_a_run_without_a_fingerprint_stands_beside_it(

@@ -46,7 +46,7 @@ def _words(found: Comparison) -> str:
     for setting, otherwise in ((DATA, "read other data"), (WEIGHTS, "started from other weights")):
         if setting in study.groups[0].settings:
             said.append(
-                f"Runs with the same settings {otherwise} (fingerprints in results.json): they are another study."
+                f"Runs that were asked for alike {otherwise} (fingerprints in results.json): they are another study."
             )
     majority = results.get("majority")
     if majority:
