@@ -16,7 +16,7 @@ SIGNS = {
     "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\epsilon$", "θ": r"$\theta$",
     "λ": r"$\lambda$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "χ": r"$\chi$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$",
     "₀": "$_0$", "₁": "$_1$", "₂": "$_2$", "ᵢ": "$_i$", "“": "``", "”": "''", "‘": "`", "’": "'", "\u00a0": "~",
-    "°": r"$^\circ$",
+    "°": r"$^\circ$", "[": "{[}", "*": "{*}",  # bare, behind \\ or \midrule these are its arguments
 }  # fmt: skip
 NUMBER = re.compile(r"([-−+]?\d[\d,]*(?:\.\d+)?)")
 PARTS = re.compile(r"([-−+]?)([\d,]+)(\.\d+)?")

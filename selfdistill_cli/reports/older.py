@@ -52,6 +52,19 @@ def default_settings(method: str, model: str) -> Settings:
     return found | _written("method", f"method/{method}")
 
 
+@lru_cache(maxsize=1)
+def default_request() -> str:
+    """What self-correction asks for a second attempt unless something else is asked for."""
+    return str(_written("self_training", "self_training/correction")["self_training.request"])
+
+
+@lru_cache(maxsize=1)
+def models_of_conf() -> frozenset[str]:
+    """The names of the models in conf/: of these everybody has the same weights."""
+    found = (_written("model", f"model/{path.stem}") for path in (CONF_DIR / "model").glob("*.yaml"))
+    return frozenset(str(one.get("model.name")) for one in found)
+
+
 def _written(part: str, name: str) -> Settings:
     path: Path = CONF_DIR / f"{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from selfdistill_cli.reports.intact import DamagedFileError, read_config
@@ -24,7 +25,13 @@ START = "model.start"
 """The setting that tells runs apart which start from runs of other settings, whatever their seeds."""
 
 
-def with_origins(settings: Settings, cfg: Mapping[str, Any]) -> tuple[Settings, Path | None]:
+Found = Mapping[str, Sequence[Path]]
+"""The directories of all runs that were found, by key."""
+ALONE: Found = MappingProxyType({})
+"""Of a run that is looked at by itself."""
+
+
+def with_origins(settings: Settings, cfg: Mapping[str, Any], found: Found) -> tuple[Settings, Path | None]:
     """The settings with such paths replaced, and the directory of the run that this one starts from.
 
     A round of self-training is a variant of its method; its number and how it drew stand beside the method's settings.
@@ -33,40 +40,50 @@ def with_origins(settings: Settings, cfg: Mapping[str, Any]) -> tuple[Settings, 
     asked = cfg.get("self_training") or {}
     if asked.get("round") is not None:
         settings["task.added"] = None
-        drawn = f"{asked.get('samples')} drawn at {asked.get('temperature')}"
+        drawn = f"{asked.get('samples')} drawn at {asked.get('temperature')}{_request(asked)}"
         settings[ROUND] = f"{asked['name']} round {asked['round']}, {drawn}"
-    start = _run_of(Path(str(settings.get("model.name"))))
+    start = _run_of(Path(str(settings.get("model.name"))), found)
     if start is not None:
-        settings["model.name"], settings[START] = _words(start), _digest(start)
+        settings["model.name"], settings[START] = _words(start, found), _digest(start, found)
     return settings, start
 
 
-def _run_of(model: Path) -> Path | None:
-    """The run whose folder, or whose model/, this is."""
+def _request(asked: Mapping[str, Any]) -> str:
+    """Where it is not the default, what stood behind an attempt and asked for the next, by its hash: it may be long."""
+    from selfdistill_cli.reports.older import default_request
+
+    request = asked.get("request")  # older rounds have none in their configuration
+    return "" if request in (None, default_request()) else f", request {sha256(request.encode()).hexdigest()[:8]}"
+
+
+def _run_of(model: Path, found: Found) -> Path | None:
+    """The run whose folder, or whose model/, this is: by its key among those that were found, which may have been moved."""
     for folder in (model, model.parent):
-        if (folder / "results.json").is_file() and (folder / "config.yaml").is_file():
-            return folder
+        same = found.get(folder.name, ())
+        for place in sorted((folder.absolute(), *same), key=lambda place: place not in same):
+            if (place / "results.json").is_file() and (place / "config.yaml").is_file():
+                return place
     return None
 
 
-def _words(start: Path) -> str:
+def _words(start: Path, found: Found) -> str:
     """`tiny_llama after synth_arithmetic by dynsdpb`."""
     try:
         cfg = read_config(start / "config.yaml")
-        before = _run_of(Path(str(cfg["model"]["name"])))
-        model = _words(before) if before is not None else cfg["model"]["name"]
+        before = _run_of(Path(str(cfg["model"]["name"])), found)
+        model = _words(before, found) if before is not None else cfg["model"]["name"]
         return f"{model} after {cfg['task']['name']} by {cfg['method']['name']}"
     except (DamagedFileError, KeyError, TypeError):
         return str(start)
 
 
-def _digest(start: Path) -> str:
+def _digest(start: Path, found: Found) -> str:
     """The same for runs that differ in the seed alone, and in the seeds of those that they start from."""
     from selfdistill_cli.reports.older import completed_settings
     from selfdistill_cli.reports.runs import settings_of
 
     try:
-        settings, _ = settings_of(read_config(start / "config.yaml"))
+        settings, _ = settings_of(read_config(start / "config.yaml"), found)
     except (DamagedFileError, KeyError, TypeError):
         return str(start)
     return sha256(identity(completed_settings(settings)).encode()).hexdigest()[:8]
@@ -118,10 +135,11 @@ def sequences(runs: Sequence[Run]) -> list[Chain]:
 
 
 def alike(found: Sequence[Chain]) -> list[list[Chain]]:
-    """Sequences that differ in the seed alone, together."""
+    """Sequences that differ in the seed alone, together; of several with one seed, as in a copied folder, the first."""
     from selfdistill_cli.reports.older import completed_settings
 
-    groups: dict[str, list[Chain]] = defaultdict(list)
+    groups: dict[str, dict[int, Chain]] = defaultdict(dict)
     for one in found:
-        groups[json.dumps([identity(completed_settings(stage.settings)) for stage in one.stages])].append(one)
-    return list(groups.values())
+        settings = json.dumps([identity(completed_settings(stage.settings)) for stage in one.stages])
+        groups[settings].setdefault(one.stages[-1].seed, one)
+    return [list(of_seed.values()) for of_seed in groups.values()]

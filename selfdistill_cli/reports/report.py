@@ -10,8 +10,9 @@ from pathlib import Path
 from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
 from selfdistill_cli.reports.differences import Comparison, compare
 from selfdistill_cli.reports.latex import latex_table
+from selfdistill_cli.reports.naming import identity
 from selfdistill_cli.reports.numbers import count
-from selfdistill_cli.reports.origins import sequences
+from selfdistill_cli.reports.origins import Chain, sequences
 from selfdistill_cli.reports.plates import draw_all
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.sections import (
@@ -35,7 +36,7 @@ from selfdistill_cli.reports.sections import (
     verdict,
     writing_quality,
 )
-from selfdistill_cli.reports.studies import Gathered, gather, told_apart_by_data
+from selfdistill_cli.reports.studies import Gathered, gather, told_apart_by_content
 from selfdistill_cli.reports.writing import csv_table, markdown, page
 from selfdistill_cli.system.files import new_file
 
@@ -59,10 +60,8 @@ nothing to it."""
 
 def chapters(runs: Sequence[Run]) -> list[Chapter]:
     """The verdict, each study with its scores and the why, and the runs that are in none."""
-    runs = told_apart_by_data(runs)
-    chains = sequences(runs)
-    stages = {id(run) for chain in chains for run in (chain.start, *chain.stages[1:])}
-    gathered = gather(run for run in runs if id(run) not in stages)
+    runs = told_apart_by_content(runs)
+    gathered, chains = gathered_beside_sequences(runs)
     comparisons = [compare(study) for study in gathered.studies]
     first = [verdict.section(comparisons)] if comparisons else []
     return [
@@ -82,6 +81,18 @@ def chapters(runs: Sequence[Run]) -> list[Chapter]:
         *map(_study, comparisons),
         *([Chapter("Other runs", "", left)] if (left := left_out.sections(gathered, runs)) else []),
     ]
+
+
+def gathered_beside_sequences(runs: Sequence[Run]) -> tuple[Gathered, list[Chain]]:
+    """The studies, and the sequences; of these the first stage alone, an ordinary run, is in a study."""
+    chains = sequences(runs)
+    stages = {_what(run) for chain in chains for run in (chain.start, *chain.stages[1:]) if run is not None}
+    return gather(run for run in runs if _what(run) not in stages), chains
+
+
+def _what(run: Run) -> tuple[str, int]:
+    """The same for a run and its copy in another folder."""
+    return identity(run.settings), run.seed
 
 
 def _counted(gathered: Gathered, runs: Sequence[Run]) -> str:

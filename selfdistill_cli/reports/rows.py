@@ -12,7 +12,7 @@ from selfdistill_cli.reports.naming import differing
 from selfdistill_cli.reports.older import default_settings
 from selfdistill_cli.reports.origins import ROUND
 from selfdistill_cli.reports.runs import Run
-from selfdistill_cli.reports.variants import BASELINE, Group, Study
+from selfdistill_cli.reports.variants import Group, Study
 
 FEW = 3
 """So many settings of a method have a row each; more are a sweep, which is summed up."""
@@ -46,7 +46,7 @@ def rows(study: Study) -> list[Row]:
 
 def best_vanillas(study: Study) -> list[Group]:
     """Of vanilla in several settings, for each number of passes, the best one, by default or not."""
-    swept = [one for one in families([group for group in study.groups if _is_vanilla(group)]) if len(one) > 1]
+    swept = [one for one in families([group for group in study.groups if group.is_vanilla]) if len(one) > 1]
     return [_without_the_trial(best, one) for one in swept if (best := best_by_selection(one)) is not None]
 
 
@@ -76,7 +76,7 @@ def _of_family(family: list[Group], swept: bool) -> list[Row]:
     found = [Row(group.variant, [group]) for group in shown if not (tried and group is best)]
     if chosen is None:
         return found or [Row(f"{name_of_family(family)}, {len(family)} settings", family)]
-    many = len(family) > FEW and (best not in shown or (swept and not _is_vanilla(chosen)))
+    many = len(family) > FEW and (best not in shown or (swept and not chosen.is_vanilla))
     if tried or many:
         unbiased = all(_chosen_elsewhere(run) for group in family for run in group.runs.values())
         found.append(Row(f"{chosen.variant}, best of {len(family)} settings", [chosen], len(family), unbiased))
@@ -99,10 +99,6 @@ def _without_the_trial(best: Group, family: Sequence[Group]) -> Group:
     if mine < max(theirs):
         return best
     return replace(best, runs={seed: run for seed, run in best.runs.items() if seed != trial})
-
-
-def _is_vanilla(group: Group) -> bool:
-    return group.first.method == BASELINE and ROUND not in group.settings
 
 
 def _is_default(group: Group, family: Sequence[Group]) -> bool:

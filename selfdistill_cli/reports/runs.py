@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from selfdistill_cli.reports.intact import (
     require_predictions,
     require_whole,
 )
-from selfdistill_cli.reports.origins import with_origins
+from selfdistill_cli.reports.origins import ALONE, Found, with_origins
 from selfdistill_cli.reports.search import Places, search
 from selfdistill_cli.system.lease import in_use
 
@@ -98,24 +99,30 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
     return read_runs(search(folders))
 
 
-def read_runs(places: Places, read: Callable[[Path], Run] | None = None) -> list[Run]:
+def read_runs(places: Places, read: Callable[[Path, Found], Run] | None = None) -> list[Run]:
     """What a search found; a folder that may not be read is a damaged run, since nobody knows what is in it.
 
     `read` takes the place of `read_run`.
     """
     closed = [Run(path, "damaged", f"the folder cannot be read: {reason}") for path, reason in places.closed.items()]
-    return [*map(read or read_run, places.runs), *closed]
+    by_key: dict[str, list[Path]] = defaultdict(list)
+    for place in places.runs:
+        by_key[place.name].append(place)
+    return [*((read or read_run)(place, by_key) for place in places.runs), *closed]
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run directory, whatever state it is in; nothing in it makes this fail."""
+def read_run(folder: Path, beside: Found = ALONE) -> Run:
+    """Read a run directory, whatever state it is in; nothing in it makes this fail.
+
+    `beside`: the runs among which the one that it starts from is looked for first.
+    """
     left_out: dict[str, str] = {}
     found: dict[str, Any] = {"left_out": left_out}
     finished = (folder / "results.json").is_file()
     try:
         found |= _how_far(folder / "metrics.jsonl", left_out)
         if finished or (folder / "config.yaml").exists():  # else it ended before its settings were noted
-            found |= _settings(folder / "config.yaml")
+            found |= _settings(folder / "config.yaml", beside)
         if not finished:
             return Run(folder, "running" if in_use(folder / "lock") else "interrupted", _last_words(folder), **found)
         results = read_results(folder / "results.json")
@@ -158,18 +165,18 @@ def _with_whole_tables(run: Run) -> Run:
     return replace(run, left_out=left_out, other_tasks=other_tasks)
 
 
-def settings_of(cfg: dict[str, Any]) -> tuple[Settings, Path | None]:
+def settings_of(cfg: dict[str, Any], beside: Found = ALONE) -> tuple[Settings, Path | None]:
     """What a run with this configuration is, and the run that it starts from. Raises `KeyError` if it is of no run."""
     settings = flat({name: cfg[name] for name in SCIENCE if name != "seed"})
     settings["method.passes"] = float(settings.get("method.passes", 1))
-    return with_origins(settings, cfg)
+    return with_origins(settings, cfg, beside)
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _settings(path: Path, beside: Found) -> dict[str, Any]:
     """What the run is, its seed, and the run that it starts from."""
     cfg = read_config(path)
     try:
-        settings, start = settings_of(cfg)
+        settings, start = settings_of(cfg, beside)
         return {"settings": settings, "seed": int(cfg["seed"]), "start": start}
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path.name} lacks settings of a run: {first_line(error)}") from error

@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from pyarrow import compute, parquet
 
+WIDE = 16
+"""Features of classes that are more columns than these are kept sparse."""
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -22,8 +25,9 @@ class Scored:
 
     index: np.ndarray
     """Row numbers of the examples in the source [n], ascending."""
-    features: np.ndarray
-    """φ [n, k]; of one byte where they are 0 or 1."""
+    features: Any
+    """φ [n, k]: an array, of one byte where they are 0 or 1; of many classes SciPy's sparse array, with n ones a class's
+    number: so the memory is that of the predictions themselves."""
     form: str
     """Which g: `mean`, `correlation`, or a metric of classes by its name; `auroc`, whose features are no summands."""
 
@@ -31,7 +35,12 @@ class Scored:
         """The metric under each row of counts. [B, n] -> [B]."""
         if self.form == "auroc":  # pairs of examples are counted: no function of sums
             return _auroc(counts, self.features)
-        return self.of_sums(counts @ self.features, counts.sum(1))
+        return self.of_sums(np.asarray(counts @ self.features), counts.sum(1))
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is weighed by itself: in one product with others its features would be dense, or there are no sums."""
+        return self.form == "auroc" or not isinstance(self.features, np.ndarray)
 
     def of_sums(self, sums: np.ndarray, n: np.ndarray) -> np.ndarray:
         """The metric from Σ_i w_i φ_i [B, k] and Σ_i w_i [B]; not for `auroc`."""
@@ -60,11 +69,8 @@ def _features(columns: dict[str, np.ndarray], metric: str) -> tuple[np.ndarray, 
     prediction, label = columns["prediction"], columns["label"]
     if metric == "accuracy":
         return (prediction == label).astype(np.uint8)[:, None], "mean"
-    if metric in OF_CONFUSION:
-        classes = int(max(prediction.max(), label.max())) + 1
-        cells = np.zeros((len(label), classes * classes), dtype=np.uint8)
-        cells[np.arange(len(label)), label.astype(int) * classes + prediction.astype(int)] = 1
-        return cells, metric
+    if metric in OF_CLASSES:
+        return _of_classes(label.astype(int), prediction.astype(int)), metric
     if metric == "auroc" and "logits" in columns:
         return _ranks(columns["logits"], label), metric
     if metric in ("mse", "mae"):
@@ -77,6 +83,21 @@ def _features(columns: dict[str, np.ndarray], metric: str) -> tuple[np.ndarray, 
         x, y = x - x.mean(), y - y.mean()  # for precision
         return np.stack([x, y, x * x, y * y, x * y], axis=1), "correlation"
     return None
+
+
+def _of_classes(label: np.ndarray, prediction: np.ndarray) -> Any:
+    """By class, which examples are of it, which are predicted to be, and which are both: all that these metrics need.
+
+    label, prediction [n] -> [n, 3 · classes].
+    """
+    from scipy.sparse import csr_array
+
+    classes, n = int(max(prediction.max(), label.max())) + 1, len(label)
+    hits = np.flatnonzero(label == prediction)
+    rows = np.concatenate([np.arange(n), np.arange(n), hits])
+    columns = np.concatenate([label, classes + prediction, 2 * classes + label[hits]])
+    found = csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, 3 * classes))
+    return found if 3 * classes > WIDE else found.toarray().astype(np.uint8)
 
 
 def _ranks(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -112,44 +133,43 @@ def _mean(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
     return sums[:, 0] / n
 
 
-def _confusion(sums: np.ndarray) -> np.ndarray:
-    classes = round(sums.shape[1] ** 0.5)
-    return sums.reshape(-1, classes, classes)  # [B, label, prediction]
+def _counts(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, predictions and hits of each class [B, C]."""
+    labels, predictions, hits = np.split(sums, 3, axis=1)
+    return labels, predictions, hits
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.zeros_like(top, dtype=float), where=bottom > 0)
 
 
-def _by_class(metric: str, cells: np.ndarray) -> np.ndarray:
+def _by_class(metric: str, sums: np.ndarray) -> np.ndarray:
     """F1, precision or recall of each class [B, C]; 0 where nothing is predicted, or nothing is there."""
-    hits, labels, predictions = np.einsum("bii->bi", cells), cells.sum(2), cells.sum(1)
+    labels, predictions, hits = _counts(sums)
     if metric == "f1":
         return _ratio(2 * hits, labels + predictions)
     return _ratio(hits, predictions if metric == "precision" else labels)
 
 
 def _of_class_one(metric: str, sums: np.ndarray, n: np.ndarray) -> np.ndarray:
-    values = _by_class(metric, _confusion(sums))
+    values = _by_class(metric, sums)
     return values[:, 1] if values.shape[1] > 1 else np.zeros(len(values))
 
 
 def _macro(metric: str, sums: np.ndarray, n: np.ndarray) -> np.ndarray:
-    cells = _confusion(sums)
-    present = (cells.sum(2) + cells.sum(1)) > 0
-    return _ratio((_by_class(metric, cells) * present).sum(1), present.sum(1).astype(float))
+    labels, predictions, _ = _counts(sums)
+    present = (labels + predictions) > 0
+    return _ratio((_by_class(metric, sums) * present).sum(1), present.sum(1).astype(float))
 
 
 def _balanced_accuracy(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
-    cells = _confusion(sums)
-    present = cells.sum(2) > 0
-    return _ratio((_by_class("recall", cells) * present).sum(1), present.sum(1).astype(float))
+    present = _counts(sums)[0] > 0
+    return _ratio((_by_class("recall", sums) * present).sum(1), present.sum(1).astype(float))
 
 
 def _matthews(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
-    cells = _confusion(sums)
-    hits, labels, predictions = np.einsum("bii->b", cells), cells.sum(2), cells.sum(1)
-    top = hits * n - (labels * predictions).sum(1)
+    labels, predictions, hits = _counts(sums)
+    top = hits.sum(1) * n - (labels * predictions).sum(1)
     bottom = np.sqrt((n**2 - (predictions**2).sum(1)) * (n**2 - (labels**2).sum(1)))
     return _ratio(top, bottom)
 
@@ -159,14 +179,14 @@ def _correlation(sums: np.ndarray, n: np.ndarray) -> np.ndarray:
     return _ratio(xy - x * y, np.sqrt(np.clip((xx - x * x) * (yy - y * y), 0, None)))
 
 
-OF_CONFUSION: dict[str, Any] = {
+OF_CLASSES: dict[str, Any] = {
     "balanced_accuracy": _balanced_accuracy,
     "matthews": _matthews,
     **{metric: partial(_of_class_one, metric) for metric in ("f1", "precision", "recall")},
     **{f"macro_{metric}": partial(_macro, metric) for metric in ("f1", "precision", "recall")},
 }
-"""Metrics of class numbers, as functions of the counts of (label, prediction)."""
-_FORMS: dict[str, Any] = {"mean": _mean, "correlation": _correlation, **OF_CONFUSION}
+"""Metrics of class numbers, as functions of each class's labels, predictions and hits."""
+_FORMS: dict[str, Any] = {"mean": _mean, "correlation": _correlation, **OF_CLASSES}
 
 
 FOR_PEOPLE = ("text", "text_pair", "prompt", "answer", "references", "prediction_name", "label_name")

@@ -11,8 +11,8 @@ from pathlib import Path
 from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import UserError, did_you_mean
 
-NOT_SEARCHED = {"wandb", "sweeps"}
-"""Folders in which no run lies; nor does one in a hidden folder, or in a run. A model may be called anything."""
+NOT_SEARCHED = {"wandb"}
+"""Folders in which no run lies; nor does one in a hidden folder, or in a run. Other folders may be called anything."""
 KEY = re.compile(r"[0-9a-f]{10}")
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from selfdistill_cli.config.metrics import larger_is_better
 from selfdistill_cli.reports.differences import EQUAL_COMPUTE, PLAIN, Compared, Comparison, baselines
 from selfdistill_cli.reports.numbers import Scale, count
 from selfdistill_cli.reports.statistics import POWER, detectable
-from selfdistill_cli.reports.variants import BASELINE, SAME_COMPUTE, Group
+from selfdistill_cli.reports.variants import BASELINE, SAME_COMPUTE
 from selfdistill_cli.system.words import listed
 
 NAMED = 3
 """So many methods are named in one sentence."""
 LEARNED = 0.01
-"""A score that is less than this above always giving the most frequent answer is no sign of learning."""
+"""A score that is less than this above always giving the most frequent answer is no sign of learning; where that leaves
+less room, half of what is left to a perfect score."""
+LONGER = "longer training, or more examples"
+"""What is missing where nothing was learned."""
 HARDLY = 0.9
-"""Where twice the seeds leave more than this share of what can be detected, the examples are what hides it."""
+"""Where even very many seeds leave more than this share of what can be detected, the examples are what hides it."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,11 @@ def finding(found: Comparison, shown: Scale) -> Finding:
     """One or two sentences, from differences that rest on two seeds or more; one seed says nothing about others."""
     told = _of_seeds(found, PLAIN)
     nothing = _nothing_learned(found, shown)
-    if nothing:
-        return Finding(nothing, "longer training, or more examples")
-    parts = [*_against_vanilla(found, told, shown), _at_equal_compute(found, shown)]
-    return Finding(" ".join(part for part in parts if part), "; ".join(_missing(found, told, shown)))
+    if nothing and not any(c.verdict for c in found.compared):
+        return Finding(f"{nothing}, so differences say nothing.", LONGER)
+    parts = [nothing and f"{nothing}.", *_against_vanilla(found, told, shown), _at_equal_compute(found, shown)]
+    missing = [LONGER] * bool(nothing) + _missing(found, told, shown)
+    return Finding(" ".join(part for part in parts if part), "; ".join(missing))
 
 
 def _of_seeds(found: Comparison, baseline: str) -> list[Compared]:
@@ -45,13 +49,10 @@ def _of_seeds(found: Comparison, baseline: str) -> list[Compared]:
     known = [
         c
         for c in found.compared
-        if c.baseline == baseline and c.difference.seeds > 1 and c.row.unbiased and not _is_vanilla(c.row.group)
+        if c.baseline == baseline and c.difference.seeds > 1 and c.row.unbiased
+        if (group := c.row.group) is not None and not group.is_vanilla
     ]
     return sorted(known, key=lambda c: -abs(c.difference.estimate))
-
-
-def _is_vanilla(group: Group | None) -> bool:
-    return group is not None and group.first.method == BASELINE
 
 
 # --- what came out --------------------------------------------------------------------------------
@@ -62,17 +63,18 @@ def _nothing_learned(found: Comparison, shown: Scale) -> str:
     if not majority or not larger_is_better(found.study.metric):
         return ""
     best = max(fmean(group.scores) for group in found.study.groups)
-    if best > majority["score"] + LEARNED:
+    enough = min(LEARNED, (1 - majority["score"]) / 2)
+    if best > majority["score"] + enough:
         return ""
     always = f"always '{majority['label']}' ({shown.value(majority['score'])})"
-    return f"Nothing was learned: no method is a point above {always}, so differences say nothing."
+    return f"Nothing was learned: no method is a point above {always}"
 
 
 def _against_vanilla(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[str]:
     if not told:
         return [_no_difference(found, shown)]
     clear = [c for c in told if c.verdict]
-    tests = count(len(found.tests), "test")
+    tests = count(len({c.test for c in found.compared if c.corrected is not None}), "test")
     said = [_clear(c, shown) for c in clear[:NAMED]]
     if len(clear) > NAMED:
         said.append(f"{count(len(clear) - NAMED, 'more', 'more').capitalize()} differ from it, too.")
@@ -102,7 +104,7 @@ def _no_difference(found: Comparison, shown: Scale) -> str:
     between = f"{found.study.metric} {f'{low} to {high}' if low != high else f'{low} for all'}"
     methods = listed(list(dict.fromkeys(group.first.method for group in groups)))
     settings = f"{count(len(groups), 'setting')} of {methods}"
-    if not any(_is_vanilla(group) for group in groups):
+    if not any(group.is_vanilla for group in groups):
         return f"No vanilla beside {settings}: {between}."
     why = _why_not(found)
     if why:
@@ -159,19 +161,21 @@ def _at_equal_compute(found: Comparison, shown: Scale) -> str:
     other = [c for c in _of_seeds(found, EQUAL_COMPUTE) if c.against.settings["method.passes"] != 1]
     if not other:
         return ""
+    told = [c for number, c in enumerate(other) if c.verdict or number < NAMED]
     named = [
         f"{c.row.name if len(other) > 1 else ''} {shown.signed(c.difference.estimate)} "
         f"({shown.interval(*c.difference.interval)}{f': {c.verdict}' if c.verdict else ''})".strip()
-        for c in other[:NAMED]
+        for c in told
     ]
-    return f"Against {EQUAL_COMPUTE}: {listed(named)}."
+    rest = [count(len(other) - len(told), "more", "more")] if len(other) > len(told) else []
+    return f"Against {EQUAL_COMPUTE}: {listed([*named, *rest])}."
 
 
 # --- what is missing ------------------------------------------------------------------------------
 
 
 def _missing(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[str]:
-    methods = [group for group in found.study.groups if not _is_vanilla(group)]
+    methods = [group for group in found.study.groups if not group.is_vanilla]
     if not methods:
         return [f"a method beside {BASELINE}"]
     wanted = []
@@ -190,7 +194,7 @@ def _matched_passes(found: Comparison) -> list[str]:
     lacking = {
         _round_passes(group.compute / base.compute)
         for row in found.rows
-        if (group := row.group) is not None and not _is_vanilla(group)
+        if (group := row.group) is not None and not group.is_vanilla
         if (base := found.study.baseline(group)) is not None and EQUAL_COMPUTE not in baselines(found.study, row)
         if base.compute > 0  # of no epochs, no number of passes costs more
     }
@@ -210,12 +214,13 @@ def _more_seeds(found: Comparison, told: Sequence[Compared], shown: Scale) -> li
     if not unclear or found.spread is None:
         return []
     now = min(c.difference.seeds for c in unclear)
-    total = next((habit for habit in (5, 10) if habit > now), 2 * now)
+    total = 5 if now < 5 else 2 * now
     then, at_present = (detectable(found.spread, seeds) for seeds in (total, now))
     if at_present == 0:
         return []
-    if then > HARDLY * at_present:
-        hidden = f"{found.spread.size:,} hide what is below {shown.value(then)} {shown.unit}"
+    limit = detectable(replace(found.spread, seed=0.0), now)
+    if limit > HARDLY * at_present:
+        hidden = f"{found.spread.size:,} hide what is below {shown.value(limit)} {shown.unit}"
         return [f"more validation examples: these {hidden}, whatever the number of seeds"]
     more = count(total - now, "more seed")
     return [f"{more}, which would show a difference of {shown.value(then)} {shown.unit} (power {POWER:g})"]

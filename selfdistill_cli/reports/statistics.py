@@ -101,36 +101,36 @@ def resampled(runs: Mapping[Key, Scored]) -> dict[Key, Resampled]:
     found = {}
     for n, keys in by_size.items():
         ones = np.ones((1, n))
-        for part in _parts(runs, keys, n):
+        for part in _parts(runs, keys):
             drawn = _metrics([runs[key] for key in part], _draws(n))
             for place, key in enumerate(part):
                 found[key] = Resampled(runs[key].index, float(runs[key].value(ones)[0]), drawn[place])
     return found
 
 
-def _parts(runs: Mapping[Key, Scored], keys: Sequence[Key], n: int) -> Iterator[list[Key]]:
+def _parts(runs: Mapping[Key, Scored], keys: Sequence[Key]) -> Iterator[list[Key]]:
     """As many runs at a time as make FEATURES numbers."""
     part: list[Key] = []
     size = 0
     for key in keys:
-        size += n * runs[key].features.shape[1]
+        size += runs[key].features.size  # of sparse ones, those that are not 0
         if part and size > FEATURES:
             yield part
-            part, size = [], n * runs[key].features.shape[1]
+            part, size = [], runs[key].features.size
         part.append(key)
     yield part
 
 
 def _metrics(runs: Sequence[Scored], draws: Iterator[np.ndarray]) -> np.ndarray:
     """Each run's metric under each row of counts, all sums of a block in one matrix product. [runs, DRAWS]."""
-    summed = [run for run in runs if run.form != "auroc"]
+    summed = [run for run in runs if not run.apart]
     features = np.concatenate([run.features for run in summed], axis=1).astype(float) if summed else None
     edges = np.cumsum([run.features.shape[1] for run in summed])[:-1]
     blocks = []
     for counts in draws:
         n = counts.sum(1)
         sums = iter(np.split(counts @ features, edges, axis=1) if features is not None else ())
-        blocks.append([run.value(counts) if run.form == "auroc" else run.of_sums(next(sums), n) for run in runs])
+        blocks.append([run.value(counts) if run.apart else run.of_sums(next(sums), n) for run in runs])
     return np.concatenate([np.stack(block) for block in blocks], axis=1)
 
 

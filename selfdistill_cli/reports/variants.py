@@ -40,6 +40,11 @@ class Group:
         return self.first.settings
 
     @property
+    def is_vanilla(self) -> bool:
+        """Whether it is plain training, of however many passes; a round of self-training is none."""
+        return self.settings["method.name"] == BASELINE and ROUND not in self.settings
+
+    @property
     def scores(self) -> list[float]:
         """Of the main metric, in the order of the seeds."""
         return [self.runs[seed].results["score"] for seed in sorted(self.runs)]
@@ -106,13 +111,7 @@ class Study:
 
     def _vanilla_beside(self, group: Group) -> list[Group]:
         wanted = but_the_method(group.settings)
-        return [
-            other
-            for other in self.groups
-            if other.settings["method.name"] == BASELINE
-            and ROUND not in other.settings
-            and but_the_method(other.settings) == wanted
-        ]
+        return [other for other in self.groups if other.is_vanilla and but_the_method(other.settings) == wanted]
 
 
 def of_equal_compute(groups: Iterable[Group], group: Group) -> Group | None:

@@ -14,6 +14,7 @@ from rich.text import Text
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports.content import spread
 from selfdistill_cli.reports.listing import counted, told_together
+from selfdistill_cli.reports.origins import Found
 from selfdistill_cli.reports.runs import Run, read_run, read_runs
 from selfdistill_cli.reports.search import search
 from selfdistill_cli.reports.studies import gather
@@ -69,11 +70,11 @@ class Reader:
         """All runs as they are now."""
         return read_runs(search(self.folders), self._read)
 
-    def _read(self, folder: Path) -> Run:
+    def _read(self, folder: Path, beside: Found) -> Run:
         written = (folder / "results.json").stat().st_mtime_ns if (folder / "results.json").is_file() else 0
         earlier, run = self._finished.get(folder, (0, None))
         if run is None or earlier != written:
-            run = read_run(folder)
+            run = read_run(folder, beside)
             if run.finished:
                 self._finished[folder] = written, run
         return run

@@ -183,6 +183,10 @@ def test_folders_of_other_programs_are_no_runs_and_what_lies_below_them_is_found
         "2026-01-01/12-00-00/train.log": "of Hydra",
         "wandb/run-1/files/config.yaml": "wandb_version: 1\n",
         "lightning_logs/version_0/config.yaml": "trainer: {}\n",
+        "sweeps/2026-01-01/multirun.yaml": "hydra: {}\n",  # what a sweep of ours leaves
+        "sweeps/2026-01-01/optimization_results.yaml": "name: optuna\n",
+        "sweeps/2026-01-01/jobs/1.json": "{}",
+        "sweeps/2026-01-01/.submitit/1/1_0_log.out": "of a job",
         "bert/all_results.json": "{}",
         "bert/results.json": '{"eval_accuracy": 0.9}',
     }
@@ -192,6 +196,11 @@ def test_folders_of_other_programs_are_no_runs_and_what_lies_below_them_is_found
     places = search([outputs])
     assert len(places.runs) == 2
     assert {str(path.relative_to(outputs)) for path in places.foreign} == {".", "bert", "lightning_logs/version_0"}
+
+
+def test_runs_below_a_folder_that_is_called_as_those_of_sweeps_are_found(sound: Path, tmp_path: Path) -> None:
+    shutil.copytree(sound, tmp_path / "results" / "sweeps")
+    assert len(find_runs([tmp_path / "results"])) == 2
 
 
 def test_a_run_that_ended_before_it_began_to_train_is_interrupted_with_its_reason(tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ def test_every_sign_is_one_that_tex_prints() -> None:
     assert not set(plain) & set("&%#_$^~\\<>|")
 
 
+def test_no_row_begins_with_what_the_end_of_the_one_before_takes_as_its_own() -> None:
+    latex = latex_table(Table("rows", "", ["[a]", "b"], [["[2] file.csv", "x"], ["* starred", "y"]]))
+    head, *rows = (line for line in latex.splitlines() if " & " in line)
+    assert [line[:3] for line in (head, *rows)] == ["{[}", "{[}", "{*}"]
+
+
 @pytest.mark.skipif(PDFLATEX is None, reason="needs pdflatex")
 def test_tables_compile(tmp_path: Path) -> None:
     nasty = Table("nasty", NASTY, [NASTY[:20], "n"], [[NASTY[i : i + 20], f"{i}.5"] for i in range(0, 80, 20)])

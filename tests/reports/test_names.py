@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from selfdistill_cli.reports.content import Chapter, Figure, Section, Table
 from selfdistill_cli.reports.panels import Cells, Curves
 from selfdistill_cli.reports.report import chapters, write_report
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import discordance, dynamics, learning, sensitivity
+from selfdistill_cli.reports.sections import discordance, dynamics, learning, other_tasks, sensitivity
 from selfdistill_cli.reports.studies import gather
 from tests.helpers.made_runs import make_run, study_of
 
@@ -117,6 +119,43 @@ def test_tables_of_other_tasks_belong_to_their_study(tmp_path: Path) -> None:
         chapter = made[f"synth_entailment · minilm · {examples} examples · 3 epochs"]
         (section,) = (one for one in chapter.sections if "carry over" in one.title)
         assert [part.cells[0][2].text for part in section.parts if isinstance(part, Table)] == [score]
+
+
+def scored_elsewhere(run: Path, score: float, **record: Any) -> None:
+    """An evaluation on snli beside the run's own."""
+    (run / "evaluations").mkdir()
+    shutil.copy(run / "predictions.parquet", run / "evaluations" / "snli.parquet")
+    (run / "evaluations" / "snli.json").write_text(json.dumps({"score": score, "metric": "accuracy", **record}))
+
+
+def test_scores_on_other_data_of_one_name_are_neither_averaged_nor_compared(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"settings": {"max_length": 128}}
+    for seed in (0, 1):
+        scored_elsewhere(make_run(tmp_path, "method=vanilla", f"seed={seed}"), 0.5, fingerprint="m" * 16, **asked)
+        scored_elsewhere(make_run(tmp_path, "method=kd", f"seed={seed}", draw=1), 0.6, fingerprint="a" * 16, **asked)
+        scored_elsewhere(make_run(tmp_path, "method=rdrop", f"seed={seed}", draw=3), 0.9, fingerprint="m" * 16, **asked)
+        scored_elsewhere(make_run(tmp_path, "method=dcs", f"seed={seed}", draw=2), 0.7, fingerprint="a" * 16)
+        longer = {"settings": {"max_length": 256}}
+        scored_elsewhere(make_run(tmp_path, "method=ema", f"seed={seed}"), 0.8, fingerprint="m" * 16, **longer)
+    section = other_tasks.section(study_of(tmp_path))
+    assert section is not None
+    (table,) = section.parts
+    assert isinstance(table, Table)
+    assert list(table.header[2:]) == [
+        "snli (data=mmmmmmmm, max_length=128), accuracy",
+        "snli (data=aaaaaaaa, max_length=128), accuracy",
+        "snli (data=mmmmmmmm, max_length=256), accuracy",
+    ]
+    cells = {row[0].text: [cell.text[:6] for cell in row[2:]] for row in table.cells}
+    none = "– (not"
+    assert cells == {
+        "vanilla": ["0.5000", none, none],
+        "dcs": [none, "0.7000", none],  # of a version that did not record its settings
+        "ema": [none, none, "0.8000"],
+        "kd": [none, "0.6000", none],
+        "rdrop": ["0.9000", none, none],
+    }
+    assert [row[0].text for row in table.cells if any("[" in cell.text for cell in row[2:])] == ["rdrop"]
 
 
 def test_two_parts_of_one_name_are_refused_before_anything_is_written(

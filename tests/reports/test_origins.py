@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,31 @@ def test_what_is_forgotten_is_the_best_of_before_minus_the_end(tmp_path: Path) -
         ["static_sd", f"after {SECOND}", "0.7500 ± 0.0707", "0.7000 ± 0.1414", "2"],
         ["static_sd", "forgotten", "0.1000 ± 0.1414", "–", "2"],
     ]
+
+
+def matrix(*folders: Path) -> list[list[str]]:
+    """The cells of the only table of what is forgotten."""
+    section = forgetting.section(sequences(find_runs(folders)))
+    assert section is not None
+    (table,) = section.parts
+    return [[cell.text for cell in row] for row in table.cells]  # type: ignore[union-attr]
+
+
+def test_a_sequence_is_found_again_where_its_runs_were_moved_or_copied_to_and_counts_once(tmp_path: Path) -> None:
+    outputs, copy, moved = (tmp_path / name for name in ("outputs", "copy", "moved"))
+    for seed in (0, 1):
+        sequence(outputs, seed, [(0.5, 0.4), (0.9 - seed / 10, 0.45), (0.7, 0.8)])
+    as_it_was = matrix(outputs)
+    assert {row[-1] for row in as_it_was} == {"2"}
+    shutil.copytree(outputs, copy)
+    assert matrix(outputs, copy) == matrix(copy, outputs) == matrix(copy) == as_it_was
+    said = chapters(find_runs([outputs, copy]))[0].words
+    assert said == "twelve runs, 2 in one study. The others: two found twice, eight in sequences."
+    outputs.rename(moved)
+    shutil.rmtree(copy)
+    assert matrix(moved) == as_it_was
+    made = chapters(find_runs([moved]))
+    assert [chapter.title for chapter in made[1:] if SECOND in chapter.title] == []
 
 
 def test_sequences_of_other_settings_are_rows_of_their_own(tmp_path: Path) -> None:

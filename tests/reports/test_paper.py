@@ -30,6 +30,7 @@ from selfdistill_cli.reports.studies import gather
 from selfdistill_cli.system.words import listed
 from tests.helpers.made_runs import make_run, study_of
 from tests.helpers.processes import REPOSITORY
+from tests.reports.test_origins import sequence
 
 pytestmark = pytest.mark.thorough
 
@@ -231,13 +232,52 @@ def test_data_are_named_without_places_of_the_machine(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "mine.csv").write_text("text,label\na,0\nb,1\n")
     file = tmp_path / "secret" / "mine.csv"
-    hub = read_run(make_run(tmp_path / "hub", "task=rte", synthetic=False))
-    assert data_source(hub) == "nyu-mll/glue rte"
+    hub, local = "nyu-mll/glue/rte (train), nyu-mll/glue/rte (validation)", "/home/me/rte/train.csv, /x/validation.csv"
+    for number, (data, said) in enumerate(
+        (
+            (hub, "nyu-mll/glue rte"),
+            (local, "files (train.csv and validation.csv)"),  # the Hub is named and was not asked
+            ("nyu-mll/glue/rte (train), /home/me/dev.csv", "nyu-mll/glue rte and files (dev.csv)"),
+            (None, None),
+        )
+    ):
+        run = make_run(tmp_path / str(number), "task=rte", synthetic=False, data=data)
+        assert data_source(read_run(run)) == said
     own = make_run(tmp_path / "own", "task=rte", synthetic=False)
     settings = yaml.safe_load((own / "config.yaml").read_text())
     settings["task"]["path"] = str(file)
     (own / "config.yaml").write_text(yaml.safe_dump(settings))
     assert data_source(read_run(own)) == "files of our own (mine.csv)"
+
+
+@pytest.mark.parametrize(
+    ("norms", "said"),
+    [
+        ("1", "clipped to norm 1,"),
+        (("null",), "gradients not clipped,"),
+        (("1", "null"), "clipped to norm 1 or not at all,"),
+    ],
+)
+def test_gradients_that_are_not_clipped_are_said_to_be_so(norms: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    for norm in norms:
+        make_run(tmp_path, f"schedule.max_grad_norm={norm}")
+    (_, words), *_ = methods_paragraphs([study_of(tmp_path)])
+    assert said in words
+
+
+def test_runs_without_a_gpu_beside_those_with_one_are_told(tmp_path: Path) -> None:
+    for seed, gpu in enumerate((None, "a card")):
+        (made(tmp_path, f"seed={seed}") / "environment.json").write_text(json.dumps(ENVIRONMENT | {"gpu": gpu}))
+    *_, (_, software) = methods_paragraphs([study_of(tmp_path)])
+    assert "computed on a card and a chip (4 threads), without a GPU, operating system" in software
+
+
+def test_stages_of_a_sequence_are_in_the_paper_as_in_the_report(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        sequence(tmp_path / "runs", seed, [(0.5, 0.5), (0.9, 0.5), (0.7, 0.8)])
+    report([str(tmp_path / "runs"), "--paper", "--out", str(tmp_path / "paper")])
+    assert "alone" not in (tmp_path / "paper" / "checklist.md").read_text()
+    assert "Training lasts 0 epochs" not in (tmp_path / "paper" / "methods.tex").read_text()
 
 
 def test_costs_are_sums_and_operations_are_given_only_where_every_run_counted_them(tmp_path: Path) -> None:

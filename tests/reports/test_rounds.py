@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from selfdistill_cli.reports.content import Table
+from selfdistill_cli.reports.differences import compare
 from selfdistill_cli.reports.listing import what_they_are
 from selfdistill_cli.reports.report import chapters
 from selfdistill_cli.reports.rows import best_vanillas, rows
 from selfdistill_cli.reports.runs import Run, find_runs
 from selfdistill_cli.reports.sections import rounds
+from selfdistill_cli.reports.sections.comparison import scale_of
+from selfdistill_cli.reports.sentences import finding
 from selfdistill_cli.reports.studies import gather
 from selfdistill_cli.sweeps.summary import jobs, means_over_seeds
 from tests.helpers.made_runs import make_run, study_of
@@ -71,6 +75,25 @@ def test_a_family_is_one_table_by_round(families: list[Run]) -> None:
     assert "What do rounds of self-training add?" in [section.title for section in chapters(families)[0].sections]
 
 
+def test_rounds_that_asked_otherwise_are_never_together(tmp_path: Path) -> None:
+    asked = (composed("self_training=correction").self_training.request, "Check it.", "Is that right?")
+    for seed in (0, 1):
+        first = make_run(tmp_path, f"seed={seed}", "method=vanilla", score=0.5)
+        for number, request in enumerate(asked):
+            round_ = made(tmp_path / str(number), seed, first, 1, 0.6)
+            cfg = OmegaConf.load(round_ / "config.yaml")
+            cfg.self_training.request = request
+            (round_ / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    runs = find_runs([tmp_path])
+    found = gather(runs)
+    assert found.duplicates == []
+    assert [len(group.runs) for group in found.studies[0].groups] == [2, 2, 2, 2]
+    hows = {row[1].text for row in only_table(runs).cells}
+    digests = (hashlib.sha256(request.encode()).hexdigest()[:8] for request in asked[1:])
+    plain = "correction, 1 drawn at 1.0"
+    assert hows == {plain, *(f"{plain}, request {digest}" for digest in digests)}
+
+
 def test_earlier_rounds_were_made_for_later_ones_and_round_0_stands_for_itself(families: list[Run]) -> None:
     found = gather(families)
     (study,) = found.studies
@@ -79,6 +102,20 @@ def test_earlier_rounds_were_made_for_later_ones_and_round_0_stands_for_itself(f
         "vanilla (self_training=correction round 2, 1 drawn at 1.0)",
     ]
     assert {(one.role, one.run.results["self_training"]["round"]) for one in found.served} == {("earlier round", 1)}
+
+
+def test_a_round_of_vanilla_is_compared_with_it_and_the_study_is_named_by_what_the_task_has(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        learned = made(tmp_path / "before", seed, make_run(tmp_path, f"seed={seed}", "method=vanilla"), 1, 0.6)
+        results = json.loads((learned / "results.json").read_text())
+        (learned / "results.json").write_text(json.dumps(results | {"train_examples": 109}))
+    found = compare(study_of(tmp_path))
+    told = finding(found, scale_of(found))
+    assert told.said.startswith(
+        "vanilla (self_training=correction round 1, 1 drawn at 1.0) is level with vanilla (95 %"
+    )
+    assert "a method beside vanilla" not in told.missing
+    assert found.study.name == "synth_entailment · minilm · 100 examples · 3 epochs"
 
 
 def test_a_round_is_no_tuned_setting_of_its_method_and_no_vanilla_of_a_sweep(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn import metrics
 
 from selfdistill_cli.reports.calibration import calibration
 from selfdistill_cli.reports.scoring import scored
+from selfdistill_cli.reports.statistics import resampled
 
 CLASSES = {
     "accuracy": metrics.accuracy_score,
@@ -40,10 +42,13 @@ def file(path: Path, prediction: np.ndarray, label: np.ndarray) -> Path:
     return path / "p.parquet"
 
 
-@pytest.mark.parametrize("metric", [*CLASSES, *VALUES])
-def test_a_metric_of_counts_is_the_metric_of_repeated_examples(metric: str, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+@pytest.mark.parametrize(
+    ("metric", "classes"), [*((m, c) for m in CLASSES for c in (2, 3, 30)), *((m, 0) for m in VALUES)]
+)
+def test_a_metric_of_counts_is_the_metric_of_repeated_examples(metric: str, classes: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    label: Any = rng.integers(0, 3, 60) if metric in CLASSES else rng.normal(size=60)
+    label: Any = rng.integers(0, classes, 60) if metric in CLASSES else rng.normal(size=60)
     prediction = np.where(rng.random(60) < 0.6, label, rng.permutation(label))
     found = scored(file(tmp_path, prediction, label), metric)
     assert found is not None
@@ -52,6 +57,21 @@ def test_a_metric_of_counts_is_the_metric_of_repeated_examples(metric: str, tmp_
     backwards = slice(None, None, -1)  # the file's rows are in another order than their numbers
     expected = [reference(np.repeat(label[backwards], c), np.repeat(prediction[backwards], c)) for c in counts]
     assert found.value(counts) == pytest.approx(expected)
+
+
+def test_many_classes_take_no_more_room_than_few(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label, prediction = rng.integers(0, 900, (2, 3000))
+    path = file(tmp_path, prediction, label)
+    tracemalloc.start()
+    found = scored(path, "macro_f1")
+    assert found is not None
+    drawn = resampled({0: found})[0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert drawn.observed == pytest.approx(metrics.f1_score(label, prediction, average="macro", zero_division=0))
+    assert peak < 100e6  # a cell for each pair of classes: 3,000 × 900² bytes = 2.4 GB
+    assert found.features.data.nbytes < 100_000
 
 
 @pytest.mark.parametrize("classes", [2, 3])

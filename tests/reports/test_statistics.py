@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.sparse import csr_array
 
 from selfdistill_cli.reports import statistics
 from selfdistill_cli.reports.scoring import Scored
@@ -68,9 +69,11 @@ def test_draws_in_blocks_are_the_draws_of_one_block() -> None:
 def test_runs_of_several_metrics_resampled_together_are_those_resampled_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     label, prediction = rng.integers(0, 2, (2, 90))
-    cells = np.eye(4)[2 * label + prediction].astype(np.uint8)
+    of_labels, of_predictions = (np.eye(2, dtype=np.uint8)[of] for of in (label, prediction))
+    cells = np.hstack([of_labels, of_predictions, of_labels * of_predictions])
     together = {
         "f1": Scored(np.arange(90), cells, "f1"),
+        "macro_f1": Scored(np.arange(90), csr_array(cells.astype(float)), "macro_f1"),
         "auroc": Scored(np.arange(90), np.stack([rng.permutation(90), label], axis=1).astype(float), "auroc"),
         "accuracy": scores(label == prediction),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ import yaml
 from selfdistill_cli.reports.differences import compare
 from selfdistill_cli.reports.naming import names, short_values
 from selfdistill_cli.reports.runs import find_runs
-from selfdistill_cli.reports.sections import comparison, left_out
+from selfdistill_cli.reports.sections import across, comparison, left_out
 from selfdistill_cli.reports.studies import Gathered, gather
 from selfdistill_cli.reports.variants import Study
 from tests.helpers.made_runs import make_run, study_of, variants
@@ -65,6 +66,11 @@ def test_a_file_of_ones_own_is_called_by_its_name(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_that_a_benchmark_is_scored_on_is_not_what_was_learned_from(tmp_path: Path) -> None:
+    make_run(tmp_path, "task=rte", "task.validation_path=/somewhere/dev.csv")
+    assert study_of(tmp_path).task == "rte, scored on dev.csv"
+
+
 def test_settings_of_a_model_set_studies_apart(tmp_path: Path) -> None:
     for way in ("model.dropout=null", "model.lora.rank=4", "model.dropout=0.2"):
         make_run(tmp_path, "method=vanilla", way)
@@ -105,6 +111,17 @@ def test_runs_that_read_other_data_are_never_together(tmp_path: Path) -> None:
     assert all("read other data" in said for said in words)
 
 
+def test_a_curve_over_sizes_is_of_one_state_of_the_data(tmp_path: Path) -> None:
+    for size, data in ((50, "aaaa"), (100, "aaaa"), (200, "bbbb")):
+        known: dict[str, Any] = {"train_examples": size, "fingerprints": with_data(data)}
+        make_run(tmp_path, "method=vanilla", f"task.train_examples={size}", **known)
+    section = across.section(gathered(tmp_path).studies)
+    assert section is not None
+    (figure,) = section.parts
+    (line,) = figure.panels[0].lines  # type: ignore[union-attr]
+    assert list(line.x) == [50, 100]
+
+
 def test_one_and_the_same_data_are_not_spoken_of_and_a_run_without_a_fingerprint_stands_beside_it(
     tmp_path: Path,
 ) -> None:
@@ -115,6 +132,38 @@ def test_one_and_the_same_data_are_not_spoken_of_and_a_run_without_a_fingerprint
     assert list(study.groups[0].runs) == [0, 1, 2]
     assert study.name == "synth_entailment · minilm · 100 examples · 3 epochs"
     assert "data" not in comparison.section(compare(study)).words
+
+
+def test_runs_that_start_from_other_weights_are_never_together(tmp_path: Path) -> None:
+    for weights, method in (("aaaa", "vanilla"), ("bbbb", "dynsdpb"), ("bbbb", "vanilla")):  # pretrained again between
+        known = {"data": "d", "weights": weights * 16}
+        make_run(tmp_path / weights, f"method={method}", "model.name=./pre", fingerprints=known, model="pre")
+    made = gathered(tmp_path)
+    assert made.duplicates == []
+    plain = "synth_entailment · pre · 100 examples · 3 epochs"
+    assert {study.name: variants(study) for study in [*made.studies, *made.alone]} == {
+        f"{plain} (weights=aaaaaaaa)": ["vanilla"],
+        f"{plain} (weights=bbbbbbbb)": ["vanilla", "dynsdpb"],
+    }
+    assert "started from other weights" in comparison.section(compare(made.studies[0])).words
+
+
+def test_a_file_and_a_model_by_two_spellings_are_one_study(tmp_path: Path) -> None:
+    known = {"data": "d", "weights": "w", "tokenizer": "t"}
+    for method, where in (("vanilla", ""), ("kd", f"{tmp_path}/"), ("dcs", "")):
+        files = (f"task.path={where}data.csv", f"task.validation_path={where}dev.csv", f"model.name={where or './'}pre")
+        read: dict[str, Any] = {} if method == "dcs" else {"fingerprints": known}  # of a version that took none
+        make_run(tmp_path, "task=custom", "task.kind=classification", f"method={method}", *files, model="pre", **read)
+    study = study_of(tmp_path)
+    assert (study.name, variants(study)) == ("data.csv · pre · 100 examples · 3 epochs", ["vanilla", "dcs", "kd"])
+
+
+def test_a_file_that_is_read_in_another_form_is_another(tmp_path: Path) -> None:
+    for ending in ("csv", "tsv"):
+        make_run(
+            tmp_path, "task=custom", "task.kind=classification", f"task.path=data.{ending}", fingerprints={"data": "d"}
+        )
+    assert sorted(study.task for study in every_study(tmp_path)) == ["data.csv", "data.tsv"]
 
 
 # --- names -------------------------------------------------------------------------------------------

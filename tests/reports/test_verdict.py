@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import numpy as np
 import pytest
 
 from selfdistill_cli.reports.content import Figure, Table
-from selfdistill_cli.reports.differences import compare
+from selfdistill_cli.reports.differences import Compared, Comparison, compare
 from selfdistill_cli.reports.numbers import Scale, count, scale
 from selfdistill_cli.reports.panels import Intervals
-from selfdistill_cli.reports.rows import rows
-from selfdistill_cli.reports.runs import find_runs
+from selfdistill_cli.reports.rows import Row, rows
+from selfdistill_cli.reports.runs import Run, find_runs
 from selfdistill_cli.reports.sections import over_tasks, verdict
 from selfdistill_cli.reports.sections.comparison import scale_of, section
-from selfdistill_cli.reports.sentences import Finding, finding
+from selfdistill_cli.reports.sentences import Finding, _more_seeds, finding
+from selfdistill_cli.reports.statistics import Difference, Spread, detectable
 from selfdistill_cli.reports.studies import gather
+from selfdistill_cli.reports.variants import Group, Study
 from selfdistill_cli.sweeps.summary import means_over_seeds
 from tests.helpers.made_runs import make_run, study_of, variants
 from tests.helpers.runs import composed
@@ -130,11 +133,73 @@ def test_the_cost_of_a_range_of_settings_is_a_range(tmp_path: Path) -> None:
 
 def test_where_nothing_was_learned_differences_are_not_discussed(tmp_path: Path) -> None:
     majority = {"label": "a", "score": 0.8}
-    make(tmp_path, "method=vanilla", accuracy=0.5, majority=majority)
+    make(tmp_path, "method=vanilla", accuracy=0.7, majority=majority)
     make(tmp_path, "method=kd", accuracy=0.7, draw=1, majority=majority)
     assert said(tmp_path).said == (
         "Nothing was learned: no method is a point above always 'a' (80.0), so differences say nothing."
     )
+
+
+def test_a_perfect_score_above_a_large_majority_was_learned_and_a_clear_difference_is_always_discussed(
+    tmp_path: Path,
+) -> None:
+    rare, common = {"label": "a", "score": 0.992}, {"label": "a", "score": 0.95}
+    make(tmp_path / "rare", "method=vanilla", accuracy=1.0, majority=rare)
+    make(tmp_path / "rare", "method=kd", accuracy=0.99, draw=1, majority=rare)
+    make(tmp_path / "clear", "method=vanilla", accuracy=0.6, majority=common)
+    make(tmp_path / "clear", "method=kd", accuracy=0.9, draw=1, majority=common)
+    assert "Nothing was learned" not in said(tmp_path / "rare").said
+    told = said(tmp_path / "clear")
+    assert told.said.startswith("Nothing was learned: no method is a point above always 'a' (95.0). kd is ")
+    assert told.said.endswith("better, and hardly by chance.")
+    assert told.missing == "longer training, or more examples"
+
+
+def described(spread: Spread, seeds: int) -> str:
+    """What is missing where a difference is open, of this spread and so many seeds."""
+    group = Group("task", "kd", {0: Run(Path("run"), "finished", results={"metric": "accuracy", "score": 0.5})})
+    row = Row("kd", [group])
+    one = Compared(row, "vanilla", group, Difference(0.001, 1.0, 10, seeds, spread), 1.0, "accuracy")
+    found = Comparison(Study("task", "task", [group]), [row], [one], {})
+    return "; ".join(_more_seeds(found, [one], Scale("accuracy", 2)))
+
+
+@pytest.mark.parametrize(("seeds", "total"), [(2, 5), (4, 5), (5, 10), (8, 16), (9, 18), (10, 20)])
+def test_examples_are_asked_for_where_no_number_of_seeds_would_do(seeds: int, total: int) -> None:
+    of_seeds = described(Spread(examples=0.0, seed=1e-4, size=400), seeds)
+    assert of_seeds.startswith(f"{count(total - seeds, 'more seed')}, which would show")
+    few = described(Spread(examples=1e-4, seed=1e-7, size=400), seeds)
+    limit = 100 * detectable(Spread(examples=1e-4, seed=1e-7, size=400), 10**6)
+    assert (
+        few
+        == f"more validation examples: these 400 hide what is below {limit:.2f} points, whatever the number of seeds"
+    )
+
+
+def test_tests_that_are_counted_are_those_that_are_corrected_for(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", accuracy=0.7)
+    for draw, method in enumerate(("kd", "dcs"), start=1):
+        make(tmp_path, f"method={method}", accuracy=0.7, draw=draw)
+    make(tmp_path, "method=ema", accuracy=0.7, draw=3, seeds=1)
+    found = compare(study_of(tmp_path))
+    assert len(found.tests) == 3
+    first = found.compared[0]
+    open_again = replace(first, difference=replace(first.difference, estimate=1.0, variance=1e-4), corrected=0.06)
+    told = finding(replace(found, compared=[open_again, *found.compared[1:]]), scale_of(found)).said
+    assert "no evidence once corrected for two tests." in told
+
+
+def test_of_many_differences_at_equal_compute_none_that_is_clear_is_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", accuracy=0.7)
+    make(tmp_path, "method=vanilla", accuracy=0.7, passes=2, examples_forwarded=600)
+    for draw, method in enumerate(("dynsdpb", "static_sd", "rdrop", "ema", "label_smoothing"), start=1):
+        make(tmp_path, f"method={method}", accuracy=0.95 - draw / 100, draw=draw, examples_forwarded=600)
+    make(tmp_path, "method=focal", accuracy=0.7, draw=9, examples_forwarded=600)
+    found = compare(study_of(tmp_path))
+    clear = [replace(c, corrected=1.0 if c.row.name == "focal" else 0.001) for c in found.compared]
+    told = finding(replace(found, compared=clear), scale_of(found)).said.partition(". Against ")[2]
+    assert told.count(": better)") == 5
+    assert told.endswith(" and one more.")
 
 
 def test_the_verdict_has_a_row_a_study_and_all_differences_on_two_seeds(tmp_path: Path) -> None:

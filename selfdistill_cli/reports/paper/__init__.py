@@ -14,9 +14,8 @@ from selfdistill_cli.reports.latex import escape, latex_table, running
 from selfdistill_cli.reports.paper.checklist import Answers, checklist
 from selfdistill_cli.reports.paper.facts import own_settings
 from selfdistill_cli.reports.paper.words import methods_paragraphs
-from selfdistill_cli.reports.report import chapters
+from selfdistill_cli.reports.report import chapters, gathered_beside_sequences
 from selfdistill_cli.reports.runs import Run
-from selfdistill_cli.reports.studies import gather
 from selfdistill_cli.reports.variants import Study
 from selfdistill_cli.system.files import new_file
 
@@ -36,7 +35,7 @@ def write_paper(runs: Sequence[Run], title: str, folder: Path) -> list[str]:
 
     Returns the names of the files, those of folders by their number. Raises `ValueError` if no run has finished.
     """
-    gathered = gather(runs)
+    gathered, _ = gathered_beside_sequences(runs)
     studies = gathered.studies
     if not studies:
         raise ValueError("no run has finished")

@@ -14,6 +14,7 @@ from selfdistill_cli.reports.paper.facts import (
     data_source,
     each,
     environment,
+    hardware,
     hours,
     in_words,
     operations,
@@ -159,8 +160,7 @@ def _remarks(study: Study) -> str:
 
 def _compute(runs: Sequence[Run]) -> str:
     flops = operations(runs)
-    gpus = each(runs, environment("gpu"))
-    place = listed(gpus) or listed(each(runs, environment("processor"))) or f"a machine that is {UNKNOWN.split(':')[0]}"
+    place = hardware(runs) or f"a machine that is {UNKNOWN.split(':')[0]}"
     counted = flops or f"operations {UNKNOWN.split(':')[0]}"
     return f"{hours(runs)} of training on {place}; {counted}."
 

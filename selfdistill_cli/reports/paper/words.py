@@ -11,6 +11,7 @@ from selfdistill_cli.reports.paper.facts import (
     data_source,
     each,
     environment,
+    hardware,
     hours,
     in_words,
     operations,
@@ -88,9 +89,18 @@ def _optimisation(runs: Sequence[Run]) -> str:
         f"Training lasts {length}{more} with {told(runs, setting('schedule.optimizer'))}, learning rate "
         f"{told(runs, setting('schedule.lr'))} ({told(runs, setting('schedule.scheduler'))}, warm-up over "
         f"{told(runs, setting('schedule.warmup_ratio'))} of the steps), batches of {told(runs, setting('schedule.batch_size'))}, "
-        f"weight decay {told(runs, setting('schedule.weight_decay'))}, gradients clipped to norm "
-        f"{told(runs, setting('schedule.max_grad_norm'))}, in {told(runs, result('precision'))}."
+        f"weight decay {told(runs, setting('schedule.weight_decay'))}, {_clipping(runs)}, in "
+        f"{told(runs, result('precision'))}."
     )
+
+
+def _clipping(runs: Sequence[Run]) -> str:
+    """Null, which is not clipped, is a value too."""
+    key = "schedule.max_grad_norm"
+    norms = each(runs, setting(key))
+    if all(run.settings.get(key, UNKNOWN) is not None for run in runs):
+        return f"gradients clipped to norm {told(runs, setting(key))}"
+    return f"gradients clipped to norm {listed(norms)} or not at all" if norms else "gradients not clipped"
 
 
 def _compute(runs: Sequence[Run]) -> str:
@@ -104,12 +114,8 @@ def _compute(runs: Sequence[Run]) -> str:
 def _software(runs: Sequence[Run]) -> str:
     packages = ("torch", "transformers", "accelerate", "datasets", "numpy")
     versions = listed([f"{name} {told(runs, environment('packages', name))}" for name in packages])
-    gpus, threads = each(runs, environment("gpu")), told(runs, environment("processor_threads"))
-    place = listed(gpus) if gpus else f"{told(runs, environment('processor'))} ({threads} threads), without a GPU"
-    if not each(runs, environment("python")):
-        place = UNKNOWN
     return (
         f"sdrun {told(runs, environment('selfdistill_cli'))}, commit {told(runs, commit)}, Python "
-        f"{told(runs, environment('python'))}, {versions}; computed on {place}, operating system "
+        f"{told(runs, environment('python'))}, {versions}; computed on {hardware(runs) or UNKNOWN}, operating system "
         f"{told(runs, environment('platform'))}, processes a run: {told(runs, result('processes'))}."
     )

@@ -15,10 +15,9 @@ from selfdistill_cli.reports.naming import identity, told_apart
 from selfdistill_cli.reports.panels import Curves, Line, Look
 from selfdistill_cli.reports.runs import Settings
 from selfdistill_cli.reports.statistics import mean_interval
-from selfdistill_cli.reports.studies import names_of_variants, what_is_constant
+from selfdistill_cli.reports.studies import SIZE, names_of_variants, what_is_constant
 from selfdistill_cli.reports.variants import Group, Study
 
-SIZE = "task.train_examples"
 WORDS = "The same task, model and schedule with several numbers of training examples; bars are 95 % intervals of the mean over seeds."
 
 

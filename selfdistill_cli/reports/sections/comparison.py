@@ -13,8 +13,8 @@ from selfdistill_cli.reports.numbers import Scale, scale
 from selfdistill_cli.reports.panels import Intervals, Mark
 from selfdistill_cli.reports.rows import REPORTED, Row
 from selfdistill_cli.reports.statistics import mean_interval
-from selfdistill_cli.reports.studies import DATA
-from selfdistill_cli.reports.variants import BASELINE, Study
+from selfdistill_cli.reports.studies import DATA, WEIGHTS
+from selfdistill_cli.reports.variants import Study
 
 NOTHING = "–"
 
@@ -43,10 +43,11 @@ def _words(found: Comparison) -> str:
     study = found.study
     results = study.groups[0].first.results
     said = [_constant(study)]
-    if DATA in study.groups[0].settings:
-        said.append(
-            "Runs with the same settings read other data (fingerprints in results.json): they are another study."
-        )
+    for setting, otherwise in ((DATA, "read other data"), (WEIGHTS, "started from other weights")):
+        if setting in study.groups[0].settings:
+            said.append(
+                f"Runs that were asked for alike {otherwise} (fingerprints in results.json): they are another study."
+            )
     majority = results.get("majority")
     if majority:
         shown = scale_of(found)
@@ -91,7 +92,7 @@ def _constant(study: Study) -> str:
 
 def _scores(found: Comparison, shown: Scale) -> Table:
     study = found.study
-    plain = next((g for g in study.groups if g.first.method == BASELINE and g.settings["method.passes"] == 1), None)
+    plain = next((g for g in study.groups if g.is_vanilla and g.settings["method.passes"] == 1), None)
     used = [name for name in BASELINES if any(c.baseline == name for c in found.compared)]
     rows: list[list[str | Cell]] = []
     for row in found.rows:

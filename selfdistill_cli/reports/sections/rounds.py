@@ -43,11 +43,13 @@ def section(studies: Sequence[Study], runs: Sequence[Run]) -> Section | None:
         for run in study.runs:
             chain = _chain(run, by_key)
             name = variants.get(chain[0].path, run.method)
+            own = str(run.settings.get(ROUND, "")).partition(", ")[2]
             if _about(run) and run.results.get("key") not in followed:
-                how = _how(str(_about(run)["name"]), str(run.settings.get(ROUND, "")).partition(", ")[2])
+                how = _how(str(_about(run)["name"]), own)
                 families[name, how] += [Entry(_about(one).get("round", 0), one, _about(one)) for one in chain]
             for about in _ended(run):
-                how = _how(about["name"], f"{about['drawn'] // about['problems']} drawn at {about.get('temperature')}")
+                drawn = f"{about['drawn'] // about['problems']} drawn at {about.get('temperature')}"
+                how = _how(about["name"], own if own.startswith(drawn) else drawn)
                 if not _about(run):
                     families[name, how].append(Entry(0, run, {}))
                 families[name, how].append(Entry(about["round"], None, about))
