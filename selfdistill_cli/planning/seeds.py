@@ -27,7 +27,7 @@ from selfdistill_cli.reports.statistics import (
     resampled,
     seeds_needed,
 )
-from selfdistill_cli.reports.studies import DATA, gather, what_is_constant
+from selfdistill_cli.reports.studies import DATA, PATHS, WEIGHTS, gather, what_is_constant
 from selfdistill_cli.reports.variants import Group, Study
 from selfdistill_cli.system.words import counted
 
@@ -85,11 +85,15 @@ def _but_sizes(settings: dict[str, Any]) -> str:
 
 
 def _given(settings: dict[str, Any]) -> str:
-    """Equal for equal settings; one that is null or empty is as one that is not there.
+    """Equal for equal settings, however paths are typed; one that is null or empty is as one that is not there.
 
-    Which data will be read is not known of a plan.
+    Which data will be read, and which weights, is not known of a plan.
     """
-    return identity({key: value for key, value in settings.items() if key != DATA and value not in (None, {}, [])})
+    known = {
+        key: value for key, value in settings.items() if key not in (DATA, WEIGHTS) and value not in (None, {}, [])
+    }
+    places = {key: str(Path(value).expanduser().absolute()) for key, value in known.items() if key in PATHS}
+    return identity(known | places)
 
 
 def spread_of(study: Study) -> Seen | None:

@@ -280,15 +280,14 @@ def test_evaluations_that_take_most_of_it_are_named_with_what_shortens_them(tmp_
 # --- seeds ----------------------------------------------------------------------------------------
 
 
-def of_seeds(folder: Path, seeds: int) -> dict[str, dict[int, Path]]:
+def of_seeds(folder: Path, seeds: int, *words: str) -> dict[str, dict[int, Path]]:
     """Runs of two methods, with results of the whole form."""
     whole = json.loads((Path(__file__).parent.parent / "runs" / "data" / "finished" / "results.json").read_text())
     made: dict[str, dict[int, Path]] = {}
     for method, accuracy in (("vanilla", 0.7), ("dynsdpb", 0.75)):
         for seed in range(seeds):
-            run = make_run(
-                folder, f"method={method}", f"seed={seed}", accuracy=accuracy, examples=400, draw=len(method)
-            )
+            asked = (f"method={method}", f"seed={seed}", *words)
+            run = make_run(folder, *asked, accuracy=accuracy, examples=400, draw=len(method))
             results = whole | json.loads((run / "results.json").read_text())
             (run / "results.json").write_text(json.dumps(results))
             made.setdefault(method, {})[seed] = run
@@ -321,6 +320,15 @@ def test_the_spread_is_that_of_runs_on_one_and_the_same_data(tmp_path: Path) -> 
     place.write_text(json.dumps(other | {"fingerprints": {"data": "of another file"}}))
     (line,) = seeds_for(asked, 8.0)
     assert line.partition(" The spread")[0] == before[0].partition(" The spread")[0]
+
+
+def test_the_study_of_a_plan_is_found_however_its_file_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data.csv").write_text("text,label\na,x\n")
+    own = ("task=custom", "task.text=text", "task.label=label")
+    of_seeds(tmp_path / "out", 2, *own, "task.path=data.csv")
+    (line,) = seeds_for(cells(tmp_path / "out", (*own, f"task.path={tmp_path}/data.csv")), 8.0)
+    assert "1 pair of methods" in line
 
 
 def test_without_two_seeds_of_two_methods_nothing_is_claimed(tmp_path: Path) -> None:
