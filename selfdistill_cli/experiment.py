@@ -84,6 +84,7 @@ def run(cfg: DictConfig, group: str | None = None, others: Sequence[DictConfig] 
                 raise
     if finished is not None:
         on_main(runtime.accelerator, lambda: _require_same_data(cfg, finished))
+        on_main(runtime.accelerator, lambda: directory.note_asked(cfg))
         results = replace(finished, status="finished earlier")
     evaluations = score_on_other_tasks(cfg, directory.path, others, runtime)
     if runtime.is_main:

@@ -14,6 +14,7 @@ from selfdistill_cli.config.schema import SCIENCE
 from selfdistill_cli.errors import first_line
 from selfdistill_cli.reports.curves import thinned
 from selfdistill_cli.reports.intact import (
+    NUMBER,
     DamagedFileError,
     read_config,
     read_results,
@@ -54,6 +55,8 @@ class Run:
     """Scores on the validation sets of other tasks, by task."""
     start: Path | None = None
     """The directory of the run whose weights it starts from, if it does."""
+    asked: tuple[Settings, ...] = ()
+    """Other words for its length (epochs, steps, passes) in which it was asked for as well."""
     left_out: dict[str, str] = field(default_factory=dict)
     """By name, the files beside its results that could not be read, and why; the run counts without them."""
     cost_unit: str = "examples"
@@ -130,7 +133,8 @@ def read_run(folder: Path, beside: Found = ALONE) -> Run:
     except DamagedFileError as error:
         return Run(folder, "damaged", str(error), **found)
     found["settings"]["processes"] = int(results.get("processes") or 1)
-    return Run(folder, "finished", results=results, other_tasks=_other_tasks(folder, left_out), **found)
+    found |= {"other_tasks": _other_tasks(folder, left_out), "asked": _asked(folder, left_out)}
+    return Run(folder, "finished", results=results, **found)
 
 
 def with_whole_tables(runs: Sequence[Run]) -> list[Run]:
@@ -207,6 +211,16 @@ def _other_tasks(folder: Path, left_out: dict[str, str]) -> dict[str, dict[str, 
         except DamagedFileError as error:
             left_out[f"evaluations/{path.name}"] = f"evaluations/{error}"
     return found
+
+
+def _asked(folder: Path, left_out: dict[str, str]) -> tuple[Settings, ...]:
+    found = []
+    for path in sorted((folder / "asked").glob("[!.]*.json")):
+        try:
+            found.append(read_scores(path, {"method.passes": NUMBER}))
+        except DamagedFileError as error:
+            left_out[f"asked/{path.name}"] = f"asked/{error}"
+    return tuple(found)
 
 
 def flat(node: Any, prefix: str = "") -> Settings:

@@ -46,7 +46,7 @@ class Gathered:
 
 def gather(runs: Iterable[Run]) -> Gathered:
     """Studies of all finished runs: those with an answer first. Whatever did not finish is passed over."""
-    finished = told_apart_by_content([completed(run) for run in runs if run.finished])
+    finished = told_apart_by_content([one for run in runs if run.finished for one in _as_asked(completed(run))])
     by_settings: dict[str, dict[int, Run]] = defaultdict(dict)
     duplicates = []
     for run in finished:
@@ -62,6 +62,12 @@ def gather(runs: Iterable[Run]) -> Gathered:
     several = [study for study in made if study.size > 1]
     alone = [study for study in made if study.size == 1] if several else []
     return Gathered(several or made, alone, served, duplicates)
+
+
+def _as_asked(run: Run) -> list[Run]:
+    """The run, once for each way of saying its length in which it was asked for: it has a place in several studies."""
+    forms = {identity(one): one for one in (run.settings, *(run.settings | asked for asked in run.asked))}
+    return [replace(run, settings=settings) for settings in forms.values()]
 
 
 def told_apart_by_content(runs: Sequence[Run]) -> list[Run]:

@@ -2,12 +2,14 @@
 
 outputs/<task>/<model>/<method>/<key>/
     config.yaml  metrics.jsonl  results.json  predictions.parquet  model/  checkpoints/
-    wandb/  environment.json  run.json  train.log
+    wandb/  environment.json  run.json  train.log  evaluations/  asked/
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 import os
 import secrets
@@ -30,6 +32,9 @@ from selfdistill_cli.system.lease import held, require
 from selfdistill_cli.system.words import ScreenHandler
 
 log = logging.getLogger(__name__)
+
+LENGTH = ("schedule.epochs", "schedule.max_steps", "method.passes")
+"""Settings that say how long a run trains: two ways of saying so are one run."""
 
 
 class _LogFile(logging.FileHandler):
@@ -91,6 +96,19 @@ class RunDirectory:
                 before, now = (str(value).lower() for value in (was, asked))
                 said.append(f"It was run with runtime.{name}={before}; rerun=true trains it with {now}.")
         return said
+
+    def note_asked(self, cfg: DictConfig) -> None:
+        """Note the length that `cfg` gives this finished run, where it is said otherwise: six epochs, or three twice.
+
+        Reports compare runs of one length, so it has its place beside those that were asked for alike. In a file for each,
+        since several may ask at once; a folder that may not be written stays as it is.
+        """
+        ran: Any = OmegaConf.load(self.path / "config.yaml")
+        asked, had = ({key: OmegaConf.select(one, key) for key in LENGTH} for one in (cfg, ran))
+        if asked != had:
+            name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+            with contextlib.suppress(OSError, UserError):
+                write_json(self.path / "asked" / f"{name}.json", asked)
 
     @contextlib.contextmanager
     def held(self, afresh: bool = False) -> Iterator[None]:

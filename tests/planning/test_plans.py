@@ -322,7 +322,9 @@ def test_the_spread_is_that_of_runs_on_one_and_the_same_data(tmp_path: Path) -> 
     assert line.partition(" The spread")[0] == before[0].partition(" The spread")[0]
 
 
-def test_the_study_of_a_plan_is_found_however_its_file_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_study_of_a_plan_is_found_however_its_file_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data.csv").write_text("text,label\na,x\n")
     own = ("task=custom", "task.text=text", "task.label=label")

@@ -15,7 +15,9 @@ from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import across, comparison, left_out
 from selfdistill_cli.reports.studies import Gathered, gather
 from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.runs.directory import RunDirectory
 from tests.helpers.made_runs import make_run, study_of, variants
+from tests.helpers.runs import composed
 
 pytestmark = pytest.mark.thorough
 
@@ -156,6 +158,26 @@ def test_a_file_and_a_model_by_two_spellings_are_one_study(tmp_path: Path) -> No
         make_run(tmp_path, "task=custom", "task.kind=classification", f"method={method}", *files, model="pre", **read)
     study = study_of(tmp_path)
     assert (study.name, variants(study)) == ("data.csv · pre · 100 examples · 3 epochs", ["vanilla", "dcs", "kd"])
+
+
+def test_a_run_stands_beside_all_runs_of_its_length_in_whatever_words_that_was_asked_for(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        made = make_run(tmp_path, "method=vanilla_matched", "schedule.epochs=3", f"seed={seed}")
+        for epochs in (3, 6):
+            make_run(tmp_path, "method=dynsdpb", f"schedule.epochs={epochs}", f"seed={seed}")
+            asked = "vanilla_matched" if epochs == 3 else "vanilla"
+            words = [f"method={asked}", f"schedule.epochs={epochs}", f"seed={seed}", f"paths.outputs={tmp_path}"]
+            same = RunDirectory(composed(*words))
+            assert same.path == made
+            same.note_asked(composed(*words))
+    made_of = gathered(tmp_path)
+    found = {study.name: {group.variant: sorted(group.runs) for group in study.groups} for study in made_of.studies}
+    assert found == {
+        "synth_entailment · minilm · 100 examples · 3 epochs": {"vanilla": [0, 1], "dynsdpb": [0, 1]},
+        "synth_entailment · minilm · 100 examples · 6 epochs": {"vanilla": [0, 1], "dynsdpb": [0, 1]},
+    }
+    assert sorted(study.groups[0].settings["method.passes"] for study in made_of.studies) == [1, 2]
+    assert not made_of.duplicates
 
 
 def test_a_file_that_is_read_in_another_form_is_another(tmp_path: Path) -> None:
