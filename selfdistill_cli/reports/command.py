@@ -32,7 +32,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="KEY=VALUE[,VALUE]",
-        help="only runs with this setting, by its name in config.yaml; a run whose method has no such setting is kept",
+        help="only runs with this setting of model, task, method, schedule, or seed; a run whose method has no such setting is kept",
     )
     parser.add_argument("--title", help="of the report")
     parser.add_argument(
