@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.command_line import advice, home, readable, shows_settings, sweeps
+from selfdistill_cli.config.advice import ONE_RUN, advice
+from selfdistill_cli.config.command_line import home, readable, shows_settings, sweeps
 from selfdistill_cli.config.help import explained, help_text, version_text
 from selfdistill_cli.config.messages import explain
 from selfdistill_cli.config.options import find_installed_plugins
@@ -136,7 +137,7 @@ def main() -> None:
             return
         request = taken_out(sys.argv)
         if {"-m", "--multirun"} & set(sys.argv) and shows_settings(sys.argv):
-            raise UserError("--cfg and --info show the settings of one run: leave out -m and lists such as seed=0,1.")
+            raise UserError(ONE_RUN)
         if {"-sc", "--shell-completion"} & set(sys.argv):
             from selfdistill_cli.config.completion import complete_well
 

@@ -10,7 +10,8 @@ import hydra.conf
 from hydra.errors import MissingConfigException
 
 from selfdistill_cli.config import naming
-from selfdistill_cli.config.command_line import OPEN_MAPPINGS, SETTING, advice, command, sweeps
+from selfdistill_cli.config.advice import advice
+from selfdistill_cli.config.command_line import OPEN_MAPPINGS, SETTING, command, sweeps
 from selfdistill_cli.config.options import added_groups, default_groups, groups, keys, options_of
 from selfdistill_cli.config.schema import nodes
 from selfdistill_cli.config.settings import every_key, holders, prefix_of, setting_groups

@@ -165,6 +165,7 @@ class Collector(Launcher):
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
+        self._scores: list[float] = []
 
     def launch(self, job_overrides: Sequence[Job], initial_job_idx: int) -> Sequence[JobReturn]:
         choices, returned, sweep_dir = Choices(self), [], Path(self.config.hydra.sweep.dir)
@@ -185,9 +186,11 @@ class Collector(Launcher):
         from selfdistill_cli.runs.directory import RunDirectory
         from selfdistill_cli.runs.results import objective
 
-        runs = [RunDirectory(one).results() for one in (*(planned for planned, _ in self.jobs), cfg)]
-        scores = [objective(found.as_dict()) for found in runs if found is not None]
-        return scores[-1] if runs[-1] is not None else fmean(scores or [0.0])
+        found = RunDirectory(cfg).results()
+        if found is None:
+            return fmean(self._scores or [0.0])
+        self._scores.append(objective(found.as_dict()))
+        return self._scores[-1]
 
 
 def _at_once(launcher: DictConfig) -> int:

@@ -18,11 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.config.checks import selects_on_test
 from selfdistill_cli.config.command_line import named_options
-from selfdistill_cli.config.messages import lacking
 from selfdistill_cli.config.metrics import require_direction
-from selfdistill_cli.config.options import default_groups, options_of
-from selfdistill_cli.config.settings import holders
+from selfdistill_cli.config.options import default_groups
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.sweeps.choices import require_held
 from selfdistill_cli.sweeps.plan import name_of, read_plan, searched, varied_settings
 from selfdistill_cli.sweeps.records import JobRecords
 from selfdistill_cli.sweeps.summary import names_of_rounds, print_summary, scores_by_round
@@ -144,17 +143,21 @@ def _require_search_of_what_is_there(config: DictConfig) -> None:
         return
     typed = dict(word.partition("=")[::2] for word in config.hydra.overrides.task)
     given = {**config.hydra.sweeper.params, **typed}
-    for key in given:
-        group = str(key).partition(".")[0]
-        having = holders(group).get(key, {}) if group in default_groups() and "." in key else {}
-        options = named_options(group, str(given.get(group, config.hydra.runtime.choices.get(group))))
-        if having and set(options) <= set(options_of(group)) and not having.keys() & set(options):
-            raise UserError(lacking(key, [f"{group}={','.join(options)}"]))
+    for key in map(str, given):
+        group = key.partition(".")[0]
+        if group in default_groups() and "." in key:
+            options = named_options(group, str(given.get(group, config.hydra.runtime.choices.get(group))))
+            require_held(key, options, [f"{group}={','.join(options)}"])
 
 
 def _require_runs_of_their_own(config: DictConfig) -> None:
     """Raise `UserError` if a sweep varies what is no part of a run's key: one run's figures would stand under all values."""
-    varied = [name for name in searched(config) if name.partition(".")[0] in ("runtime", "tracking")]
+    folder = str(OmegaConf.to_container(config.paths, resolve=False)["outputs"])  # type: ignore[call-overload, index]
+    varied = [
+        name
+        for name in searched(config)
+        if name.partition(".")[0] in ("runtime", "tracking") and f"${{{name}}}" not in folder
+    ]
     if varied and not config.rerun:
         raise UserError(
             f"{varied[0]} is no part of what a run is known by: the runs of this sweep that differ in it alone would be one "

@@ -81,14 +81,27 @@ def for_the_jobs_alone(words: Sequence[str]) -> list[str]:
         having, default = holders(group, words).get(key, {}), default_groups()[group]
         name = chosen.get(group, default)
         names = named_options(group, name, words)
-        open_ = group not in chosen and "+experiment" in chosen
-        if having and not open_ and set(names) <= set(options_of(group, words)) and not set(names) & having.keys():
-            raise UserError(lacking(key, words))
+        open_ = group not in chosen and any(map(_chooses_others, chosen))
+        if not open_:
+            require_held(key, names, words)
         if default not in having and (open_ or names != [name]):
             moved.append(f"{key}: {quoted(value)}")
         else:
             kept.append(word)
     return [*kept, f"{FOR_THE_JOBS}{{{', '.join(moved)}}}"] if moved else kept
+
+
+def _chooses_others(key: str) -> bool:
+    """Whether this is an experiment, or a group of one's own, whose file may choose a method or a model."""
+    return key.startswith("+") and "." not in key and key != "+size"
+
+
+def require_held(key: str, names: Sequence[str], words: Sequence[str]) -> None:
+    """Raise `UserError` if none of these options of its group has the setting, and others do."""
+    group = key.partition(".")[0]
+    having = holders(group, words).get(key, {})
+    if having and set(names) <= set(options_of(group, words)) and not set(names) & having.keys():
+        raise UserError(lacking(key, words))
 
 
 def typed_settings(config: DictConfig) -> set[str]:

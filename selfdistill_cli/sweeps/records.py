@@ -80,7 +80,7 @@ class JobRecords:
 
     def all(self) -> list[Record]:
         """Every record, in the order of the jobs."""
-        numbers = sorted(int(path.stem) for path in self.folder.glob("*.json"))
+        numbers = sorted(int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdecimal())
         return [record for number in numbers if (record := self.read(number - 1)) is not None]
 
 

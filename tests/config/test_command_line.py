@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from selfdistill_cli.config.command_line import advice, command, quoted, readable, sweeps
+from selfdistill_cli.config.advice import advice
+from selfdistill_cli.config.command_line import command, quoted, readable, sweeps
 from selfdistill_cli.config.messages import explain
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
