@@ -69,7 +69,13 @@ def _studies(cell: Cell) -> list[Study]:
     node: Any = OmegaConf.to_container(cell.cfg, resolve=True)
     own = what_is_constant(settings_of(node)[0] | {"processes": 1})
     studies = gather(runs).studies
-    related = [study for study in studies if _but_sizes(_constant(study)) == _but_sizes(own)]
+    typed = {run.path: _places(run.settings) for run in runs}  # a study has one spelling for all
+    related = [
+        study
+        for study in studies
+        if _but_sizes(_constant(study)) == _but_sizes(own)
+        and _places(own) in {typed[run.path] for group in study.groups for run in group.runs.values()}
+    ]
     return sorted(related, key=lambda study: _given(_constant(study)) != _given(own))
 
 
@@ -85,15 +91,19 @@ def _but_sizes(settings: dict[str, Any]) -> str:
 
 
 def _given(settings: dict[str, Any]) -> str:
-    """Equal for equal settings, however paths are typed; one that is null or empty is as one that is not there.
+    """Equal for equal settings but files (`_places`); one that is null or empty is as one that is not there.
 
     Which data will be read, and which weights, is not known of a plan.
     """
-    known = {
-        key: value for key, value in settings.items() if key not in (DATA, WEIGHTS) and value not in (None, {}, [])
-    }
-    places = {key: str(Path(value).expanduser().absolute()) for key, value in known.items() if key in PATHS}
-    return identity(known | places)
+    unknown = (DATA, WEIGHTS, *PATHS)
+    return identity(
+        {key: value for key, value in settings.items() if key not in unknown and value not in (None, {}, [])}
+    )
+
+
+def _places(settings: dict[str, Any]) -> tuple[str, ...]:
+    """Its files, however their paths are typed."""
+    return tuple(str(Path(settings[key]).expanduser().absolute()) if settings.get(key) else "" for key in PATHS)
 
 
 def spread_of(study: Study) -> Seen | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,15 @@ def chosen(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
         known = {name for run in runs for name in run.settings} | {"seed"}
         if not equals or key not in known:
             raise UserError(f"--where {condition}: no run has a setting '{key}'.{did_you_mean(key, known)}")
-        present = {_alike(value): value for run in runs if run.settings for value in _values(run, key)}
+        forms = [run.in_all_words() for run in runs]
+        present = {_alike(v): v for words in forms for one in words if one.settings for v in _values(one, key)}
         wanted = {_alike(value): value for value in values.split(",")}
         for alike, value in wanted.items():
             if alike not in present:
                 there = ", ".join(sorted(map(str, present.values())))
                 raise UserError(f"--where {condition}: no run has {key}={value}. There are {there}.")
-        runs = [run for run in runs if all(_alike(value) in wanted for value in _values(run, key))]
+        kept = [[one for one in words if all(_alike(v) in wanted for v in _values(one, key))] for words in forms]
+        runs = [replace(words[0], asked=tuple(one.settings for one in words[1:])) for words in kept if words]
     return list(runs)
 
 

@@ -37,6 +37,7 @@ from selfdistill_cli.reports.sections import (
     writing_quality,
 )
 from selfdistill_cli.reports.studies import Gathered, gather, told_apart_by_content
+from selfdistill_cli.reports.variants import each_once
 from selfdistill_cli.reports.writing import csv_table, markdown, page
 from selfdistill_cli.system.files import new_file
 
@@ -97,15 +98,18 @@ def _what(run: Run) -> tuple[str, int]:
 
 def _counted(gathered: Gathered, runs: Sequence[Run]) -> str:
     """`46 runs, 38 in seven studies. The others: one alone, four made for others, three interrupted.`"""
-    inside, studies = sum(study.size for study in gathered.studies), count(len(gathered.studies), "study", "studies")
+    inside, studies = len(each_once(gathered.studies)), count(len(gathered.studies), "study", "studies")
     among = f"{'all' if inside == len(runs) else inside} in {studies}" if inside else "none of them finished"
     said = f"{count(len(runs), 'run')}, {among}."
-    others = {
-        "alone": len(gathered.alone),
-        "made for others": len(gathered.served),
-        "found twice": len(gathered.duplicates),
-    }
-    others["in sequences"] = sum(run.finished for run in runs) - sum(others.values()) - inside
+    seen, others = {run.path for run in each_once(gathered.studies)}, {}
+    for what, found in (
+        ("alone", each_once(gathered.alone)),
+        ("made for others", [one.run for one in gathered.served]),
+        ("found twice", [run for _, run in gathered.duplicates]),
+        ("in sequences", [run for run in runs if run.finished]),  # what is left of them
+    ):
+        others[what] = len({run.path for run in found} - seen)
+        seen |= {run.path for run in found}
     others |= Counter(run.status for run in runs if not run.finished)
     told = [count(number, what, what) for what, number in others.items() if number]
     return f"{said} The others: {', '.join(told)}." if told else said

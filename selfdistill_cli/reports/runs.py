@@ -24,6 +24,7 @@ from selfdistill_cli.reports.intact import (
     require_predictions,
     require_whole,
 )
+from selfdistill_cli.reports.naming import identity
 from selfdistill_cli.reports.origins import ALONE, Found, with_origins
 from selfdistill_cli.reports.search import Places, search
 from selfdistill_cli.system.lease import in_use
@@ -84,14 +85,19 @@ class Run:
 
     @property
     def epochs_asked(self) -> float:
-        """Epochs of the whole run: the schedule's times the method's passes."""
-        return float(self.settings.get("schedule.epochs", 0)) * float(self.settings.get("method.passes", 1))
+        """Epochs of the whole run: the schedule's times the method's passes; 0 where it is told steps."""
+        return float(self.settings.get("schedule.epochs") or 0) * float(self.settings.get("method.passes", 1))
 
     @property
     def steps_asked(self) -> int | None:
         """Optimizer steps of the whole run where `schedule.max_steps` stands in place of epochs."""
         steps = self.settings.get("schedule.max_steps")
         return None if steps is None else math.ceil(round(steps * self.settings.get("method.passes", 1), 6))
+
+    def in_all_words(self) -> list[Run]:
+        """The run, once in each of the words for its length in which it was asked for: each is of a study of its own."""
+        forms = {identity(one): one for one in (self.settings, *(self.settings | asked for asked in self.asked))}
+        return [replace(self, settings=settings, asked=()) for settings in forms.values()]
 
 
 def find_runs(folders: Sequence[Path]) -> list[Run]:
@@ -173,6 +179,8 @@ def settings_of(cfg: dict[str, Any], beside: Found = ALONE) -> tuple[Settings, P
     """What a run with this configuration is, and the run that it starts from. Raises `KeyError` if it is of no run."""
     settings = flat({name: cfg[name] for name in SCIENCE if name != "seed"})
     settings["method.passes"] = float(settings.get("method.passes", 1))
+    if settings.get("schedule.max_steps") is not None:
+        settings["schedule.epochs"] = None  # they do nothing beside steps
     return with_origins(settings, cfg, beside)
 
 

@@ -46,13 +46,13 @@ class Gathered:
 
 def gather(runs: Iterable[Run]) -> Gathered:
     """Studies of all finished runs: those with an answer first. Whatever did not finish is passed over."""
-    finished = told_apart_by_content([one for run in runs if run.finished for one in _as_asked(completed(run))])
+    finished = told_apart_by_content([one for run in runs if run.finished for one in completed(run).in_all_words()])
     by_settings: dict[str, dict[int, Run]] = defaultdict(dict)
-    duplicates = []
+    duplicates: dict[Path, tuple[Run, Run]] = {}
     for run in finished:
         of_seed = by_settings[identity(run.settings)]
         if run.seed in of_seed:
-            duplicates.append((of_seed[run.seed], run))
+            duplicates[run.path] = of_seed[run.seed], run
         else:
             of_seed[run.seed] = run
     groups = [dict(sorted(of_seed.items())) for of_seed in by_settings.values()]
@@ -61,13 +61,7 @@ def gather(runs: Iterable[Run]) -> Gathered:
     made = _studies([group for group, is_served in zip(groups, only, strict=True) if not is_served])
     several = [study for study in made if study.size > 1]
     alone = [study for study in made if study.size == 1] if several else []
-    return Gathered(several or made, alone, served, duplicates)
-
-
-def _as_asked(run: Run) -> list[Run]:
-    """The run, once for each way of saying its length in which it was asked for: it has a place in several studies."""
-    forms = {identity(one): one for one in (run.settings, *(run.settings | asked for asked in run.asked))}
-    return [replace(run, settings=settings) for settings in forms.values()]
+    return Gathered(several or made, alone, served, list(duplicates.values()))
 
 
 def told_apart_by_content(runs: Sequence[Run]) -> list[Run]:

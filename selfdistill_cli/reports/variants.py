@@ -132,3 +132,8 @@ def has(group: Group, kind: str, column: str) -> bool:
 def but_the_method(settings: Settings) -> Settings:
     """Model, task, schedule and number of processes."""
     return {key: value for key, value in settings.items() if not key.startswith("method.")}
+
+
+def each_once(studies: Iterable[Study]) -> list[Run]:
+    """Their runs. One that was asked for in several words stands in several studies."""
+    return list({run.path: run for study in studies for run in study.runs}.values())

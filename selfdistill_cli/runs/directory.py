@@ -33,8 +33,12 @@ from selfdistill_cli.system.words import ScreenHandler
 
 log = logging.getLogger(__name__)
 
-LENGTH = ("schedule.epochs", "schedule.max_steps", "method.passes")
-"""Settings that say how long a run trains: two ways of saying so are one run."""
+
+def _length(cfg: DictConfig) -> dict[str, float | None]:
+    """The settings that say how long a run trains, by name."""
+    steps, passes = cfg.schedule.max_steps, cfg.method.get("passes", 1)
+    epochs = None if steps is not None else float(cfg.schedule.epochs)  # beside steps they do nothing
+    return {"schedule.epochs": epochs, "schedule.max_steps": steps, "method.passes": float(passes)}
 
 
 class _LogFile(logging.FileHandler):
@@ -104,8 +108,8 @@ class RunDirectory:
         since several may ask at once; a folder that may not be written stays as it is.
         """
         ran: Any = OmegaConf.load(self.path / "config.yaml")
-        asked, had = ({key: OmegaConf.select(one, key) for key in LENGTH} for one in (cfg, ran))
-        if asked != had:
+        asked = _length(cfg)
+        if asked != _length(ran):
             name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
             with contextlib.suppress(OSError, UserError):
                 write_json(self.path / "asked" / f"{name}.json", asked)
@@ -187,13 +191,15 @@ class RunDirectory:
         if self._afresh:
             self.clear(but=["train.log"])  # it is open
             self._afresh = False
-        identity = read_json(self.path / "run.json")
+        identity, before = read_json(self.path / "run.json"), self.path / "config.yaml"
+        asked: Any = OmegaConf.load(before) if before.is_file() else cfg
         if identity is None:
             identity = {"key": self.key, "wandb_id": f"{self.key}-{secrets.token_hex(4)}", "fingerprints": fingerprints}
             identity |= {"slurm_job": os.environ.get("SLURM_JOB_ID")}
             write_json(self.path / "run.json", identity)
         with new_file(self.path / "config.yaml") as beside:
             beside.write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+        self.note_asked(asked)  # an interrupted run may go on in other words for its length
         write_json(self.path / "environment.json", environment())
         return identity
 

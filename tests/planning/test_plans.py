@@ -329,8 +329,15 @@ def test_the_study_of_a_plan_is_found_however_its_file_is_typed(
     Path("data.csv").write_text("text,label\na,x\n")
     own = ("task=custom", "task.text=text", "task.label=label")
     of_seeds(tmp_path / "out", 2, *own, "task.path=data.csv")
-    (line,) = seeds_for(cells(tmp_path / "out", (*own, f"task.path={tmp_path}/data.csv")), 8.0)
-    assert "1 pair of methods" in line
+    of_the_plan = cells(tmp_path / "out", (*own, f"task.path={tmp_path}/data.csv"))
+    assert "1 pair of methods" in seeds_for(of_the_plan, 8.0)[0]
+    Path("copy.csv").write_text("text,label\na,x\n")
+    of_seeds(tmp_path / "out", 2, *own, "task.path=copy.csv", "schedule.lr=9e-5")
+    for file in (tmp_path / "out").glob("*/*/*/*/results.json"):  # so that one path stands for both
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"fingerprints": {"data": "the same"}}))
+    for name in ("data.csv", "copy.csv"):
+        asked = cells(tmp_path / "out", (*own, f"task.path={tmp_path}/{name}"))
+        assert "pairs of methods" in seeds_for(asked, 8.0)[0]
 
 
 def test_without_two_seeds_of_two_methods_nothing_is_claimed(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def test_how_far_a_run_came_is_what_its_last_record_says(tmp_path: Path) -> None
 @pytest.mark.parametrize(("schedule", "passes", "steps", "epochs"), [
     ("schedule.epochs=3", None, None, 3.0),
     ("schedule.epochs=3", 2, None, 6.0),
-    ("schedule.max_steps=41", 1, 41, 3.0),
-    ("schedule.max_steps=41", 1.5, 62, 4.5),  # steps are whole: 61.5 is one more begun
+    ("schedule.max_steps=41", 1, 41, 0.0),
+    ("schedule.max_steps=41", 1.5, 62, 0.0),  # steps are whole: 61.5 is one more begun
 ])  # fmt: skip
 def test_what_was_asked_for_counts_passes(
     schedule: str, passes: float | None, steps: int | None, epochs: float, tmp_path: Path

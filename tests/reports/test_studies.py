@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from selfdistill_cli.reports.command import chosen
 from selfdistill_cli.reports.differences import compare
 from selfdistill_cli.reports.naming import names, short_values
+from selfdistill_cli.reports.paper.checklist import checklist
+from selfdistill_cli.reports.report import chapters
 from selfdistill_cli.reports.runs import find_runs
 from selfdistill_cli.reports.sections import across, comparison, left_out
 from selfdistill_cli.reports.studies import Gathered, gather
@@ -178,6 +181,25 @@ def test_a_run_stands_beside_all_runs_of_its_length_in_whatever_words_that_was_a
     }
     assert sorted(study.groups[0].settings["method.passes"] for study in made_of.studies) == [1, 2]
     assert not made_of.duplicates
+    runs = find_runs([tmp_path])
+    assert chapters(runs)[0].words == "six runs, all in two studies."
+    hours = next(said for asked, said in checklist(made_of.studies, []) if asked.startswith("How much computation"))
+    assert "for 6 runs" in hours
+    of_length = {"3": {"3 epochs"}, "6": {"6 epochs"}, "3,6": {"3 epochs", "6 epochs"}}
+    for value, lengths in of_length.items():
+        names = [study.name for study in gather(chosen(runs, [f"schedule.epochs={value}"])).studies]
+        assert {name.rpartition(" · ")[2] for name in names} == lengths
+        assert all(len(study.groups) == 2 for study in gather(chosen(runs, [f"schedule.epochs={value}"])).studies)
+
+
+def test_epochs_that_do_nothing_beside_steps_are_no_other_length(tmp_path: Path) -> None:
+    make_run(tmp_path, "method=vanilla", "schedule.max_steps=9", "schedule.epochs=3")
+    words = ["method=vanilla", "schedule.max_steps=9", "schedule.epochs=5", f"paths.outputs={tmp_path}"]
+    RunDirectory(composed(*words)).note_asked(composed(*words))
+    make_run(tmp_path, "method=dynsdpb", "schedule.max_steps=9", "schedule.epochs=5")
+    (study,) = every_study(tmp_path)
+    assert study.name == "synth_entailment · minilm · 100 examples · 9 steps"
+    assert sorted(study.groups[0].runs) == sorted(study.groups[1].runs) == [0]
 
 
 def test_a_file_that_is_read_in_another_form_is_another(tmp_path: Path) -> None:

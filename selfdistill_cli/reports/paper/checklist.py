@@ -28,7 +28,7 @@ from selfdistill_cli.reports.paper.facts import (
 )
 from selfdistill_cli.reports.paper.words import STATISTICS
 from selfdistill_cli.reports.runs import Run
-from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.reports.variants import Study, each_once
 from selfdistill_cli.system.words import listed
 
 Answers = list[tuple[str, str]]
@@ -54,7 +54,7 @@ def checklist(
 ) -> Answers:
     """Questions with answers. Beside the runs of the studies there are `others`, which did not finish, those `alone`,
     and those that were found `twice`."""
-    runs = [run for study in studies for run in study.runs]
+    runs = each_once(studies)
     return [
         ("Which models were trained, and how large are they?", told(runs, _model)),
         ("Which data were used, from where, and how were they split?", _by_study(studies, _data)),

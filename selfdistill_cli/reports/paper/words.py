@@ -24,7 +24,7 @@ from selfdistill_cli.reports.paper.facts import (
 )
 from selfdistill_cli.reports.runs import Run
 from selfdistill_cli.reports.statistics import DRAWS, LEVEL
-from selfdistill_cli.reports.variants import Study
+from selfdistill_cli.reports.variants import Study, each_once
 from selfdistill_cli.system.words import listed
 
 STATISTICS = (
@@ -38,7 +38,7 @@ STATISTICS = (
 
 def methods_paragraphs(studies: Sequence[Study]) -> list[tuple[str, str]]:
     """A title and a paragraph for each study, then what all share: statistics, and with what and where it was computed."""
-    runs = [run for study in studies for run in study.runs]
+    runs = each_once(studies)
     return [
         *((study.name, _of_study(study)) for study in studies),
         ("Statistics", STATISTICS),
