@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from selfdistill_cli.config import schema
-from selfdistill_cli.config.checks import check_node
+from selfdistill_cli.config.checks import check_node, require_data_of_their_own
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError, end_in_words
 from selfdistill_cli.kinds import KINDS, check_task
@@ -113,7 +113,9 @@ def _tasks(arguments: argparse.Namespace) -> list[DictConfig]:
     if folder is not None and not folder.expanduser().is_dir():
         raise UserError(f"--config-dir {folder}: there is no such folder.")
     own = [f"file://{folder.expanduser().absolute()}"] if folder is not None else []
-    tasks = [option("task", name.strip(), own) for name in arguments.tasks.split(",") if name.strip()]
+    names = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
+    require_data_of_their_own("--tasks", names)
+    tasks = [option("task", name, own) for name in names]
     for task in tasks:
         check_node(task, "task.")
     return tasks

@@ -97,8 +97,8 @@ def teacher_folder(cfg: DictConfig, task: TaskData, runtime: Runtime, train: Cal
     if folder is not None:
         if runtime.is_main and _knew_other_content(folder, task):
             log.warning(
-                f"method.teacher.path={path}: the data of task={task.name} changed since this run was trained on it. The teacher "
-                "teaches what it learned then."
+                f"method.teacher.path={path}: this run was trained on other data under the name of task={task.name}: they changed "
+                "since, or came from another folder or the Hub. The teacher teaches what it learned from those."
             )
         return folder
     what = "an unfinished run" if (path / "config.yaml").is_file() else "no such run or model"
@@ -211,13 +211,13 @@ def say_what_it_knows(logits: Tensor, task: TaskData, folder: Path) -> None:
 
     A model that does not name its outputs may mean other classes by them, and of a number nothing says what it means.
     """
-    found, labels = logits.double().numpy(), task.train.labels
-    if found.ndim == 2:
-        right, constant = float(np.mean(found.argmax(1) == labels)), np.bincount(labels).max() / len(labels)
+    labels = task.train.labels
+    if logits.ndim == 2:
+        right, constant = float(np.mean(logits.argmax(1).numpy() == labels)), np.bincount(labels).max() / len(labels)
         words = f"predicts {right:.1%} of the training labels (the most frequent class alone: {constant:.1%})"
         knows, elsewise = right > constant, "classes in another order (id2label of its config.json)"
     else:
-        error, constant = float(np.mean((found - labels) ** 2)), np.var(labels, dtype=float)
+        error, constant = float(np.mean((logits.double().numpy() - labels) ** 2)), np.var(labels, dtype=float)
         words = f"misses the training labels by a mean squared error of {error:.4g} (their mean alone: {constant:.4g})"
         knows, elsewise = error < constant, "numbers on another scale"
     if knows:

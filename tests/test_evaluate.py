@@ -204,7 +204,7 @@ def test_a_task_of_ones_own_is_found(run: Path, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--tasks", "custom"), "task.text is required"),
+        (("--tasks", "custom"), "--tasks: custom has no data by itself"),
         ((), "say what the runs are to be scored on: --tasks scitail,snli or --file"),
         (("--tasks", "scitial"), "Did you mean 'scitail'"),
         (("--tasks", "mine", "--config-dir", "nowhere"), "no such folder"),

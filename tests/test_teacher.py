@@ -111,7 +111,7 @@ def test_a_default_teacher_of_other_data_is_refused_and_a_named_one_said(sdrun: 
     named = ("method.alpha=0.1", f"method.teacher.path={only_run(tmp_path / 'outputs', 'vanilla')}")
     told, silent = sdrun(*words, *named), sdrun(*words, *named, "task.validation=[train]", "seed=1")
     assert (told.code, silent.code) == (0, 0), told.err + silent.err
-    changed = "the data of task=sst2 changed since this run was trained on it"
+    changed = "this run was trained on other data under the name of task=sst2"
     assert (told.err.count(changed), silent.err.count(changed)) == (1, 0)
     assert_one_clear_message(
         sdrun(*words, "method.alpha=0.1"), ["The data of task=sst2 changed since the teacher in", "trained anew"]

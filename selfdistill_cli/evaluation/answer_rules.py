@@ -59,7 +59,7 @@ NUMBER = (
 
 
 _ABOVE, _BELOW = (rf"\s*(?:\{{\s*({digits})\s*\}}|(\d))" for digits in (r"[-−]?[\d.,]+", r"\d+"))
-FRACTION = re.compile(rf"(\d)?( {{0,2}})\\[cdt]?frac{_ABOVE}{_BELOW}")
+FRACTION = re.compile(rf"(?:(?<![\w.^])(\d+))?( {{0,2}})\\[cdt]?frac{_ABOVE}{_BELOW}")
 """TeX's \\frac{3}{4} and \\frac34, with the digit before it that makes it a mixed number."""
 
 
@@ -69,7 +69,10 @@ def _on_a_line(text: str) -> str:
     def written(found: re.Match[str]) -> str:
         whole, space, *parts = found.groups()
         above, below = filter(None, parts)
-        return f"{whole} {above}/{below}" if whole else f"{space}{above}/{below}"
+        if whole:
+            return f"{whole} {above}/{below}"
+        apart = "  " if space or found.string[: found.start()][-1:].isdigit() else ""  # of an exponent, no mixed number
+        return f"{apart}{above}/{below}"
 
     return FRACTION.sub(written, text) if "frac" in text else text
 

@@ -40,6 +40,7 @@ def set_padding(tokenizer: Any, config: Any) -> None:
         tokenizer.pad_token = tokenizer.eos_token
         log.debug("the tokenizer has no padding token: rows are filled with its end of sequence")
     # A decoder's classifier reads the last token that is not this one. (Encoders may count positions from it.)
+    config = config.get_text_config()
     if config.pad_token_id is None or tokenizer.cls_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
 

@@ -30,6 +30,7 @@ from selfdistill_cli.models.lora import (
     is_adapter,
     is_held_whole,
     require_mergeable,
+    saved_config,
     with_adapter,
     with_lora,
 )
@@ -133,8 +134,8 @@ def load_finished(folder: Path, task: TaskData, trust_remote_code: bool = False)
             base, own = base_of(folder), config_file(folder)
             if own is None:  # not of a run
                 config = AutoConfig.from_pretrained(base, **trusted, **task.kind.head(task.label_names))
-            else:  # the class, which may come with the base's own code, is the base's, and all values are the run's
-                config = type(AutoConfig.from_pretrained(base, **trusted)).from_json_file(own)
+            else:
+                config = saved_config(own, AutoConfig.from_pretrained(base, **trusted))
             given = trusted | saved_arguments(own) | {"ignore_mismatched_sizes": True}  # of a head that the run changed
             body, absent = _load(base, task, config, given)
             model = with_adapter(body, folder)

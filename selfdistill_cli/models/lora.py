@@ -14,6 +14,7 @@ from selfdistill_cli.models.cpu.frozen import forget_narrow
 from selfdistill_cli.models.embedded import EMBEDDED
 from selfdistill_cli.models.quantization import config_to_save
 from selfdistill_cli.models.sources import hub_id, package_of, resolve
+from selfdistill_cli.system.files import read_json
 from selfdistill_cli.tasks import TaskData
 
 KEPT_WHOLE_BY_PEFT = ("classifier", "score")
@@ -123,6 +124,17 @@ def is_adapter(folder: Path) -> bool:
 def config_file(folder: Path) -> Path | None:
     """The configuration of the whole model beside an adapter; None where there is none such."""
     return folder / CONFIG_FILE if is_adapter(folder) and (folder / CONFIG_FILE).is_file() else None
+
+
+def saved_config(file: Path, of_base: Any) -> Any:
+    """The configuration that a run left beside its adapter.
+
+    Its class, which may come with the base's own code, is that of the base's configuration, or of the text part that was
+    trained of it.
+    """
+    kind = (read_json(file) or {}).get("model_type")
+    parts = (of_base, of_base.get_text_config())
+    return type(next((one for one in parts if one.model_type == kind), of_base)).from_json_file(file)
 
 
 def base_of(folder: Path) -> str:

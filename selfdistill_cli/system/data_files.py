@@ -88,27 +88,27 @@ def _of_save_to_disk(folder: Path) -> list[Path]:
 
 def _every_shard(files: list[Path]) -> list[Path]:
     """The same files. Raises `UserError` if they are shards, as the Hub numbers them, and not all of one table."""
-    by_split: dict[str, dict[tuple[int, int], Path]] = {}
+    by_split: dict[tuple[Path, str], dict[tuple[int, int], Path]] = {}
     for file in files:
         if match := SHARD.search(file.name):
             shard = int(match[1]), int(match[2])
-            other = by_split.setdefault(SHARD.sub("", file.name), {}).setdefault(shard, file)
+            other = by_split.setdefault((file.parent, SHARD.sub("", file.name)), {}).setdefault(shard, file)
             if other is not file:
                 raise UserError(
                     f"{file.parent} holds one shard twice, {other.name} and {file.name}: keep those of one table, or name a "
                     "pattern that fits them."
                 )
-    for split, found in by_split.items():
+    for (folder, split), found in by_split.items():
         counts = sorted({count for _, count in found})
         if len(counts) > 1:
             raise UserError(
-                f"{files[0].parent} holds shards of {split} out of {' and out of '.join(map(str, counts))}: keep those of one "
+                f"{folder} holds shards of {split} out of {' and out of '.join(map(str, counts))}: keep those of one "
                 "table, or name a pattern that fits them."
             )
         lacking = sorted(set(range(counts[0])) - {number for number, _ in found})
         if lacking:
             raise UserError(
-                f"{files[0].parent} holds {len(found)} of {counts[0]} shards of {split}; missing: "
+                f"{folder} holds {len(found)} of {counts[0]} shards of {split}; missing: "
                 f"{', '.join(f'{number:05d}' for number in lacking[:10])}{' …' * (len(lacking) > 10)}. Add them, or name the files "
                 "that are to be read."
             )

@@ -119,7 +119,7 @@ def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray
         found |= {what: some for what, some in ((name, rows & ~marked), (MARKED, marked)) if some.any()}
         if len(raw) and rows.all():
             carries = " (the split carries no labels)" if name == "label" else ""
-            empty = _how_empty(kind, MARKED if marked.all() else name)
+            empty = f"{_how_empty(kind, MARKED)}," if marked.all() else _how_empty(kind, name)
             raise UserError(f"{raw.origin}: no row has {_a(name)}: {_where(task, name)} {empty} in all{carries}.")
     return found
 
@@ -225,7 +225,7 @@ def _a(name: str) -> str:
 
 def _how_empty(kind: str, name: str) -> str:
     if name == MARKED:
-        return "is -1, by which the Hub's data sets mark a row without a label,"
+        return "is -1, by which the Hub's data sets mark a row without a label"
     if name == "messages":
         return "has no turn of the assistant"
     return "is empty or NA" if kind == "regression" and name == "label" else "is empty"
@@ -241,5 +241,5 @@ def _in_words(task: DictConfig, kind: str, name: str, rows: np.ndarray, raw: Raw
     has = "have" if len(lacking) > 1 else "has"
     return (
         f"{raw.origin}, {named_rows(raw.numbers[lacking].tolist())} (counted from 0): "
-        f"{_where(task, name)} {_how_empty(kind, name)}; {len(lacking):,} of {len(raw):,} rows {has} no {_what(name)}."
+        f"{_where(task, name)} {_how_empty(kind, name)}; {len(lacking):,} of {len(raw):,} rows {has} no {'label' if name == MARKED else _what(name)}."
     )

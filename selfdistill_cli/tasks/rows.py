@@ -89,12 +89,14 @@ def require_rouge_words(task: DictConfig, raw: RawSplit, references: Sequence[li
     Every text would be scored 0 there. A row without an answer (`task.no_answer`) needs none.
     """
     asked, none = rouge_metrics(task), [task.no_answer]
+    if not asked:
+        return
     unread = [
         row
         for row, golds in enumerate(references)
         if golds != none and not any(ROUGE_WORD.search(one.lower()) for one in golds)
     ]
-    if asked and 2 * len(unread) > len(raw):
+    if 2 * len(unread) > len(raw):
         raise UserError(
             f"{raw.origin}: {asked[0]} knows words of a to z and digits alone, and finds none in {len(unread):,} of "
             f"{len(raw):,} gold answers ({named_rows(raw.numbers[unread].tolist())}; the first is {references[unread[0]][0]!r}), so "

@@ -101,6 +101,33 @@ def test_an_adapter_s_base_without_padding_classifies_a_batch_as_one_by_one(tmp_
     assert torch.allclose(found, torch.cat([again(short).logits, again(long).logits]), atol=1e-5)
 
 
+@pytest.mark.skipif(not hasattr(transformers, "Qwen3_5Config"), reason="this version of transformers has no such model")
+def test_of_a_model_of_texts_and_pictures_the_part_for_texts_is_trained_and_comes_back(tmp_path: Path) -> None:
+    texts: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    texts |= {"head_dim": 16, "intermediate_size": 64, "vocab_size": 300, "layer_types": ["full_attention"] * 2}
+    pictures = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 32}
+    config = transformers.Qwen3_5Config(text_config=texts, vision_config=pictures)
+    folder = tmp_path / "qwen"
+    transformers.Qwen3_5ForConditionalGeneration(config).save_pretrained(folder)
+    embedded.trained_tokenizer("tiny_llama", language_task(), 300).save_pretrained(folder)
+    lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": ["q_proj"], "merge": False}
+    cfg = settings(str(folder), lora=lora)
+    loaded = models.load_model(cfg, language_task(), 0)
+    save_with_lora(loaded.model, cfg, tmp_path / "adapter")
+    loaded.tokenizer.save_pretrained(tmp_path / "adapter")
+    again = models.load_finished(tmp_path / "adapter", language_task()).model
+    ids = torch.tensor([[5, 6, 7]])
+    assert again.config.hidden_size == 32
+    assert torch.allclose(again.eval()(ids).logits, loaded.model.eval()(ids).logits, atol=1e-6)
+    classifier = models.load_model(settings(str(folder)), task(), 0).model
+    assert classifier(torch.tensor([[5, 6, 7], [8, 9, 0]])).logits.shape == (2, len(task().label_names))
+
+
 def test_a_tokenizer_with_neither_padding_nor_end_is_refused(tmp_path: Path) -> None:
     folder = hub_language_model(tmp_path / "llama", "llama", LLAMA, padding=False)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

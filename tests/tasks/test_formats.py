@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 from collections.abc import Sequence
 from decimal import Decimal
@@ -215,6 +217,23 @@ def test_without_a_header_what_can_be_cut_in_two_ways_is_refused(ending: str, tm
     assert cells(path, '"a; b",x\n"c; d",y\n', wanted, header=False)["c1"] == ["x", "y"]
 
 
+QUOTED_TEXTS = (
+    '0,"First line; then\nsecond line"\n1,"b"\n',
+    '0,a; b\n1,"x\ny"\n',
+    '1,a|b,"x\n\ny"\n2,c|d,z\n',
+    '1,"A, b; film"\n0,"Bad; film, good"\n',
+    '"a; b",1\n"he said ""c; d""",2\n',
+)
+
+
+@pytest.mark.parametrize("content", QUOTED_TEXTS)
+def test_without_a_header_quoted_cells_say_what_is_between_cells(content: str, tmp_path: Path) -> None:
+    expected = list(zip(*csv.reader(io.StringIO(content)), strict=True))
+    names = [f"c{place}" for place in range(len(expected))]
+    found = cells(tmp_path / "t.csv", content, frozenset(names), header=False)
+    assert found == {name: list(column) for name, column in zip(names, expected, strict=True)}
+
+
 def test_without_a_header_a_tab_is_between_the_cells_of_a_tsv(tmp_path: Path) -> None:
     found = read(tmp_path / "t.tsv", "so, so\tx\nwell; yes, no\ty\n", frozenset({"c0", "c1"}), header=False)
     assert found.table.to_pydict() == {"c0": ["so, so", "well; yes, no"], "c1": ["x", "y"]}
@@ -295,7 +314,7 @@ def test_an_object_of_columns_is_no_table(tmp_path: Path) -> None:
 
 
 def write_shards(folder: Path, *names: str) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for number, name in enumerate(names):
         table = pa.table({"text": [f"t{number}", "u"], "label": ["a", "b"]})
         if name.endswith("parquet"):
@@ -352,6 +371,9 @@ def test_shards_are_known_by_the_hubs_older_names(tmp_path: Path) -> None:
     assert read(write_shards(tmp_path / "w", *of_two)).table.num_rows == 4
     again = write_shards(tmp_path / "a", *of_two, of_two[0].replace("6b5f", "aaaa"))
     assert "holds one shard twice, train-00000-of-00002-6b5f4b2d3a1c9f77.parquet and" in words_of(again)
+    for language in ("de", "en"):  # each folder has shards of its own
+        write_shards(tmp_path / "many" / language, "train-00000-of-00001.parquet")
+    assert len(files_of(tmp_path / "many" / "*" / "train-*-of-*.parquet")) == 2
 
 
 def test_of_a_data_set_that_was_saved_its_own_files_are_read_and_no_cache_beside_them(tmp_path: Path) -> None:

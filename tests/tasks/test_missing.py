@@ -121,7 +121,8 @@ def test_minus_one_is_the_hubs_sign_of_a_row_without_a_label_and_is_called_so(en
     if ending == "csv":
         columns["label"][0] = None
         with pytest.raises(
-            UserError, match=r"row 0 .*is empty; 1 of 9 rows has no label.\n.* is -1, .*; 3 of 9 rows have no label"
+            UserError,
+            match=r"row 0 .*is empty; 1 of 9 rows has no label.\n.* mark a row without a label; 3 of 9 rows have no label\.",
         ):
             load_table(
                 {**columns, "label": ["" if one is None else str(one) for one in columns["label"]]},

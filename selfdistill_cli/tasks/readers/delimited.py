@@ -16,10 +16,9 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.data_files import format_of
 from selfdistill_cli.system.words import counted
 from selfdistill_cli.tasks.readers.base import Read, Reading, Rows, rows_without_columns
-from selfdistill_cli.tasks.readers.dialects import SHOWN, Dialect, dialect_of, differs
+from selfdistill_cli.tasks.readers.dialects import QUOTE, SHOWN, Dialect, dialect_of, differs, well_quoted
 from selfdistill_cli.tasks.readers.encodings import HEAD, open_lines
 
-QUOTE = '"'
 FIRST = 20
 """Lines by which a file's dialect is told."""
 EXCELS_LINE = re.compile(r"sep=(.)\r?\n")
@@ -95,22 +94,9 @@ def _quoted_records(path: Path, lines: Iterator[str], delimiter: str, above: int
         if fields is None:
             return
         text = taken[0] if len(taken) == 1 else "".join(taken)
-        if QUOTE in text and not _well_quoted(text, fields):
+        if QUOTE in text and not well_quoted(text, fields):
             raise _misquoted(path, number, taken, "inside")
         yield number, text, fields
-
-
-def _well_quoted(text: str, fields: Sequence[str]) -> bool:
-    """Whether each field with a quote in it stands in quotes: `csv` takes others too, even in its strict mode."""
-    place = 0
-    for field in fields:
-        if text.startswith(QUOTE, place):
-            place += len(field) + field.count(QUOTE) + 3  # two quotes around it, and the delimiter
-        elif QUOTE in field:
-            return False
-        else:
-            place += len(field) + 1
-    return True
 
 
 def _names(path: Path, records: Iterator[Record], dialect: Dialect, how: Reading) -> tuple[list[str], Iterator[Record]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from selfdistill_cli.errors import UserError
@@ -13,6 +13,7 @@ USUAL = {"csv": ",", "tsv": "\t", "txt": "\t"}
 """Delimiters by format."""
 DELIMITERS = (",", "\t", ";", "|")
 """The ones that are recognised."""
+QUOTE = '"'
 SHOWN = 60
 """Characters of a line in a message."""
 WORDS = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
@@ -41,6 +42,40 @@ class Dialect:
             return next(csv.reader([line], delimiter=self.delimiter, strict=True), [])
         except csv.Error:
             return [line]
+
+    def records(self, lines: Sequence[str]) -> list[list[str]]:
+        """The fields of each record in these lines, but of a last one that goes on behind them; none if it cannot cut them."""
+        if self.delimiter is None or not self.quoted:
+            return [self.cut(line) for line in lines]
+        found, taken = list[list[str]](), list[str]()
+
+        def feed() -> Iterator[str]:
+            for line in lines:
+                taken.append(f"{line}\n")
+                yield taken[-1]
+
+        try:
+            for fields in csv.reader(feed(), delimiter=self.delimiter, strict=True):
+                if not well_quoted("".join(taken), fields):
+                    return []
+                found.append(fields)
+                taken.clear()
+        except csv.Error as error:
+            return found if "end of data" in str(error) else []
+        return found
+
+
+def well_quoted(text: str, fields: Sequence[str]) -> bool:
+    """Whether each field with a quote in it stands in quotes: `csv` takes others too, even in its strict mode."""
+    place = 0
+    for field in fields:
+        if text.startswith(QUOTE, place):
+            place += len(field) + field.count(QUOTE) + 3  # two quotes around it, and the delimiter
+        elif QUOTE in field:
+            return False
+        else:
+            place += len(field) + 1
+    return True
 
 
 def dialect_of(ending: str, lines: Sequence[str], how: Reading) -> Dialect:
@@ -71,18 +106,18 @@ def dialect_of(ending: str, lines: Sequence[str], how: Reading) -> Dialect:
 
 
 def _without_names(offered: Sequence[Dialect], usual: str, lines: Sequence[str]) -> Dialect:
-    """The only one of these dialects that cuts the first lines into fields, the same number of each."""
-    first = next(iter(lines), "")
-    cutting = [one for one in offered if len(one.cut(first)) > 1]
+    """The only one of these dialects that cuts the first lines into records of several fields, the same number of each."""
+    first, records = next(iter(lines), ""), {one: one.records(lines) for one in offered}
+    cutting = [one for one, found in records.items() if found and len(found[0]) > 1]
     if usual == "\t" and usual in first:  # texts have commas and semicolons, and no tabs
         cutting = [one for one in cutting if one.delimiter == usual]
     if len(cutting) > 1:
-        fitting = [one for one in cutting if len({len(one.cut(line)) for line in lines}) == 1]
+        fitting = [one for one in cutting if len(set(map(len, records[one]))) == 1]
         if len(fitting) != 1:
             shown = " or ".join(map(str, cutting))
             raise UserError(
                 f"task.header=false: {first[:SHOWN]!r} can be cut at {shown}, and no name says which is meant. "
-                f"Give task.delimiter, such as task.delimiter={cutting[-1]}."
+                f"Give task.delimiter, such as task.delimiter={cutting[0]}."
             )
         cutting = fitting
     return cutting[0] if cutting else offered[0]
