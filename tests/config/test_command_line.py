@@ -122,6 +122,7 @@ INSTEAD = {
     "method=vanilla,dynsdpb": "-m method=vanilla,dynsdpb",
     "seed=0,1 method=kd": "-m seed=0,1 method=kd",
     "seed=range(0,3)": "-m 'seed=range(0,3)'",
+    "+experiment=compare task=rte,mrpc --cfg job": "+experiment=compare task=rte --cfg job",
     "eval_tasks=snli,sick": "'eval_tasks=[snli,sick]'",
     "model.lora.target_modules=q_proj,v_proj": "'model.lora.target_modules=[q_proj,v_proj]'",
     "runtime.diagnostics=gradients,examples": "'runtime.diagnostics=[gradients,examples]'",
@@ -175,6 +176,7 @@ def test_what_has_no_single_remedy_is_told_where_to_look(typed: str, words: list
     [
         "",
         "-m method=vanilla,dynsdpb seed=0,1",
+        "'task.hub.path=${oc.env:HOME}/glue'",
         "+experiment=compare task=rte method=vanilla,kd",
         "--cfg job method=dcs",
         "--config-dir conf task=rte",

@@ -135,6 +135,15 @@ def test_a_sweep_whose_jobs_would_be_one_run_is_refused(
     assert not list((tmp_path / "outputs").glob("*/*/*/*"))
 
 
+def test_a_sweep_over_runtime_with_a_folder_for_each_value_is_one_of_several_runs(sdrun: Sdrun, tmp_path: Path) -> None:
+    words = [word for word in SMALL if not word.startswith("paths.outputs")]
+    ended = sdrun(
+        "-m", "runtime.threads=1,2", "paths.outputs=out/${runtime.threads}", "seed=0", "method=vanilla", *words
+    )
+    assert ended.code == 0, ended.err
+    assert [len(list(tmp_path.glob(f"out/{threads}/*/*/*/*/results.json"))) for threads in (1, 2)] == [1, 1]
+
+
 def test_an_experiment_sweeps_over_what_a_method_asked_for_instead_may_lack(sdrun: Sdrun, tmp_path: Path) -> None:
     ended = sdrun("-m", "+experiment=tau_alpha", "method=vanilla", "seed=0", *SMALL)
     assert ended.code == 0, ended.err

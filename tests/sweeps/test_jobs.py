@@ -130,6 +130,7 @@ def test_a_folder_that_is_used_again_keeps_no_record_and_nothing_of_the_users_is
     (records.folder / "mine.json").write_text("{}")
     records.clear()
     assert [path.name for path in records.folder.iterdir()] == ["mine.json"]
+    assert records.all() == []
 
 
 @pytest.mark.parametrize(("asked", "finished"), [([], True), (["sst2"], True), (["sst2", "imdb"], False)])

@@ -93,7 +93,7 @@ def test_a_setting_of_an_option_that_was_forgotten_is_refused(words: list[str], 
 
 
 @pytest.mark.parametrize(
-    "several", ["method=glob(*)", "method=glob([d*,k*])", "method=choice(dcs,kd)", "+experiment=compare"]
+    "several", ["method=glob(*)", "method=glob([d*,k*])", "method=choice(dcs,kd)", "+experiment=compare", "+mine=dcs"]
 )
 def test_a_setting_of_one_of_several_options_is_kept_for_the_jobs(several: str) -> None:
     assert for_the_jobs_alone([several, "method.lambda_=3"]) == [
