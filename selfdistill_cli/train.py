@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.advice import ONE_RUN, advice
-from selfdistill_cli.config.command_line import home, readable, shows_settings, sweeps
+from selfdistill_cli.config.command_line import flags_first, home, readable, shows_settings, sweeps
 from selfdistill_cli.config.help import explained, help_text, version_text
 from selfdistill_cli.config.messages import explain
 from selfdistill_cli.config.options import find_installed_plugins
@@ -106,7 +106,7 @@ def _read_what_was_typed() -> list[str]:
     told = advice(words)
     if told is not None:
         raise UserError(told)
-    words, note = as_conversations(words)
+    words, note = as_conversations(flags_first(words))
     if note and is_main():
         print(f"note: {note}", file=sys.stderr)
     sys.argv[1:] = for_the_jobs_alone(words) if sweeps(words) else words

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
-
 from selfdistill_cli.config import naming
 from selfdistill_cli.config.command_line import (
     SETTING,
     command,
+    hydras_flags,
     is_text,
     named_options,
     parsed_word,
@@ -40,7 +39,7 @@ def advice(words: Sequence[str]) -> str | None:
     fixed: list[str] = []
     reasons: list[str] = []
     waiting = _without_spaces_around_equals(words, reasons)
-    flags = _flags()
+    flags = hydras_flags()
     while waiting:
         word = waiting.pop(0)
         if word.partition("=")[0] in flags:
@@ -63,12 +62,6 @@ def advice(words: Sequence[str]) -> str | None:
     said = "\n".join(dict.fromkeys(reasons))
     wrong = [word for word in fixed if "…" in word]
     return said if wrong or fixed == list(words) else f"{said}\nType:\n  {command(fixed)}"
-
-
-def _flags() -> dict[str, bool]:
-    """Hydra's flags, and whether a value follows."""
-    actions = get_args_parser()._actions
-    return {flag: action.nargs != 0 for action in actions for flag in action.option_strings}
 
 
 def _without_spaces_around_equals(words: Sequence[str], reasons: list[str]) -> list[str]:
@@ -168,6 +161,9 @@ def _of_a_setting(word: str, words: Sequence[str], reasons: list[str]) -> str:
         return f"{plus}{key}=…"
     if parsed is None and plus != "~":
         better = _list_with_quotes(value) if value.startswith("[") else quoted(value)
+        if parsed_word(f"{key}={value.strip(',')}"):
+            reasons.append(f"{word}: a comma stands between two values.")
+            return _of_a_setting(f"{plus}{key}={value.strip(',')}", words, reasons)
         reasons.append(f"{word}: the characters of this value mean something to the command line; quote it.")
         return f"{plus}{key}={better}"
     if parsed is not None and parsed.is_sweep_override() and not sweeps(words):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
@@ -38,6 +39,23 @@ def sweeps(words: Sequence[str]) -> bool:
 def shows_settings(words: Sequence[str]) -> bool:
     """Whether the settings are asked for, and no run."""
     return any(word.partition("=")[0] in SHOWN for word in words)
+
+
+def hydras_flags() -> dict[str, bool]:
+    """Hydra's flags, and whether a value follows."""
+    actions = get_args_parser()._actions
+    return {flag: action.nargs != 0 for action in actions for flag in action.option_strings}
+
+
+def flags_first(words: Sequence[str]) -> list[str]:
+    """The same words; flags may stand between settings, which Hydra's own parser stumbles over."""
+    flags, first, others, waiting = hydras_flags(), list[str](), list[str](), list(words)
+    while waiting:
+        word = waiting.pop(0)
+        (first if word.startswith("-") else others).append(word)
+        if flags.get(word) and waiting:
+            first.append(waiting.pop(0))
+    return [*first, *others]
 
 
 def named_options(group: str, value: str, words: Sequence[str] = ()) -> list[str]:

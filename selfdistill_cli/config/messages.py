@@ -14,7 +14,7 @@ from selfdistill_cli.config.advice import advice
 from selfdistill_cli.config.command_line import OPEN_MAPPINGS, SETTING, command, sweeps
 from selfdistill_cli.config.options import added_groups, default_groups, groups, keys, options_of
 from selfdistill_cli.config.schema import nodes
-from selfdistill_cli.config.settings import every_key, holders, prefix_of, setting_groups
+from selfdistill_cli.config.settings import allowed_of, every_key, field_of, holders, prefix_of, setting_groups
 from selfdistill_cli.errors import did_you_mean
 from selfdistill_cli.system.words import listed
 
@@ -33,10 +33,28 @@ def explain(error: Exception, overrides: list[str]) -> str:
     told = advice(overrides)
     if told:
         return told
+    value = re.match(r"Error merging override \+*([^=\s]+)=(.*)", str(error))
+    if value and (allowed := allowed_of(*field_of(value[1]))):
+        return _of_a_value(value[1], value[2], allowed, overrides)
     lines = [line.strip() for line in [*str(error).splitlines(), *str(error.__cause__ or "").splitlines()]]
     # OmegaConf's notes on its own types mean nothing to somebody who typed a value.
     noise = ("reference_type", "object_type", "full_key", "See https")
     return "\n".join(line for line in lines if line and not line.startswith(noise))
+
+
+def _of_a_value(key: str, value: str, allowed: str, words: list[str]) -> str:
+    """Of a value that a setting cannot have. allowed: the values that it can have, in words."""
+    said = f"{key}={value}: allowed: {allowed}."
+    numbers = re.fullmatch(r"\[?(\d+)((?:\s*,\s*\d+)+|\s*(?:-|\.\.|:)\s*(\d+))\]?", value)
+    if allowed.startswith("list"):
+        better, flag = f"{key}=[{value}]", []
+    elif numbers and "number" in allowed:
+        listed_ = f"range({numbers[1]},{int(numbers[3]) + 1})" if numbers[3] else ",".join(re.findall(r"\d+", value))
+        said += " Several values, one run of each, want -m."
+        better, flag = f"{key}={listed_}", [] if sweeps(words) else ["-m"]
+    else:
+        return said
+    return f"{said}\nType:\n  {command([*flag, *(better if word.startswith(f'{key}=') else word for word in words)])}"
 
 
 def _of_an_unknown_name(name: str, words: list[str]) -> str:
@@ -62,7 +80,9 @@ def _of_an_unknown_name(name: str, words: list[str]) -> str:
     of_launcher = name.startswith("hydra.launcher.")
     own = list(holders("hydra/launcher")) if of_launcher else of_hydra_itself()
     names = own if of_hydra else [*groups(), *keys(words)]
-    parent = name.rpartition(".")[0]
+    parent, _, last = name.rpartition(".")
+    if parent and (meant := naming.full_names(last)[:1]) and meant[0].rpartition(".")[0] == parent:
+        return f"there is no setting '{name}'. Did you mean '{meant[0]}'?{_instead(words, name, meant[0])}"
     beside = sorted(
         {key[len(parent) + 1 :].partition(".")[0] for key in names if key.startswith(f"{parent}.")} - {"name"}
     )

@@ -182,9 +182,11 @@ def _field(declared: Any, key: str) -> Any:
 
 def _allowed(declared: Any, key: str) -> str:
     found = _field(declared, key)
-    if found is None:
-        return ""
-    hint, metadata = found
+    return "" if found is None else allowed_of(*found)
+
+
+def allowed_of(hint: Any, metadata: Any) -> str:
+    """What values a setting of this type and metadata (`field_of`) takes, in words; empty where that is open."""
     arguments = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     plain = [one for one in arguments if one is not type(None)]
     name = WORDS.get(typing.get_origin(plain[0]) or plain[0], "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -64,7 +65,7 @@ def _nothing_learned(found: Comparison, shown: Scale) -> str:
         return ""
     best = max(fmean(group.scores) for group in found.study.groups)
     enough = min(LEARNED, (1 - majority["score"]) / 2)
-    if best > majority["score"] + enough:
+    if best - majority["score"] >= enough - 1e-9:
         return ""
     always = f"always '{majority['label']}' ({shown.value(majority['score'])})"
     return f"Nothing was learned: no method is a point above {always}"
@@ -192,20 +193,30 @@ def _missing(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[
 def _matched_passes(found: Comparison) -> list[str]:
     """The passes of a vanilla at equal compute that is not there."""
     lacking = {
-        _round_passes(group.compute / base.compute)
+        _passes(group.compute / base.compute, base.first.results.get("steps"))
         for row in found.rows
         if (group := row.group) is not None and not group.is_vanilla
         if (base := found.study.baseline(group)) is not None and EQUAL_COMPUTE not in baselines(found.study, row)
         if base.compute > 0  # of no epochs, no number of passes costs more
     }
-    passes = sorted(one for one in lacking if abs(one - 1) > SAME_COMPUTE)
+    passes = sorted(one for one in lacking if one is not None and abs(one - 1) > SAME_COMPUTE)
     words = ",".join(f"{one:g}" for one in passes)
     return [f"{EQUAL_COMPUTE} (method={BASELINE} method.passes={words})"] if passes else []
 
 
-def _round_passes(ratio: float) -> float:
-    """A whole number where that is equal compute: the first step of a run has no previous batch."""
-    return float(round(ratio)) if abs(round(ratio) - ratio) <= SAME_COMPUTE * ratio else round(ratio, 2)
+def _passes(ratio: float, steps: int | None) -> float | None:
+    """Passes over so many `steps` that cost `ratio` times as much; None if no whole number of steps does.
+
+    A whole number where that is equal compute: the first step of a run has no previous batch. Others are cut, not
+    rounded, since a fraction of a step is finished.
+    """
+    passes = float(round(ratio)) if _same(round(ratio), ratio) else math.floor(round(100 * ratio, 6)) / 100
+    cost = math.ceil(round(passes * steps, 6)) / steps if steps else passes
+    return passes if _same(cost, ratio) else None
+
+
+def _same(cost: float, wanted: float) -> bool:
+    return abs(cost - wanted) <= SAME_COMPUTE * wanted
 
 
 def _more_seeds(found: Comparison, told: Sequence[Compared], shown: Scale) -> list[str]:

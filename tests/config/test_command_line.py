@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from selfdistill_cli.config.advice import advice
-from selfdistill_cli.config.command_line import command, quoted, readable, sweeps
+from selfdistill_cli.config.command_line import command, flags_first, quoted, readable, sweeps
 from selfdistill_cli.config.messages import explain
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError
@@ -122,6 +122,7 @@ INSTEAD = {
     "method=vanilla,dynsdpb": "-m method=vanilla,dynsdpb",
     "seed=0,1 method=kd": "-m seed=0,1 method=kd",
     "seed=range(0,3)": "-m 'seed=range(0,3)'",
+    "-m method=vanilla,dynsdpb, seed=0,1": "-m method=vanilla,dynsdpb seed=0,1",
     "+experiment=compare task=rte,mrpc --cfg job": "+experiment=compare task=rte --cfg job",
     "eval_tasks=snli,sick": "'eval_tasks=[snli,sick]'",
     "model.lora.target_modules=q_proj,v_proj": "'model.lora.target_modules=[q_proj,v_proj]'",
@@ -207,6 +208,13 @@ NAMES = {
     "dataset=rte": ["rte is an option of task", "sdrun task=rte"],
     "model.lora.r=8": ["model.lora has alpha, dropout, merge, rank and target_modules"],
     "method.tua=1": ["Did you mean 'method.tau'?"],
+    "schedule.learning_rate=1": ["Did you mean 'schedule.lr'?", "sdrun schedule.lr=1"],
+    "seed=abc": ["seed=abc: allowed: whole number at least 0"],
+    "seed=0-2 task=rte": ["sdrun -m 'seed=range(0,3)' task=rte"],
+    "seed=[0,1]": ["sdrun -m seed=0,1"],
+    "schedule.lr=1e-3x": ["schedule.lr=1e-3x: allowed: number greater than 0"],
+    "schedule.epochs=null": ["schedule.epochs=null: allowed: number at least 0"],
+    "task.metrics=f1": ["sdrun 'task.metrics=[f1]'"],
 }
 
 
@@ -223,6 +231,11 @@ def test_a_file_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     Path("reviews.csv").write_text("text,label\n")
     assert "task.path" in (advice(["reviews.csv"]) or "")
+
+
+def test_flags_stand_before_settings_with_what_follows_them() -> None:
+    typed = ["method=kd", "-m", "seed=0,1", "--config-dir", "conf", "task=rte", "--cfg=job"]
+    assert flags_first(typed) == ["-m", "--config-dir", "conf", "--cfg=job", "method=kd", "seed=0,1", "task=rte"]
 
 
 def test_the_command_is_quoted_for_a_shell() -> None:

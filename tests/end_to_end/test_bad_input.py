@@ -38,7 +38,7 @@ MISTAKES = {
         ["-m", "hydra/launcher=slurm", "hydra.launcher.partion=x", "seed=0,1"],
         ["Did you mean 'hydra.launcher.partition'?"],
     ),
-    "wrong type": (["method.tau=warm"], ["method.tau=warm", "could not be converted to Float"]),
+    "wrong type": (["method.tau=warm"], ["method.tau=warm", "allowed: number greater than 0"]),
     "value out of bounds": (["method.tau=0"], ["method.tau=0.0", "greater than 0"]),
     "settings of a sweep": (["-m", "--cfg", "job"], ["leave out -m"]),
     "unfinished list": (["schedule.epochs=[1"], ["[1"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,28 @@ def test_where_nothing_was_learned_differences_are_not_discussed(tmp_path: Path)
     assert said(tmp_path).said == (
         "Nothing was learned: no method is a point above always 'a' (80.0), so differences say nothing."
     )
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "steps", "asked"),
+    [(80, 3, "passes=1.66"), (30, 1, ""), (72, 2, "passes=1.5"), (112, 100, "passes=2.33")],
+)
+def test_passes_that_are_asked_for_are_such_as_whole_steps_make(
+    forwarded: int, steps: int, asked: str, tmp_path: Path
+) -> None:
+    make(tmp_path, "method=vanilla", examples_forwarded=48, steps=steps)
+    make(tmp_path, "method=kd", draw=1, examples_forwarded=forwarded, steps=steps)
+    missing = said(tmp_path).missing
+    assert asked in missing
+    assert ("at equal compute" in missing) == bool(asked)
+    passes = float(asked.partition("=")[2] or 1)
+    cost = 48 * math.ceil(passes * steps) / steps
+    assert (abs(cost - forwarded) <= 0.05 * forwarded) == bool(asked)
+
+
+def test_exactly_a_point_above_was_learned(tmp_path: Path) -> None:
+    make(tmp_path, "method=vanilla", score=0.53, majority={"label": "a", "score": 0.52})
+    assert "Nothing was learned" not in said(tmp_path).said
 
 
 def test_a_perfect_score_above_a_large_majority_was_learned_and_a_clear_difference_is_always_discussed(
