@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ from selfdistill_cli.reports.search import Places, search
 from selfdistill_cli.system.lease import in_use
 
 Settings = dict[str, Any]
+ENDED = re.compile(r"^\S+ \S+ [A-Z]+ (ended by|interrupted:) ")
+"""A line of train.log that says why a run ended."""
 STATUSES = ("finished", "running", "interrupted", "damaged")
 
 
@@ -245,4 +248,7 @@ def _last_words(folder: Path) -> str:
         lines = (folder / "train.log").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.split(" ", 3)[-1] for line in reversed(lines) if " ended by " in line), "")
+    ends = (
+        line.partition(" interrupted: ")[2] or line.split(" ", 3)[-1] for line in reversed(lines) if ENDED.search(line)
+    )
+    return next(ends, "")

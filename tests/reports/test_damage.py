@@ -209,6 +209,9 @@ def test_a_run_that_ended_before_it_began_to_train_is_interrupted_with_its_reaso
     (run / "train.log").write_text("2026-01-01 10:00:00,0 ERROR ended by UserError: no such data\n")
     (found,) = find_runs([tmp_path])
     assert (found.status, found.reason) == ("interrupted", "ended by UserError: no such data")
+    with (run / "train.log").open("a") as log:
+        log.write("2026-01-01 11:00:00,0 INFO interrupted: stopped after step 9 of 20\n")
+    assert read_run(run).reason == "stopped after step 9 of 20"
     assert (found.task, found.method) == ("rte", "vanilla")
     (run / "run.json").write_text("{}")
     (run / "config.yaml").write_text("")  # the disk was full
