@@ -16,7 +16,7 @@ from pyarrow import parquet
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.reports.command import report
 from selfdistill_cli.reports.report import chapters
-from selfdistill_cli.reports.runs import Run, find_runs, with_whole_tables
+from selfdistill_cli.reports.runs import Run, find_runs, read_run, with_whole_tables
 from selfdistill_cli.reports.search import search
 from tests.helpers.made_runs import make_run
 
