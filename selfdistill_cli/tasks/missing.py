@@ -65,7 +65,7 @@ def complete(task: DictConfig, kind: str, splits: Sequence[RawSplit]) -> tuple[l
     kept, left_out, refused = [], [], []
     for raw in splits:
         if task.missing == "keep":
-            raw = _with_blanks(task, raw)
+            raw = with_blanks(task, raw)
         lacking = _lacking(task, kind, raw)
         if lacking and task.missing != "drop":
             refused += [(name, _in_words(task, kind, name, rows, raw)) for name, rows in lacking.items()]
@@ -102,6 +102,20 @@ def values_or_none(field: str, raw: RawSplit) -> list[Any]:
     """The value of a field inside a column (`tags[0]`) in every row, None where the row has none."""
     column, *keys = parts_of(field)
     return [_inside(value, keys) for value in raw.arrow(column).to_pylist()]
+
+
+def with_blanks(task: DictConfig, raw: RawSplit) -> RawSplit:
+    """Null as the empty text, in the columns that texts are made of."""
+    table = raw.table
+    for column in {field for name in TEXTS if task[name] is not None for field in _fields(task[name], raw)}:
+        if raw.names.count(column) == 1:
+            values = table.column(column)
+            if pa.types.is_null(values.type):
+                values = values.cast(pa.string())
+            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                filled = pc.fill_null(values, "")
+                table = table.set_column(table.column_names.index(column), column, filled)
+    return replace(raw, table=table)
 
 
 def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray]:
@@ -191,20 +205,6 @@ def _inside(value: Any, keys: list[str]) -> Any:
         except (KeyError, ValueError, TypeError):
             return {}
     return value
-
-
-def _with_blanks(task: DictConfig, raw: RawSplit) -> RawSplit:
-    """Null as the empty text, in the columns that texts are made of."""
-    table = raw.table
-    for column in {field for name in TEXTS if task[name] is not None for field in _fields(task[name], raw)}:
-        if raw.names.count(column) == 1:
-            values = table.column(column)
-            if pa.types.is_null(values.type):
-                values = values.cast(pa.string())
-            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-                filled = pc.fill_null(values, "")
-                table = table.set_column(table.column_names.index(column), column, filled)
-    return replace(raw, table=table)
 
 
 # --- in words -------------------------------------------------------------------------------------
