@@ -190,6 +190,7 @@ def test_a_file_without_names_of_columns(
         ("trained without any (task.text_pair=null)", "trained without any (task.text_pair=null)"),
         ("""as in 'task.choices=["{a}", "{b}"]'""", """as in --choices '["{a}", "{b}"]'"""),
         ("task=chat task.messages=turns learns them", "task=chat task.messages=turns learns them"),
+        ("""(typed behind sdrun: "task.choices='[1]'")""", """(typed behind sdrun: "task.choices='[1]'")"""),
         ("/data/task.text=1/new.csv, task.answer_rule=text", "/data/task.text=1/new.csv, task.answer_rule=text"),
     ],
 )

@@ -110,8 +110,8 @@ def plain_words(words: Sequence[str]) -> list[str]:
     return [f"--data={word.partition('=')[2]}" if word.startswith("paths.data=") else word for word in words]
 
 
-SETTING = re.compile(r"task=\w+ task\.\S+|('?)(?<![\w./])(task\.[a-z_]+)\b(?!=null)(=?)")
-"""A setting of a task in a message; a whole command of sdrun apart, and what is said to be not set."""
+SETTING = re.compile(r"task=\w+ task\.\S+|\"task\.\S+|('?)(?<![\w./])(task\.[a-z_]+)\b(?!=null)(=?)")
+"""A setting of a task in a message; what is written for sdrun (`task=chat task.…`, `"task.…`) apart, and what is said to be not set."""
 
 
 def flag_of(name: str) -> str:
