@@ -259,7 +259,7 @@ def find_split(
         f"task={task.name}: there is no {split} split.\n"
         f"  looked for   {folder / split}.{{{','.join(FORMATS)}}}, each also .gz\n"
         f"  then on the  Hub: {hub.path if hub else '–'} ({problem})\n"
-        "Ways out:\n"
+        f"{'Three' if generated else 'Two'} ways out:\n"
         f"  - put the files into a folder and name it: SDRUN_DATA=<folder> (or paths.data=<folder>), with "
         f"<folder>/{folder.name}/{split}.parquet in the Hub's columns\n"
         f"  - run once with a network, so that the Hub's cache holds the data set{generated}"
