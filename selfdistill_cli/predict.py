@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         help="glue: as gluebenchmark.com takes them; without a file, of <data>/<task>/test.*, into the folder --out",
     )  # fmt: skip
     add_run_flags(parser)
-    add_file_flags(parser, FLAGS)
+    add_file_flags(parser, FLAGS, drops=False)
     return parser
 
 

@@ -21,7 +21,7 @@ from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluate import evaluate
 from selfdistill_cli.evaluation.glue_server import write_for_server
 from selfdistill_cli.predict import FLAGS, main, predict
-from selfdistill_cli.runs.finished import in_flags, with_file_flags
+from selfdistill_cli.runs.finished import in_flags, said_in_flags, with_file_flags
 from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.unlabelled import unlabelled_rows, with_choices
 from tests.helpers.runs import composed, only_run
@@ -170,6 +170,8 @@ def test_blank_texts_are_predicted_where_that_is_said(runs: dict[str, Path], tmp
     predict([str(runs["classification"]), str(new), "--missing", "keep"])
     with (tmp_path / "new.predictions.csv").open(newline="") as file:
         assert [row["text"] for row in csv.DictReader(file)] == ["a door", " ", ""]
+    with pytest.raises(SystemExit):  # none is ever left out
+        predict([str(runs["classification"]), str(new), "--missing", "drop"])
 
 
 def test_a_file_without_names_of_columns(
@@ -196,6 +198,14 @@ def test_a_file_without_names_of_columns(
 )
 def test_settings_that_have_a_flag_are_said_as_flags(words: str, expected: str) -> None:
     assert in_flags(words, FLAGS) == expected
+
+
+def test_a_setting_that_no_flag_gives_is_said_to_be_the_runs() -> None:
+    with (
+        pytest.raises(UserError, match=r"\nNo flag changes task.answer_rule or task.metrics here"),
+        said_in_flags(FLAGS),
+    ):
+        raise UserError("task.answer_rule=number reads no answer; take task.metrics=[f1], or another --text.")
 
 
 @pytest.mark.parametrize(

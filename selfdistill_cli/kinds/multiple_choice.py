@@ -38,6 +38,11 @@ class MultipleChoice(AnswerKind):
     uses = AnswerKind.uses | {"choices", "label", "group"}
 
     def check_task(self, task: DictConfig) -> None:
+        if task.choices is None:
+            raise UserError(
+                f"task.kind={self.name} needs task.choices: a column of lists, or a list of templates over columns, "
+                '["{a}", "{b}"].'
+            )
         super().check_task(task)
         require_group(task)
         if OF_COLUMNS.fullmatch(task.choices):

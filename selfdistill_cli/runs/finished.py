@@ -28,12 +28,12 @@ OF_A_FILE = {
     "answer": "column of the gold answers",
     "references": "column of further acceptable answers",
     "messages": "column of conversations",
-    "choices": "column of the choices",
+    "choices": 'column of the choices, or templates, ["{a}", "{b}"]',
     "delimiter": "what stands between the fields of a line",
     "encoding": "of a text file",
     "quoting": "whether quotes enclose fields",
-    "header": "the first line names no columns: they are c0, c1 …",
-    "missing": "rows that lack something",
+    "header": "whether the first line names the columns; else they are c0, c1 …",
+    "missing": "rows that lack something: refused, left out, or blank texts taken as they are",
 }
 """Settings of a task by which a file is read; those that the task has can be given anew for another file."""
 
@@ -119,14 +119,19 @@ def flag_of(name: str) -> str:
     return "--no-header" if name == "header" else f"--{name.replace('_', '-')}"
 
 
-def add_file_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
-    """Flags by which a file's columns and form are named, where they are others than in training."""
+def add_file_flags(parser: argparse.ArgumentParser, names: Collection[str], drops: bool = True) -> None:
+    """Flags by which a file's columns and form are named, where they are others than in training.
+
+    drops: rows may be left out.
+    """
     for name in names:
         about = f"{OF_A_FILE[name]} (default: as in training)"
         if name == "header":
-            parser.add_argument(flag_of(name), dest=name, action="store_const", const=False, help=about)
+            parser.add_argument("--header", action=argparse.BooleanOptionalAction, help=about)
         else:
             allowed = Task.__dataclass_fields__[name].metadata.get("choices")
+            if name == "missing" and not drops:
+                allowed = [one for one in allowed or () if one != "drop"]
             parser.add_argument(flag_of(name), choices=allowed, help=about)
 
 
