@@ -121,6 +121,9 @@ def test_what_is_advised_can_be_given(run: Path, tmp_path: Path, capsys: pytest.
     with pytest.raises(UserError, match=r"leave them out with --missing drop\.$"):
         evaluate([str(run), "--file", str(june)])
     assert "(27 examples)" in said(capsys, str(run), "--file", str(june), "--missing", "drop")
+    renamed = write(tmp_path / "renamed.csv", {"text": TEXTS, "rating": STARS * 10})
+    with pytest.raises(UserError, match=r"no column 'stars'\. It has text, rating\. --label <column> names another\.$"):
+        evaluate([str(run), "--file", str(renamed)])
     (tmp_path / "bare.csv").write_text("".join(f"door {n},{n % 3 + 1}\n" for n in range(9)))
     words = (str(run), "--file", str(tmp_path / "bare.csv"))
     with pytest.raises(UserError, match="if it holds none: --no-header"):

@@ -128,6 +128,7 @@ def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray
             continue  # the same column
         if name == "references" and set(_fields(task[name], raw)) <= set(_fields(task.answer, raw)):
             continue  # the same columns: not said twice
+        _require_column(task[name], f"task.{name}", raw)
         rows = _lacking_one(task, kind, name, raw)
         marked = rows & ~missing_in(task.label, raw) if name == "label" and kind == "classification" else rows & False
         found |= {what: some for what, some in ((name, rows & ~marked), (MARKED, marked)) if some.any()}
@@ -136,6 +137,16 @@ def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray
             empty = f"{_how_empty(kind, MARKED)}," if marked.all() else _how_empty(kind, name)
             raise UserError(f"{raw.origin}: no row has {_a(name)}: {_where(task, name)} {empty} in all{carries}.")
     return found
+
+
+def _require_column(setting: str, name: str, raw: RawSplit) -> None:
+    """Raise `UserError`, with the setting that names it, if there is no such column."""
+    if is_template(setting, raw):
+        return
+    try:
+        raw.arrow(setting if setting in raw.names else parts_of(setting)[0])
+    except UserError as error:
+        raise UserError(f"{error} {name}=<column> names another.") from error
 
 
 def _lacking_one(task: DictConfig, kind: str, name: str, raw: RawSplit) -> np.ndarray:
