@@ -45,10 +45,16 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest of the allowed names, or an empty string."""
-    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+def did_you_mean(name: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return ` Did you mean 'x'?` for the nearest of the allowed names, whatever their case, or an empty string.
+
+    `cutoff`: the share of letters that both have in common (difflib's ratio), at least.
+    """
+    names = list(allowed)
+    as_written = {one.casefold(): one for one in names} | {one: one for one in names}
+    close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    close = close or difflib.get_close_matches(name.casefold(), as_written, n=1, cutoff=cutoff)
+    return f" Did you mean '{as_written[close[0]]}'?" if close else ""
 
 
 def how_to_install(extra: str) -> str:

@@ -7,12 +7,13 @@ sdevaluate outputs/custom/*/*/* --file june.csv
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -28,45 +29,86 @@ from selfdistill_cli.runs.finished import (
     add_file_flags,
     add_run_flags,
     finished_run,
+    flag_of,
     plain_words,
     require_flags_read,
+    said_in_flags,
     with_file_flags,
 )
-from selfdistill_cli.system.data_files import stem_of
+from selfdistill_cli.system.data_files import files_of, stem_of
 from selfdistill_cli.system.files import read_json
 from selfdistill_cli.system.words import counted
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+log = logging.getLogger(__name__)
 schema.register_schemas()
 
 
 def evaluate(words: Sequence[str]) -> None:
-    """Do what the command line says. Raises `UserError` if a folder is no finished run, or a task does not fit."""
+    """Do what the command line says. Raises `UserError` if a folder is no finished run, or a task does not fit.
+
+    Of several runs, one that cannot be scored is named, the others are scored, and the end is a `UserError`.
+    """
     arguments = _parser().parse_args(plain_words(words))
     if (arguments.tasks is None) == (arguments.file is None):
         raise UserError("say what the runs are to be scored on: --tasks scitail,snli or --file new.csv")
-    runs = [finished_run(path, arguments.data, arguments.trust_remote_code) for path in arguments.runs]
-    named = _tasks(arguments)
-    asked = [named or [_of_file(run, arguments)] for run in runs]
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with said_in_flags(() if arguments.file is None else tuple(OF_A_FILE)):
+        _evaluate(arguments)
 
-    # torch and transformers: seconds that a wrong name should not cost
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    named = _tasks(arguments)
+    if arguments.file is not None:
+        files_of(arguments.file)  # not there: said once, not of every run
+    asked: list[tuple[Path, FinishedRun, list[DictConfig]]] = []
+    refused: list[Path] = []
+    alone = len(arguments.runs) == 1
+    for path in arguments.runs:
+        with _going_on(path, refused, alone):
+            run = finished_run(path, arguments.data, arguments.trust_remote_code)
+            asked.append((path, run, named or [_of_file(run, arguments)]))
+
+    if asked:
+        # torch and transformers: seconds that a wrong name should not cost
+        from selfdistill_cli.tracking.terminal import make_console
+
+        console = make_console()
+        for path, run, tasks in asked:
+            with _going_on(path, refused, alone):
+                _score(run, tasks, console)
+    if refused:
+        raise UserError(f"{len(refused)} of {counted(len(arguments.runs), 'run')} could not be scored.")
+
+
+@contextlib.contextmanager
+def _going_on(path: Path, refused: list[Path], alone: bool) -> Iterator[None]:
+    """Say why a run cannot be scored, and let the others be; where it is `alone`, raise it."""
+    try:
+        yield
+    except UserError as error:
+        if alone:
+            raise
+        log.error("%s cannot be scored: %s", path, error)
+        refused.append(path)
+
+
+def _score(run: FinishedRun, tasks: Sequence[DictConfig], console: Console) -> None:
     from selfdistill_cli.engine.device import as_here
     from selfdistill_cli.engine.runtime import make_runtime
     from selfdistill_cli.other_tasks import score_on_other_tasks
-    from selfdistill_cli.tracking.terminal import make_console, say, shortest
+    from selfdistill_cli.tracking.terminal import say, shortest
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    console = make_console()
-    for run, tasks in zip(runs, asked, strict=True):
-        kept = _may_write(run.path / "evaluations")
-        runtime = make_runtime(as_here(run.cfg.runtime), run.cfg.model.dtype)
-        found = score_on_other_tasks(run.cfg, run.path, tasks, runtime, keep=kept)
-        for name, scores in found.items():
-            words = (
-                f"{scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')}{_speed(scores)})"
-            )
-            say(console, f"{shortest(run.path)}  {name}: {words}")
-        if not kept:
-            say(console, f"{shortest(run.path)} may not be written: new scores of it are not kept.")
+    kept = _may_write(run.path / "evaluations")
+    runtime = make_runtime(as_here(run.cfg.runtime), run.cfg.model.dtype)
+    found = score_on_other_tasks(run.cfg, run.path, tasks, runtime, keep=kept)
+    for name, scores in found.items():
+        words = f"{scores['metric']} {scores['score']:.4f} ({counted(scores['examples'], 'example')}{_speed(scores)})"
+        say(console, f"{shortest(run.path)}  {name}: {words}")
+    if not kept:
+        say(console, f"{shortest(run.path)} may not be written: new scores of it are not kept.")
 
 
 def _may_write(folder: Path) -> bool:
@@ -107,8 +149,9 @@ def _tasks(arguments: argparse.Namespace) -> list[DictConfig]:
         return []
     of_a_file = [name for name in ("name", *OF_A_FILE) if getattr(arguments, name, None) is not None]
     if of_a_file:
-        flag = of_a_file[0].replace("_", "-")
-        raise UserError(f"--{flag} is said of a --file; a task's own file, conf/task/<name>.yaml, says it of a task.")
+        raise UserError(
+            f"{flag_of(of_a_file[0])} is said of a --file; a task's own file, conf/task/<name>.yaml, says it of a task."
+        )
     folder = arguments.config_dir
     if folder is not None and not folder.expanduser().is_dir():
         raise UserError(f"--config-dir {folder}: there is no such folder.")

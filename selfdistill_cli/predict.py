@@ -26,13 +26,17 @@ from selfdistill_cli.runs.finished import (
     add_file_flags,
     add_run_flags,
     finished_run,
+    flag_of,
+    in_flags,
     plain_words,
     require_flags_read,
+    said_in_flags,
     with_file_flags,
 )
 from selfdistill_cli.system.data_files import stem_of
 from selfdistill_cli.system.files import new_file, require_writable
 from selfdistill_cli.system.words import counted
+from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.split import Split
 from selfdistill_cli.tasks.unlabelled import unlabelled_rows, without_labels
 
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = ("csv", "parquet", "jsonl")
+FLAGS = ("text", "text_pair", "messages", "choices", "delimiter", "encoding", "quoting", "header", "missing")
+"""Settings of the run's task that can be given anew."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ class Asked:
 def predict(words: Sequence[str]) -> None:
     """Do what the command line says. Raises `UserError` if the run, the file or its columns are not there."""
     arguments = _parser().parse_args(plain_words(words))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with said_in_flags(FLAGS):
+        _predict(arguments)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
     run = finished_run(arguments.run, arguments.data, arguments.trust_remote_code)
     task = with_file_flags(run.cfg.task, arguments, arguments.file)
     asked = _asked(run, task, arguments)
@@ -64,11 +76,10 @@ def predict(words: Sequence[str]) -> None:
     # torch and transformers: seconds that a wrong name should not cost
     from selfdistill_cli.tracking.terminal import make_console, say
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     console = make_console()
     for one in asked:
         if one.notes:
-            say(console, f"{one.origin} is read with {', '.join(one.notes)}")
+            say(console, f"{one.origin} is read with {in_flags(', '.join(one.notes), FLAGS)}")
     for one, table in _predictions(run, task, asked):
         with new_file(one.out) as beside:
             one.write(beside, table)
@@ -92,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         help="glue: as gluebenchmark.com takes them; without a file, of <data>/<task>/test.*, into the folder --out",
     )  # fmt: skip
     add_run_flags(parser)
-    add_file_flags(parser, ("text", "text_pair", "messages", "choices", "delimiter", "encoding", "quoting"))
+    add_file_flags(parser, FLAGS, drops=False)
     return parser
 
 
@@ -110,7 +121,7 @@ def _asked(run: FinishedRun, task: DictConfig, arguments: argparse.Namespace) ->
         raise text_beside_messages(arguments.text, task.messages)
     found = []
     for raw in unlabelled_rows(task, str(run.cfg.paths.data), arguments.file, cache):
-        _require_columns(task, raw.names, raw.origin)
+        _require_columns(task, run.cfg.task, raw)
         if for_server:
             out = _for_server(arguments.out, arguments.file, file_name(task.name, raw.name))
             write: Callable[[Path, pa.Table], None] = partial(_write_for_server, task.name, run.results.labels)
@@ -152,14 +163,17 @@ def _ending(out: Path) -> str:
     return ending
 
 
-def _require_columns(task: DictConfig, names: Sequence[str], origin: str) -> None:
+def _require_columns(task: DictConfig, trained: DictConfig, raw: RawSplit) -> None:
     """Raise `UserError`, with the flag that helps, if a column is missing that the whole setting names."""
     for setting in ("text", "text_pair", "choices") if task.messages is None else ("messages",):
-        wanted = task[setting]
+        wanted, names = task[setting], raw.names
         if wanted and not set(wanted) & set("{}[]") and wanted not in names:
+            of_run = wanted == trained[setting]
+            way = f"{flag_of(setting)} <column> names the right one" if of_run else f"the run had '{trained[setting]}'"
+            how = f" It was read with {', '.join(raw.notes)}." if raw.notes else ""
             raise UserError(
-                f"{origin} has no column '{wanted}', which the run was trained on (task.{setting}).{did_you_mean(wanted, names)} "
-                f"It has {', '.join(names)}; --{setting.replace('_', '-')} <column> names the right one."
+                f"{raw.origin} has no column '{wanted}'{', which the run was trained on' if of_run else ''}."
+                f"{did_you_mean(wanted, names)} It has {', '.join(names)}; {way}.{how}"
             )
 
 

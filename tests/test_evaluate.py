@@ -109,11 +109,38 @@ def test_how_a_file_was_read_and_what_was_left_out_is_said(
             said(capsys, str(run), "--file", str(parquet_file))
             assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
                 f"{june}: read with encoding cp1252, although it is UTF-8 throughout, 8 cells stand in quotes, which are kept; "
-                "task.quoting=double takes them off; 2 rows left out (2 without label)",
+                "--quoting double takes them off; 2 rows left out (2 without label)",
                 f"{parquet_file}: 3 rows left out (3 without label)",
             ]
     finally:
         config.write_text(told)
+
+
+def test_what_is_advised_can_be_given(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    june = write(tmp_path / "missing.csv", {"text": TEXTS, "stars": [*STARS * 9, "", "", ""]})
+    with pytest.raises(UserError, match=r"leave them out with --missing drop\.$"):
+        evaluate([str(run), "--file", str(june)])
+    assert "(27 examples)" in said(capsys, str(run), "--file", str(june), "--missing", "drop")
+    renamed = write(tmp_path / "renamed.csv", {"text": TEXTS, "rating": STARS * 10})
+    with pytest.raises(UserError, match=r"no column 'stars'\. It has text, rating\. --label <column> names another\.$"):
+        evaluate([str(run), "--file", str(renamed)])
+    (tmp_path / "bare.csv").write_text("".join(f"door {n},{n % 3 + 1}\n" for n in range(9)))
+    words = (str(run), "--file", str(tmp_path / "bare.csv"))
+    with pytest.raises(UserError, match="if it holds none: --no-header"):
+        evaluate(words)
+    assert "(9 examples)" in said(capsys, *words, "--no-header", "--text", "c0", "--label", "c1")
+
+
+def test_of_several_runs_one_that_does_not_fit_is_named_and_the_others_are_scored(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = of_words(tmp_path / "words")
+    june = write(tmp_path / "several.csv", {"text": TEXTS, "stars": STARS * 10})
+    with pytest.raises(UserError, match=r"^2 of 3 runs could not be scored\.$"):
+        evaluate([str(tmp_path), str(other), str(run), "--file", str(june)])
+    assert "file-several: accuracy" in capsys.readouterr().out
+    refused = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [words.split(" cannot be scored: ")[0] for words in refused] == [str(tmp_path), str(other)]
 
 
 def test_a_file_of_one_class_is_scored(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

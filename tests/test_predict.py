@@ -20,8 +20,8 @@ from selfdistill_cli import experiment
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.evaluate import evaluate
 from selfdistill_cli.evaluation.glue_server import write_for_server
-from selfdistill_cli.predict import main, predict
-from selfdistill_cli.runs.finished import with_file_flags
+from selfdistill_cli.predict import FLAGS, main, predict
+from selfdistill_cli.runs.finished import in_flags, said_in_flags, with_file_flags
 from selfdistill_cli.tasks.sources import RawSplit
 from selfdistill_cli.tasks.unlabelled import unlabelled_rows, with_choices
 from tests.helpers.runs import composed, only_run
@@ -129,6 +129,11 @@ def test_a_column_of_another_name_is_given_by_a_flag(
     ("words", "expected"),
     [
         (["{run}", "{folder}/new.csv"], "no column 'text'.* It has body; --text <column>"),
+        (
+            ["{run}", "{folder}/new.csv", "--text", "nope"],
+            "no column 'nope'. It has body; the run had 'text'",
+        ),
+        (["{run}", "{folder}/odd.csv"], r"Fields are cut at ','; --delimiter <character> names another"),
         (["{run}", "{folder}/nev.csv", "--text", "body"], "no file .*Did you mean 'new.csv'"),
         (["{run}"], "name the file that holds the new rows"),
         (["{folder}", "{folder}/new.csv"], "is no finished run: name the folder that holds its results.json"),
@@ -137,7 +142,10 @@ def test_a_column_of_another_name_is_given_by_a_flag(
         (["{folder}/begun", "{folder}/new.csv"], "interrupted or still trains"),
         (["{run}", "{folder}/new.csv", "--text", "body", "--out", "{folder}/there.csv"], "exists. .*--overwrite"),
         (["{run}", "{folder}/new.csv", "--text", "body", "--out", "x.xlsx"], "one of csv, parquet, jsonl"),
-        (["{run}", "{folder}/blank.csv"], "'text' is empty in 2 of 3 rows .rows 1, 2, counted from 0"),
+        (
+            ["{run}", "{folder}/blank.csv"],
+            "'text' is empty in 2 of 3 rows .rows 1, 2, counted from 0.* --missing keep takes blank texts as they are",
+        ),
         (["{run}", "{folder}/new*.csv", "--text", "body"], "is a pattern: --out names the file of predictions"),
         (["{run}", "{folder}/new.csv", "--text", "body", "--out", "{folder}/there.csv/x.csv"], "there.csv is a file"),
         (["{run}", "--format", "glue"], "the benchmark has no task 'custom'. It has cola"),
@@ -148,12 +156,56 @@ def test_what_cannot_be_is_refused_in_words(
 ) -> None:
     write(tmp_path / "new.csv", {"body": TEXTS[:2]})
     (tmp_path / "blank.csv").write_text('text,n\na,1\n"  ",2\n"",3\n')
+    (tmp_path / "odd.csv").write_text("text,n\na,1,2\n")
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "config.yaml").write_text("seed: 0\n")
     (tmp_path / "there.csv").write_text("mine\n")
     with pytest.raises(UserError, match=expected):
         predict([word.format(run=runs["classification"], folder=tmp_path) for word in words])
     assert (tmp_path / "there.csv").read_text() == "mine\n"
+
+
+def test_blank_texts_are_predicted_where_that_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
+    new = write(tmp_path / "new.parquet", {"text": ["a door", " ", None]})
+    predict([str(runs["classification"]), str(new), "--missing", "keep"])
+    with (tmp_path / "new.predictions.csv").open(newline="") as file:
+        assert [row["text"] for row in csv.DictReader(file)] == ["a door", " ", ""]
+    with pytest.raises(SystemExit):  # none is ever left out
+        predict([str(runs["classification"]), str(new), "--missing", "drop"])
+
+
+def test_a_file_without_names_of_columns(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new.csv").write_text("a red door,1\na blue door,2\n")
+    with pytest.raises(UserError, match=r"has no column 'text'.* if it holds none: --no-header\.$"):
+        predict([str(runs["classification"]), str(tmp_path / "new.csv")])
+    predict([str(runs["classification"]), str(tmp_path / "new.csv"), "--no-header", "--text", "c0"])
+    assert "2 predictions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("Give task.delimiter, such as task.delimiter=';'.", "Give --delimiter, such as --delimiter ';'."),
+        ("if it holds none: task.header=false", "if it holds none: --no-header"),
+        ("trained without any (task.text_pair=null)", "trained without any (task.text_pair=null)"),
+        ("""as in 'task.choices=["{a}", "{b}"]'""", """as in --choices '["{a}", "{b}"]'"""),
+        ("task=chat task.messages=turns learns them", "task=chat task.messages=turns learns them"),
+        ("""(typed behind sdrun: "task.choices='[1]'")""", """(typed behind sdrun: "task.choices='[1]'")"""),
+        ("/data/task.text=1/new.csv, task.answer_rule=text", "/data/task.text=1/new.csv, task.answer_rule=text"),
+    ],
+)
+def test_settings_that_have_a_flag_are_said_as_flags(words: str, expected: str) -> None:
+    assert in_flags(words, FLAGS) == expected
+
+
+def test_a_setting_that_no_flag_gives_is_said_to_be_the_runs() -> None:
+    with (
+        pytest.raises(UserError, match=r"\nNo flag changes task.answer_rule or task.metrics here"),
+        said_in_flags(FLAGS),
+    ):
+        raise UserError("task.answer_rule=number reads no answer; take task.metrics=[f1], or another --text.")
 
 
 @pytest.mark.parametrize(
@@ -190,12 +242,12 @@ def test_what_a_flag_may_say_is_what_the_setting_may(
         (
             "generation",
             "--text-pair",
-            "task.text_pair=other: a task of generation does not use it, only classification",
+            "--text-pair other: a task of generation does not use it, only classification",
         ),
-        ("generation", "--choices", "task.choices=other: a task of generation does not use it"),
-        ("classification", "--choices", "task.choices=other: a task of classification does not use it"),
-        ("regression", "--messages", "task.messages=other: a task of regression does not use it"),
-        ("multiple_choice", "--text-pair", "task.text_pair=other: a task of multiple_choice does not use it"),
+        ("generation", "--choices", "--choices other: a task of generation does not use it"),
+        ("classification", "--choices", "--choices other: a task of classification does not use it"),
+        ("regression", "--messages", "--messages other: a task of regression does not use it"),
+        ("multiple_choice", "--text-pair", "--text-pair other: a task of multiple_choice does not use it"),
         ("classification", "--text-pair", r"--text-pair other: .* was trained without any \(task.text_pair=null\)"),
         ("regression", "--text-pair", "--text-pair other: .* was trained without any"),
         ("generation", "--messages", r"--messages other: .* was trained without any \(task.messages=null\)"),
@@ -219,10 +271,10 @@ def test_a_run_of_conversations_has_no_texts_beside_them(tmp_path: Path) -> None
     experiment.run(composed(*words, f"paths.outputs={tmp_path}/outputs", "task.decoding.max_new_tokens=2"))
     run, new = str(only_run(tmp_path / "outputs")), str(files[1])
     for ask in (lambda *more: predict([run, new, *more]), lambda *more: evaluate([run, "--file", new, *more])):
-        with pytest.raises(UserError, match=r"task.text=chats does nothing beside task.messages=messages"):
+        with pytest.raises(UserError, match=r"--text chats does nothing beside --messages messages"):
             ask("--text", "chats")
         ask("--messages", "chats")
-    with pytest.raises(UserError, match=r"task.references=text does not go with task.messages=chats"):
+    with pytest.raises(UserError, match=r"--references text does not go with --messages chats"):
         evaluate([run, "--file", new, "--messages", "chats", "--references", "text"])
     assert (tmp_path / "chats.predictions.csv").is_file()
 
@@ -272,6 +324,9 @@ def test_the_benchmarks_test_set_is_not_a_file_that_was_validated_on(tmp_path: P
     assert (found.name, len(found)) == ("test", 2)
     with pytest.raises(UserError, match=r"task.validation=\[dev\]: which split is the test set"):
         unlabelled_rows(as_saved("task.validation=[dev]"), str(tmp_path), None, tmp_path / "cache")
+    with pytest.raises(UserError, match="task=rte: there is no test split") as refused:
+        unlabelled_rows(as_saved(), str(tmp_path / "nowhere"), None, tmp_path / "cache")
+    assert "generated" not in str(refused.value)
 
 
 def test_a_mistake_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

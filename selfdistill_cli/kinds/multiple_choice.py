@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.errors import UserError
 from selfdistill_cli.kinds.answers import AnswerKind
 from selfdistill_cli.kinds.base import Recipe
 from selfdistill_cli.kinds.labelled import OF_CLASSES
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from selfdistill_cli.tasks import Split, TaskData
     from selfdistill_cli.tasks.sources import RawSplit
 
+OF_COLUMNS = re.compile(r"\[[^{}\[\]]+(,[^{}\[\]]+)+\]")
+"""A list of names without braces."""
+
 
 class MultipleChoice(AnswerKind):
     """The label says which of an example's choices is right."""
@@ -32,8 +38,21 @@ class MultipleChoice(AnswerKind):
     uses = AnswerKind.uses | {"choices", "label", "group"}
 
     def check_task(self, task: DictConfig) -> None:
+        if task.choices is None:
+            raise UserError(
+                f"task.kind={self.name} needs task.choices: a column of lists, or a list of templates over columns, "
+                '["{a}", "{b}"].'
+            )
         super().check_task(task)
         require_group(task)
+        if OF_COLUMNS.fullmatch(task.choices):
+            columns = [column.strip(" '\"") for column in task.choices[1:-1].split(",")]
+            templates = json.dumps([f"{{{column}}}" for column in columns], ensure_ascii=False)
+            shown = templates.replace('"', '\\"')
+            raise UserError(
+                f"task.choices={task.choices}: choices that have a column each are a list of templates, {templates} "
+                f"(typed behind sdrun: \"task.choices='{shown}'\")."
+            )
 
     def check_data(self, data: TaskData) -> None:
         if not OF_TWO_CLASSES.keys() & set(data.metrics):

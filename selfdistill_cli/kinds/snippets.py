@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
+from selfdistill_cli.tasks.numbers import written_list
 from selfdistill_cli.tasks.templates import Template
 
 
@@ -107,9 +108,15 @@ def multiple_choice(settings: DictConfig, config: Any, adapter: bool, form: Prom
         + '    answer = tokenizer(" " + choice, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]\n'
         + "    answer = torch.tensor([answer])\n"
         + f"    return -{forward}.loss.item()\n\n\n"
-        + f'choices = ["<first of {settings.choices}>", "<second>"]\n'
+        + f"choices = {_choices(settings.choices)}\n"
         + "print(max(choices, key=log_likelihood))\n"
     )
+
+
+def _choices(setting: str) -> str:
+    """A Python list of the choices: of their templates, else of what the column that is named holds."""
+    several = written_list(setting)
+    return f"[{', '.join(map(filled, several))}]" if several else f'["<first of {setting}>", "<second>"]'
 
 
 def _language_model(settings: DictConfig, config: Any, adapter: bool, form: PromptForm) -> tuple[str, str]:

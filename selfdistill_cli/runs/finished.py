@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from selfdistill_cli.config.schema import CONF_DIR, Task
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.runs.results import Results, read_results
 from selfdistill_cli.system.data_files import files_of, format_of
+from selfdistill_cli.system.words import listed
 
 SHARED = {"task": "base/task.yaml", "model": "base/model.yaml", "runtime": "runtime/default.yaml"}
 """By part of a configuration, the file in conf/ that gives every setting its default."""
@@ -24,10 +28,12 @@ OF_A_FILE = {
     "answer": "column of the gold answers",
     "references": "column of further acceptable answers",
     "messages": "column of conversations",
-    "choices": "column of the choices",
+    "choices": 'column of the choices, or templates, ["{a}", "{b}"]',
     "delimiter": "what stands between the fields of a line",
     "encoding": "of a text file",
     "quoting": "whether quotes enclose fields",
+    "header": "whether the first line names the columns; else they are c0, c1 …",
+    "missing": "rows that lack something: refused, left out, or blank texts taken as they are",
 }
 """Settings of a task by which a file is read; those that the task has can be given anew for another file."""
 
@@ -104,16 +110,72 @@ def plain_words(words: Sequence[str]) -> list[str]:
     return [f"--data={word.partition('=')[2]}" if word.startswith("paths.data=") else word for word in words]
 
 
-def add_file_flags(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
-    """Flags by which a file's columns and form are named, where they are others than in training."""
-    known = [str(name) for name in OmegaConf.load(CONF_DIR / SHARED["task"])]
+SETTING = re.compile(r"task=\w+ task\.\S+|\"task\.\S+|('?)(?<![\w./])(task\.[a-z_]+)\b(?!=null)(=?)")
+"""A setting of a task in a message; what is written for sdrun (`task=chat task.…`, `"task.…`) apart, and what is said to be not set."""
+
+
+def flag_of(name: str) -> str:
+    """The flag that gives a setting of a task for another file."""
+    return "--no-header" if name == "header" else f"--{name.replace('_', '-')}"
+
+
+def add_file_flags(parser: argparse.ArgumentParser, names: Collection[str], drops: bool = True) -> None:
+    """Flags by which a file's columns and form are named, where they are others than in training.
+
+    drops: rows may be left out.
+    """
     for name in names:
-        if name in known:
-            parser.add_argument(
-                f"--{name.replace('_', '-')}",
-                choices=Task.__dataclass_fields__[name].metadata.get("choices"),
-                help=f"{OF_A_FILE[name]} (default: as in training)",
-            )
+        about = f"{OF_A_FILE[name]} (default: as in training)"
+        if name == "header":
+            parser.add_argument("--header", action=argparse.BooleanOptionalAction, help=about)
+        else:
+            allowed = Task.__dataclass_fields__[name].metadata.get("choices")
+            if name == "missing" and not drops:
+                allowed = [one for one in allowed or () if one != "drop"]
+            parser.add_argument(flag_of(name), choices=allowed, help=about)
+
+
+def in_flags(words: str, names: Collection[str]) -> str:
+    """What says `task.delimiter=';'` to a command that has flags for these settings: `--delimiter ';'`."""
+    flags = {f"task.{name}": flag_of(name) for name in names}
+
+    def said(found: re.Match[str]) -> str:
+        quote, setting, given = found.groups()
+        if setting not in flags:
+            return found[0]
+        return f"{flags[setting]} {quote}" if given else f"{quote}{flags[setting]}"
+
+    return SETTING.sub(said, words.replace("task.header=false", flags.get("task.header", "task.header=false")))
+
+
+@contextlib.contextmanager
+def said_in_flags(names: Collection[str]) -> Iterator[None]:
+    """Within it, what is logged or raised as a `UserError` advises flags for these settings of a task.
+
+    Where it names other settings, which are the run's, it says that none changes them.
+    """
+
+    def whole(words: str) -> str:
+        words = in_flags(words, names)
+        left = list(dict.fromkeys(found[2] for found in SETTING.finditer(words) if found[2]))
+        fixed = f"\nNo flag changes {listed(left, 'or')} here: the run was trained so." if left and names else ""
+        return words + fixed
+
+    def reword(record: logging.LogRecord) -> bool:
+        words = record.getMessage()
+        record.msg, record.args = whole(words) if record.levelno >= logging.ERROR else in_flags(words, names), None
+        return True
+
+    handlers = logging.getLogger().handlers[:]
+    for handler in handlers:
+        handler.addFilter(reword)
+    try:
+        yield
+    except UserError as error:
+        raise UserError(whole(str(error))) from error
+    finally:
+        for handler in handlers:
+            handler.removeFilter(reword)
 
 
 def require_flags_read(run: FinishedRun, arguments: argparse.Namespace, uses: Collection[str]) -> None:
@@ -125,7 +187,7 @@ def require_flags_read(run: FinishedRun, arguments: argparse.Namespace, uses: Co
         value = getattr(arguments, name, None)
         if value is not None and run.cfg.task[name] is None:
             raise UserError(
-                f"--{name.replace('_', '-')} {value}: {run.path} was trained without any (task.{name}=null), so what it says of "
+                f"{flag_of(name)} {value}: {run.path} was trained without any (task.{name}=null), so what it says of "
                 "them means nothing. Leave the flag out."
             )
 
@@ -150,7 +212,7 @@ def with_file_flags(task: DictConfig, arguments: argparse.Namespace, file: Path 
     for name in OF_A_FILE:
         value = getattr(arguments, name, None)
         if value == "":
-            raise UserError(f"--{name.replace('_', '-')}= names nothing: give it a value, or leave it out.")
+            raise UserError(f"{flag_of(name)}= names nothing: give it a value, or leave it out.")
         if value is not None:
             changed[name] = value
     return changed

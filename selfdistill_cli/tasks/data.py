@@ -14,7 +14,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.tasks.added import with_added
-from selfdistill_cli.tasks.findings import findings
+from selfdistill_cli.tasks.findings import Repeats, findings
 from selfdistill_cli.tasks.making import HELD_OUT, KEPT_FROM_BYTES, Maker, key, notes_of, rows_to_select_on
 from selfdistill_cli.tasks.sampling import noisy_labels, subset_rows
 from selfdistill_cli.tasks.sources import Source, find_source
@@ -108,6 +108,9 @@ def load(
     if settings.selection == HELD_OUT and selection is None:
         trained, others = rows_to_select_on(settings, kind, train)
         train, selection = train.take(trained), train.take(others)
+    if train is not read.train or settings.validation_examples is not None:  # of what is trained on and scored
+        scored = _first(read.validation[0], settings.validation_examples)
+        repeats = Repeats.of(train, scored, kind.has_classes)
     found = tuple(findings(settings, names, read, train, repeats))
     sizes = len(train), 0 if selection is None else len(selection)
     words = summary(settings, kind.name, names, read, sizes, seed)

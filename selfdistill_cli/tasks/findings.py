@@ -1,11 +1,12 @@
 """What is strange about a task's examples, found before training: each thing in a sentence, with counts and rows.
 
-'good' (50), 'good ' (3) and 'Good' (2) are classes that differ only in case, spaces or how a number is written.
+'good' (50), 'good ' (3) and 'Good' (2) are classes that differ only in case, spaces or how a letter or number is written.
 """
 
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.words import listed, named_rows
-from selfdistill_cli.tasks.labels import FEW_CLASSES
+from selfdistill_cli.tasks.labels import FEW_CLASSES, MANY_FRACTIONS, have_commas
 from selfdistill_cli.tasks.numbers import is_missing_number, parsed_number
 from selfdistill_cli.tasks.rows import rouge_metrics
 from selfdistill_cli.tasks.split import Split
@@ -128,7 +129,7 @@ def _of_rouge(asked: Sequence[str], scored: Split) -> Iterator[str]:
 
 
 def _of_classes(settings: DictConfig, names: Sequence[str], counts: np.ndarray, drawn: np.ndarray) -> Iterator[str]:
-    shown = [f"{name!r} ({count:,})" for name, count in zip(names, counts, strict=True)]
+    shown = [f"{_shown(name)} ({count:,})" for name, count in zip(names, counts, strict=True)]
     if not settings.labels and len(names) > FEW_CLASSES and counts.sum() < 2 * len(names):
         yield (
             f"{len(names):,} classes have {counts.sum():,} examples, {counts.sum() / len(names):.1f} each: "
@@ -138,7 +139,12 @@ def _of_classes(settings: DictConfig, names: Sequence[str], counts: np.ndarray, 
     for name, words in zip(names, shown, strict=True):
         alike.setdefault(_plain(name), []).append(words)
     for group in (group for group in alike.values() if len(group) > 1):
-        yield f"{_listed(group)} are classes that differ only in case, spaces or how a number is written."
+        yield f"{_listed(group)} are classes that differ only in case, spaces or how a letter or number is written."
+    if not settings.labels and have_commas(names):
+        yield (
+            f"{len(names):,} classes have names such as {listed(list(map(repr, names[1:3])))}, which look like numbers with a decimal comma. Numbers "
+            f"are written with a point: of more than {MANY_FRACTIONS} different ones a regression is learned."
+        )
     if not settings.labels:
         for name, words in zip(names, shown, strict=True):
             if is_missing_number(name):
@@ -215,7 +221,14 @@ def _say(words: str, level: int) -> None:
     _said.add(words)
 
 
+def _shown(name: str) -> str:
+    """In quotes; letters that are put together of several characters as these, since they look like one."""
+    return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
+
+
 def _plain(name: str) -> Any:
+    """Equal of names that a reader takes for the same."""
+    name = unicodedata.normalize("NFKC", name)
     number = parsed_number(name)
     return " ".join(name.split()).casefold() if number is None else number
 

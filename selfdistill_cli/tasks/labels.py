@@ -25,6 +25,10 @@ MOST_CLASSES = 1000
 FEW_CLASSES = 20
 """Up to so many classes, one may have as few examples as it likes before the column is taken for another one."""
 SHOWN = 5
+SHOWN_CLASSES = 20
+WORDS_ALIKE = 0.6
+"""More than of settings: labels are words of a language, and 'maybe' has half its letters in common with 'yes'."""
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 
 def infer_kind(labels: Iterable[Any]) -> str:
@@ -63,6 +67,11 @@ def distinct_labels(task: DictConfig, raw: RawSplit) -> list[Any]:
         raise UserError(f"{raw.origin}: {_not_single(task.label, lists[0])}")
     single = [value for value in found if not isinstance(value, list | dict) and not is_missing(value)]
     return list({_key(value): value for value in single}.values())
+
+
+def have_commas(names: Sequence[str]) -> bool:
+    """Whether most names of classes look like numbers with a decimal comma."""
+    return sum(bool(DECIMAL_COMMA.fullmatch(name)) for name in names) > len(names) / 2
 
 
 def label_name(value: Any) -> str:
@@ -109,6 +118,8 @@ class LabelCodec:
         if kind == "regression":
             return cls(kind, [], configured=False)
         if task.labels:
+            if len(task.labels) < 2:
+                raise UserError(f"task.labels=[{task.labels[0]}] names one class; at least 2 are needed.")
             return cls(kind, list(task.labels), configured=task.get("class_numbers", True))
         found = distinct_labels(task, splits[0])
         endless = [label for label in found if isinstance(label, float) and parsed_number(label) is None]
@@ -153,7 +164,7 @@ class LabelCodec:
         by_value = {parsed_number(name): number for name, number in numbers.items()}
         numeric = None not in by_value and len(by_value) == len(numbers)
         # Beside names that are numbers a class number would be ambiguous.
-        by_number = self.configured and not any(value is not None for value in by_value)
+        by_number = self.configured and not self._named_like_numbers()
 
         def number_of(label: Any) -> int | None:
             name = label_name(label)
@@ -170,6 +181,9 @@ class LabelCodec:
 
         return number_of
 
+    def _named_like_numbers(self) -> bool:
+        return any(parsed_number(name) is not None for name in self.names)
+
     def _refuse(self, labels: Sequence[Any], wrong: list[int], at: Callable[[int], str]) -> None:
         """Raise a `UserError` about the labels in these rows."""
         row, label = wrong[0], labels[wrong[0]]
@@ -178,9 +192,12 @@ class LabelCodec:
             raise UserError(
                 f"{at(row)}{more}: label {label!r} is not a finite number, as regression needs.{_regression_hint(label)}"
             )
-        allowed = ", ".join(f"{i} {name}" if self.configured else name for i, name in enumerate(self.names[:20]))
+        by_number = self.configured and not self._named_like_numbers()
+        shown = [f"{name} ({i})" if by_number else name for i, name in enumerate(self.names[:SHOWN_CLASSES])]
+        allowed = ", ".join(shown) + " …" * (len(self.names) > SHOWN_CLASSES)
+        allowed += ", by name or number" if by_number else ""
         raise UserError(
-            f"{at(row)}{more}: unknown label {label!r}.{did_you_mean(str(label), self.names)} Allowed are {allowed}."
+            f"{at(row)}{more}: unknown label {label!r}.{did_you_mean(str(label), self.names, WORDS_ALIKE)} Allowed are {allowed}."
         )
 
 
@@ -215,7 +232,7 @@ def _require_classes(task: DictConfig, raw: RawSplit, names: list[str]) -> None:
     if too_many:
         examples = ", ".join(map(_short, names[:3]))
         numbers = all(parsed_number(name) is not None for name in names)
-        comma = sum(bool(re.fullmatch(r"[+-]?\d+,\d+", name)) for name in names) > len(names) / 2
+        comma = have_commas(names)
         ways = [
             "task.kind=regression if it is a number to be predicted" if numbers else "",
             "write its numbers with a point instead of a comma if they are to be predicted" if comma else "",

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 KEPT_FROM_BYTES = 2**20
 """Of the source. Smaller ones are read as fast as they would be found."""
-PREPARED_VERSION = 4
+PREPARED_VERSION = 5
 """Raise it when what is kept changes for the same source and settings."""
 NOT_OF_WHAT_IS_KEPT: dict[str, Any] = {
     "train_examples": None,

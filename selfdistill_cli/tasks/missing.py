@@ -65,7 +65,7 @@ def complete(task: DictConfig, kind: str, splits: Sequence[RawSplit]) -> tuple[l
     kept, left_out, refused = [], [], []
     for raw in splits:
         if task.missing == "keep":
-            raw = _with_blanks(task, raw)
+            raw = with_blanks(task, raw)
         lacking = _lacking(task, kind, raw)
         if lacking and task.missing != "drop":
             refused += [(name, _in_words(task, kind, name, rows, raw)) for name, rows in lacking.items()]
@@ -104,6 +104,20 @@ def values_or_none(field: str, raw: RawSplit) -> list[Any]:
     return [_inside(value, keys) for value in raw.arrow(column).to_pylist()]
 
 
+def with_blanks(task: DictConfig, raw: RawSplit) -> RawSplit:
+    """Null as the empty text, in the columns that texts are made of."""
+    table = raw.table
+    for column in {field for name in TEXTS if task[name] is not None for field in _fields(task[name], raw)}:
+        if raw.names.count(column) == 1:
+            values = table.column(column)
+            if pa.types.is_null(values.type):
+                values = values.cast(pa.string())
+            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                filled = pc.fill_null(values, "")
+                table = table.set_column(table.column_names.index(column), column, filled)
+    return replace(raw, table=table)
+
+
 def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray]:
     """By setting, the rows that lack it, where there are any. Raises `UserError` if all rows lack one."""
     found: dict[str, np.ndarray] = {}
@@ -114,6 +128,7 @@ def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray
             continue  # the same column
         if name == "references" and set(_fields(task[name], raw)) <= set(_fields(task.answer, raw)):
             continue  # the same columns: not said twice
+        _require_column(task[name], f"task.{name}", raw)
         rows = _lacking_one(task, kind, name, raw)
         marked = rows & ~missing_in(task.label, raw) if name == "label" and kind == "classification" else rows & False
         found |= {what: some for what, some in ((name, rows & ~marked), (MARKED, marked)) if some.any()}
@@ -122,6 +137,16 @@ def _lacking(task: DictConfig, kind: str, raw: RawSplit) -> dict[str, np.ndarray
             empty = f"{_how_empty(kind, MARKED)}," if marked.all() else _how_empty(kind, name)
             raise UserError(f"{raw.origin}: no row has {_a(name)}: {_where(task, name)} {empty} in all{carries}.")
     return found
+
+
+def _require_column(setting: str, name: str, raw: RawSplit) -> None:
+    """Raise `UserError`, with the setting that names it, if there is no such column."""
+    if is_template(setting, raw):
+        return
+    try:
+        raw.arrow(setting if setting in raw.names else parts_of(setting)[0])
+    except UserError as error:
+        raise UserError(f"{error} {name}=<column> names another.") from error
 
 
 def _lacking_one(task: DictConfig, kind: str, name: str, raw: RawSplit) -> np.ndarray:
@@ -191,20 +216,6 @@ def _inside(value: Any, keys: list[str]) -> Any:
         except (KeyError, ValueError, TypeError):
             return {}
     return value
-
-
-def _with_blanks(task: DictConfig, raw: RawSplit) -> RawSplit:
-    """Null as the empty text, in the columns that texts are made of."""
-    table = raw.table
-    for column in {field for name in TEXTS if task[name] is not None for field in _fields(task[name], raw)}:
-        if raw.names.count(column) == 1:
-            values = table.column(column)
-            if pa.types.is_null(values.type):
-                values = values.cast(pa.string())
-            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-                filled = pc.fill_null(values, "")
-                table = table.set_column(table.column_names.index(column), column, filled)
-    return replace(raw, table=table)
 
 
 # --- in words -------------------------------------------------------------------------------------

@@ -137,7 +137,8 @@ def choices_of(task: DictConfig, raw: RawSplit) -> list[list[str]]:
         if len(offered) < 2:
             raise UserError(
                 f"{raw.at(row)}: task.choices={task.choices} gives a single choice, {''.join(offered)!r}. It has to be a "
-                'column of lists; in a CSV, lists as JSON writes them: ["red", "green"].'
+                'column of lists; in a CSV, lists as JSON writes them: ["red", "green"]. Where each choice has a column of '
+                'its own, it is a list of templates: ["{a}", "{b}"].'
             )
     return found
 

@@ -250,17 +250,19 @@ def find_split(
     if hub is not None:
         try:
             return _on_hub(split, hub, how)
-        except Exception as error:  # whatever the Hub client raises, the user needs the same three ways out
+        except Exception as error:  # whatever the Hub client raises, the user needs the same ways out
             problem = first_line(error)
+    generated = (
+        "\n  - use a generated task: task=synth_entailment or task=synth_similarity" if split == task.train else ""
+    )
     raise UserError(
         f"task={task.name}: there is no {split} split.\n"
         f"  looked for   {folder / split}.{{{','.join(FORMATS)}}}, each also .gz\n"
         f"  then on the  Hub: {hub.path if hub else '–'} ({problem})\n"
-        "Three ways out:\n"
+        f"{'Three' if generated else 'Two'} ways out:\n"
         f"  - put the files into a folder and name it: SDRUN_DATA=<folder> (or paths.data=<folder>), with "
         f"<folder>/{folder.name}/{split}.parquet in the Hub's columns\n"
-        "  - run once with a network, so that the Hub's cache holds the data set\n"
-        "  - use a generated task: task=synth_entailment or task=synth_similarity"
+        f"  - run once with a network, so that the Hub's cache holds the data set{generated}"
     )
 
 

@@ -116,7 +116,9 @@ def _labels(kind: str, names: Sequence[str], read: WasRead) -> str:
         ]
         if len(names) <= FEW:
             return f", {len(names)} classes ({', '.join(shown)})"
-        return f", {len(names):,} classes of {counts.min():,} to {counts.max():,} rows ({', '.join(shown[:3])} …)"
+        low, high = counts.min(), counts.max()
+        rows = f"{counted(int(low), 'row')} each" if low == high else f"{low:,} to {high:,} rows"
+        return f", {len(names):,} classes of {rows} ({', '.join(shown[:3])} …)"
     if kind == "regression":
         labels = read.labels()
         return f", targets from {labels.min():g} to {labels.max():g}"

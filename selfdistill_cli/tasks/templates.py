@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from selfdistill_cli.errors import UserError
+from selfdistill_cli.tasks.numbers import written_list
 
 if TYPE_CHECKING:
     from selfdistill_cli.tasks.sources import RawSplit
@@ -58,7 +59,7 @@ class Template(string.Formatter):
 
     def render(self, raw: RawSplit) -> list[str]:
         """The text of every row. Raises `UserError` where there is nothing to show, or a format does not fit."""
-        parts: list[Any] = []
+        parts: list[Any] = [repeat("", len(raw))]  # of an empty template as well
         for piece in self.pieces:
             if piece.literal:
                 parts.append(repeat(piece.literal, len(raw)))
@@ -137,9 +138,13 @@ def values(field: str, raw: RawSplit) -> list[Any]:
 
 
 def lists(setting: str, raw: RawSplit) -> list[list[str]]:
-    """Several texts a row: a column of lists; a column of single values or a template gives lists of one."""
+    """Several texts a row: a column of lists, or a list of templates that is written as one (`["{a}", "{b}"]`).
+
+    A column of single values or another template gives lists of one.
+    """
     if is_template(setting, raw):
-        return [[text] for text in render(setting, raw)]
+        several = written_list(setting) or [setting]  # read before it is filled in: a value may hold quotes
+        return [list(texts) for texts in zip(*(Template(one).render(raw) for one in several), strict=True)]
     found = [value if isinstance(value, list) else [value] for value in values(setting, raw)]
     for row, texts in enumerate(found):
         if not texts:

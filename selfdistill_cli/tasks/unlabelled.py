@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.words import named_rows
+from selfdistill_cli.tasks.missing import with_blanks
 from selfdistill_cli.tasks.rows import as_answers, choices_of
 from selfdistill_cli.tasks.sources import RawSplit, find_source
 from selfdistill_cli.tasks.split import Split
@@ -55,14 +56,16 @@ def without_labels(task: DictConfig) -> DictConfig:
 
 
 def texts_alone(task: DictConfig, raw: RawSplit) -> Split:
-    """Texts, perhaps pairs, or prompts. Raises `UserError` where a row has none."""
+    """Texts, perhaps pairs, or prompts. Raises `UserError` where a row has none, unless `task.missing` keeps those."""
     if len(raw) == 0:
         raise UserError(f"{raw.origin} holds no rows.")
+    if task.get("missing") == "keep":
+        raw = with_blanks(task, raw)
     return Split(
         raw.name,
         "evaluation",
-        _written(task.text, raw),
-        _written(task.text_pair, raw) if task.text_pair else None,
+        _written(task, task.text, raw),
+        _written(task, task.text_pair, raw) if task.text_pair else None,
         labels=np.zeros(len(raw), dtype=np.int64),
         rows=raw.first_row + np.arange(len(raw)),
     )
@@ -76,15 +79,17 @@ def with_choices(task: DictConfig, raw: RawSplit) -> Split:
     return replace(texts_alone(task, raw), choices=offered)
 
 
-def _written(setting: str, raw: RawSplit) -> list[str]:
+def _written(task: DictConfig, setting: str, raw: RawSplit) -> list[str]:
     texts = render(setting, raw)
-    _require_none([row for row, text in enumerate(texts) if not text.strip()], setting, raw)
+    if task.get("missing") != "keep":
+        empty = [row for row, text in enumerate(texts) if not text.strip()]
+        _require_none(empty, setting, raw, " task.missing=keep takes blank texts as they are.")
     return texts
 
 
-def _require_none(empty: Sequence[int], setting: str, raw: RawSplit) -> None:
+def _require_none(empty: Sequence[int], setting: str, raw: RawSplit, way: str = "") -> None:
     if empty:
         raise UserError(
             f"{raw.origin}: '{setting}' is empty in {len(empty):,} of {len(raw):,} rows ({named_rows(raw.numbers[empty].tolist())}, "
-            "counted from 0): there is nothing to predict from. Fill these rows, or leave them out."
+            f"counted from 0): there is nothing to predict from. Fill these rows, or leave them out.{way}"
         )

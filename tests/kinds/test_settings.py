@@ -54,6 +54,8 @@ REFUSED = [
     ("regression", "task.label_noise=0.1", ["only classes can be replaced"]),
     ("generation", "task.text_pair=b", ["task.text_pair=b", "only classification and regression do"]),
     ("generation", "task.label=gold", ["task.label=gold"]),
+    ("multiple_choice", "task.choices=null", ["needs task.choices: a column of lists, or a list of templates"]),
+    ("multiple_choice", "task.choices='[a,b]'", [r""""task.choices='[\"{a}\", \"{b}\"]'").""", '["{a}", "{b}"] (']),
     ("multiple_choice", "task.answer_rule=number", ["only generation does"]),
     ("multiple_choice", "task.class_weights=balanced", ["only classification does"]),
 ]

@@ -241,7 +241,7 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path) -> None:
 def test_an_unknown_label_is_named_with_its_row(tmp_path: Path) -> None:
     words = refused("task=rte", data=rte(tmp_path, label=[0, 1, 7, 0, 0, 1]))
     assert "row 2: unknown label 7" in words
-    assert "0 entailment, 1 not_entailment" in words
+    assert "entailment (0), not_entailment (1), by name or number" in words
 
 
 def test_unlabelled_splits_are_recognised(tmp_path: Path) -> None:

@@ -33,7 +33,30 @@ def test_classes_that_look_alike_are_named_with_their_counts(tmp_path: Path) -> 
     words = found(tmp_path, ["good", "Good", "good ", "good", "bad"] * 8)
     assert "'Good' (8), 'good' (16) and 'good ' (8) are classes that differ only in case" in words
     assert "'bad'" not in words
+    words = found(tmp_path, ["caf\u00e9", "cafe\u0301", "\uff21", "A"] * 10)
+    assert "'caf\u00e9' (10) and" in words or "and 'caf\u00e9' (10)" in words
+    assert r"'cafe\u0301' (10)" in words
+    assert "'A' (10) and '\uff21' (10)" in words
     assert "'1' (20) and '1.0' (20)" in found(tmp_path, ["1", "1.0"] * 20)
+
+
+def test_numbers_with_a_decimal_comma_are_named_where_they_are_classes(tmp_path: Path) -> None:
+    task = load_table({"text": TEXTS, "label": [f"{n},5" for n in range(20)] * 2}, tmp_path)
+    assert "20 classes of 2 rows each" in task.summary
+    assert "20 classes have names such as" in task.findings[0]
+    assert "decimal comma" in task.findings[0]
+    assert "comma" not in found(tmp_path, ["a,b", "c"] * 20)
+
+
+def test_texts_are_compared_among_the_rows_that_are_trained_on_and_scored(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {"text": ["same", *TEXTS[1:39], "same"], "label": ["a", "b"] * 20}
+    scored: dict[str, Any] = {
+        "validation_path": str(write(tmp_path / "scored.jsonl", {"text": ["new", *TEXTS], "label": ["a"] * 41}))
+    }
+    assert "two labels" in "\n".join(load_table(columns, tmp_path, **scored).findings)
+    words = "\n".join(load_table(columns, tmp_path, train_examples=4, validation_examples=1, **scored).findings)
+    assert "two labels" not in words
+    assert "validation" not in words
 
 
 def test_a_class_with_one_example_is_named_and_trained_on(tmp_path: Path) -> None:

@@ -119,6 +119,18 @@ def test_unknown_labels_are_counted() -> None:
         codec.encode(["no", "yess", 2], lambda row: f"row {row}")
 
 
+@pytest.mark.parametrize(("label", "meant"), [("YES", " Did you mean 'Yes'?"), ("maybe", "")])
+def test_a_name_is_suggested_where_it_resembles_whatever_its_case(label: str, meant: str) -> None:
+    with pytest.raises(UserError) as refused:
+        LabelCodec("classification", ["No", "Yes"], configured=True).encode([label], str)
+    assert str(refused.value) == f"0: unknown label '{label}'.{meant} Allowed are No (0), Yes (1), by name or number."
+
+
+def test_one_class_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"task.labels=\[yes\] names one class; at least 2 are needed"):
+        load_table({"text": ["a", "b"], "label": ["yes", "no"]}, tmp_path, labels=["yes"])
+
+
 def test_classes_are_what_the_file_says_and_numbers_among_them_sort_by_size() -> None:
     assert names_of(["10", "9", "9.50", "9.5"]) == ["9", "9.5", "9.50", "10"]
     assert names_of(["0870", "x", "870"]) == ["0870", "870", "x"]

@@ -29,6 +29,11 @@ def test_templates_reach_into_columns() -> None:
     assert render(template, RAW) == ["Q: how {many}? A)1 B)2 – one", "Q: why? A)3 B)4 – two"]
     assert lists("answers[text]", RAW) == [["one", "1"], ["two"]]
     assert lists("{question}", RAW) == [["how {many}?"], ["why?"]]
+    quoted = RawSplit("train", pa.table({"a": ['say "x", y', "]"], "b": ["\\\\", "it's"]}), "here")
+    assert lists('["{a}", "{b}!", "neither"]', quoted) == [
+        ['say "x", y', "\\\\!", "neither"],
+        ["]", "it's!", "neither"],
+    ]
     with pytest.raises(UserError, match=r"row 1: there is no 'answers\[text\]\[1\]'"):
         render("{answers[text][1]}", RAW)
     with pytest.raises(UserError, match=r"no column 'quetsion'.*Did you mean 'question'"):
