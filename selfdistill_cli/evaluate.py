@@ -19,10 +19,11 @@ from omegaconf import DictConfig
 
 from selfdistill_cli.config import schema
 from selfdistill_cli.config.checks import check_node, require_data_of_their_own
+from selfdistill_cli.config.metrics import asked_metrics
 from selfdistill_cli.config.options import option
 from selfdistill_cli.errors import UserError, end_in_words
 from selfdistill_cli.kinds import KINDS, check_task
-from selfdistill_cli.kinds.settings import OF_GROUPS, asked_metrics, text_beside_messages
+from selfdistill_cli.kinds.settings import OF_GROUPS, text_beside_messages
 from selfdistill_cli.runs.finished import (
     OF_A_FILE,
     FinishedRun,

@@ -49,9 +49,9 @@ def _of_a_value(key: str, value: str, allowed: str, words: list[str]) -> str:
     if allowed.startswith("list"):
         better, flag = f"{key}=[{value}]", []
     elif numbers and "number" in allowed:
-        listed_ = f"range({numbers[1]},{int(numbers[3]) + 1})" if numbers[3] else ",".join(re.findall(r"\d+", value))
+        values = f"range({numbers[1]},{int(numbers[3]) + 1})" if numbers[3] else ",".join(re.findall(r"\d+", value))
         said += " Several values, one run of each, want -m."
-        better, flag = f"{key}={listed_}", [] if sweeps(words) else ["-m"]
+        better, flag = f"{key}={values}", [] if sweeps(words) else ["-m"]
     else:
         return said
     return f"{said}\nType:\n  {command([*flag, *(better if word.startswith(f'{key}=') else word for word in words)])}"

@@ -43,6 +43,11 @@ def forgotten(metric: str | None, scores: Sequence[float]) -> float:
     return last - min(before)
 
 
+def asked_metrics(task: DictConfig) -> list[str]:
+    """The metrics that the settings name, `task.metric` among them."""
+    return list(dict.fromkeys([*(task.metrics or []), *([task.metric] if task.metric else [])]))
+
+
 def main_metric(task: DictConfig) -> str | None:
     """The main metric that the settings name (`task`: cfg.task); None: the first default of the task's kind."""
     named = task.metric or next(iter(task.metrics or []), None)

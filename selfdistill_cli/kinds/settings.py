@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from selfdistill_cli.config.metrics import LOSS
+from selfdistill_cli.config.metrics import LOSS, asked_metrics
 from selfdistill_cli.config.schema import CONF_DIR
 from selfdistill_cli.errors import UserError, did_you_mean
 
@@ -21,11 +21,6 @@ OTHER = {"classification": "regression", "regression": "classification"}
 """What labels may be besides, where the kind is read off them."""
 OF_GROUPS = "exact_match"
 """The metric over examples that `task.group` puts together."""
-
-
-def asked_metrics(task: DictConfig) -> list[str]:
-    """The metrics that the settings name, `task.metric` among them."""
-    return list(dict.fromkeys([*(task.metrics or []), *([task.metric] if task.metric else [])]))
 
 
 def require_used(task: DictConfig, kind: str, uses: frozenset[str], users: Mapping[str, list[str]]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.metrics import asked_metrics
 from selfdistill_cli.errors import UserError
 from selfdistill_cli.system.words import named_rows
 from selfdistill_cli.tasks.labels import LabelCodec, label_values
@@ -107,8 +108,7 @@ def require_rouge_words(task: DictConfig, raw: RawSplit, references: Sequence[li
 
 def rouge_metrics(task: DictConfig) -> list[str]:
     """Those that the settings name."""
-    named = dict.fromkeys([*(task.metrics or []), *([task.metric] if task.metric else [])])
-    return [name for name in named if name.startswith("rouge")]
+    return [name for name in asked_metrics(task) if name.startswith("rouge")]
 
 
 def choice_split(task: DictConfig, raw: RawSplit) -> Split:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from omegaconf import DictConfig
 
+from selfdistill_cli.config.metrics import asked_metrics
 from selfdistill_cli.system.words import counted, listed
 from selfdistill_cli.tasks.missing import LeftOut
 from selfdistill_cli.tasks.sampling import HOLD_OUT_SEED
@@ -76,8 +77,7 @@ def summary(
         else:
             words += f"{counted(len(first), 'row')} of {settings.validation_path} for validation"
     words += "".join(f"; {one}" for one in _how_read(read.notes, read.left_out))
-    asked = dict.fromkeys([*(settings.metrics or []), settings.metric])
-    of_one = [metric for metric in asked if metric in OF_CLASS_ONE]
+    of_one = [metric for metric in asked_metrics(settings) if metric in OF_CLASS_ONE]
     if of_one and len(names) == 2 and not settings.labels:
         words += (
             f"; {listed(of_one)} {'is' if len(of_one) == 1 else 'are'} of class {names[1]!r} "
