@@ -39,7 +39,7 @@ class Writing:
     def as_dict(self) -> dict[str, float]:
         """For a file, with rates."""
         rates = {"answers_per_s": self.answers / self.seconds, "tokens_per_s": self.tokens / self.seconds}
-        return {**asdict(self), **rates} | {"seconds": round(self.seconds, 3)}
+        return {**asdict(self), **rates} | {"seconds": round(self.seconds, 6)}
 
 
 @dataclass
